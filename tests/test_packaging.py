@@ -1,6 +1,7 @@
 """What a user downloads: the README's quick start, the version, the wheel and the sdist."""
 
 import configparser
+import datetime
 import importlib.metadata
 import os
 import re
@@ -82,15 +83,20 @@ def test_version_is_written_once() -> None:
     assert sources == [PACKAGE / "__init__.py"]
 
 
-def test_changelog_knows_the_version() -> None:
+def test_changelog_is_dated_and_in_order() -> None:
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    headings = re.findall(r"^## \[?([^\]\s]+)\]?(?: - (\S+))?$", text, re.MULTILINE)
-    names = [name for name, _ in headings]
-    assert captum_clrp.__version__ in names
-    # Newest first; only what is not released yet goes without a date.
-    assert names.index(captum_clrp.__version__) <= 1
-    for name, date in headings:
-        assert (name == "Unreleased") != bool(re.fullmatch(r"\d{4}-\d\d-\d\d", date))
+    headings = re.findall(r"^## \[(.+)\](?: - (\S+))?$", text, re.MULTILINE)
+    assert len(headings) == text.count("\n## ")
+    if headings[0][0] == "Unreleased":
+        headings = headings[1:]
+    releases = [tuple(int(part) for part in name.split(".")) for name, _ in headings]
+    dates = [datetime.date.fromisoformat(date) for _, date in headings]
+    assert releases == sorted(set(releases), reverse=True)
+    assert dates == sorted(dates, reverse=True)
+    current = tuple(int(part) for part in captum_clrp.__version__.split(".")[:3])
+    assert releases[:1] <= [
+        current
+    ]  # either the newest release, or what the next one will be called
 
 
 def test_core_dependencies_are_four() -> None:
@@ -150,7 +156,8 @@ def package_files() -> set[str]:
 @pytest.mark.slow
 def test_wheel_holds_every_file_of_the_package(built: tuple[Path, Path]) -> None:
     _, wheel = built
-    names = set(zipfile.ZipFile(wheel).namelist())
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
     assert {"captum_clrp/py.typed", "captum_clrp/__init__.py"} <= names
     assert any(re.fullmatch(r"captum_clrp/data/.+\.(png|jpg)", name) for name in names)
     assert package_files() == {name for name in names if name.startswith("captum_clrp/")}
@@ -163,8 +170,8 @@ def test_wheel_holds_every_file_of_the_package(built: tuple[Path, Path]) -> None
 @pytest.mark.slow
 def test_sdist_can_be_tested_and_documented(built: tuple[Path, Path]) -> None:
     sdist, _ = built
-    members = tarfile.open(sdist).getnames()
-    names = {name.partition("/")[2] for name in members}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert package_files() <= names
     wanted = {"LICENSE", "README.md", "CHANGELOG.md", "ruff.toml", "tests/oracles.py", ".ci/run"}
     assert wanted <= names
