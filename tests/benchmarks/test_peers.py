@@ -1,0 +1,149 @@
+"""Each peer, as the benchmarks set it up, does what its column says: compared with the formulas."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+pytest.importorskip("zennit")
+
+from benchmarks import networks, peers
+
+LOW, HIGH = torch.full((1, 3, 1, 1), -1.5), torch.full((1, 3, 1, 1), 2.0)
+
+
+def toy() -> nn.Sequential:
+    """Without biases, where all implementations mean the same rule."""
+    model = networks.TOY[0].build().double()
+    assert isinstance(model, nn.Sequential)
+    return model
+
+
+def example() -> Tensor:
+    x = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    return -1.5 + 3.5 * x
+
+
+def pulled_back(layer, x: Tensor, s: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    return torch.autograd.grad(layer(x), x, s)[0]
+
+
+def z_plus(layer, weight: Tensor, x: Tensor, r: Tensor, apply) -> Tensor:
+    """R_in = x (W+^T s), s = R / (W+ x), for inputs that are not negative."""
+    positive = lambda v: apply(v, weight.clamp(min=0))
+    z = positive(x)
+    return x * pulled_back(positive, x, r / (z + (z == 0)))
+
+
+def by_hand(model: nn.Sequential, x: Tensor, initial: Tensor, *, z_beta: bool = True) -> Tensor:
+    """LRP through the toy network, layer by layer, from the paper's formulas."""
+    conv1, _, pool, conv2, _, _, linear = model
+    first = lambda v, w: nn.functional.conv2d(v, w, stride=2, padding=1)
+    second = lambda v, w: nn.functional.conv2d(v, w, padding=1)
+    a1 = conv1(x).relu()
+    a2 = pool(a1)
+    a3 = conv2(a2).relu()
+    r = z_plus(linear, linear.weight, a3.flatten(1), initial, nn.functional.linear).view_as(a3)
+    r = z_plus(conv2, conv2.weight, a2, r, second)
+    r = pulled_back(pool, a1, r)
+    if not z_beta:
+        return z_plus(conv1, conv1.weight, x, r, first)
+    low, high = LOW.double().expand_as(x), HIGH.double().expand_as(x)
+    terms = [
+        (1, x, conv1.weight),
+        (-1, low, conv1.weight.clamp(min=0)),
+        (-1, high, conv1.weight.clamp(max=0)),
+    ]
+    z = sum(sign * first(v, w) for sign, v, w in terms)
+    s = r / (z + (z == 0))
+    return sum(
+        sign * v * pulled_back(lambda u, w=w: first(u, w), v, s) for sign, v, w in terms
+    ).detach()
+
+
+def initial_relevance(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, Tensor]:
+    output = model(x).detach()
+    one = torch.zeros_like(output)
+    one[:, target] = output[:, target]
+    dual = (output[:, target] / 9).unsqueeze(1).repeat(1, 10)
+    dual[:, target] = 0
+    return one, dual
+
+
+def build(kind: str, model: nn.Module) -> peers.Peer:
+    low, high = LOW.double(), HIGH.double()
+    if kind == "autolrp":
+        pytest.importorskip("autolrp")
+        return peers.AutoLRP(model, low, high)
+    if kind == "captum":
+        return peers.CaptumLRP(model, low, high)
+    return peers.Zennit(model, low, high, canonizers=kind == "zennit+canonizers")
+
+
+KINDS = ["zennit", "zennit+canonizers", "autolrp", "captum"]
+# Captum's and Zennit's stabilizers of 1e-9 shift a denominator of 1e-4 by 1e-5 of its value.
+CLOSE = {"rtol": 1e-4, "atol": 1e-7}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lrp_is_the_formula(kind):
+    model, x = toy(), example()
+    if kind == "captum":
+        x = x.abs()  # without a rule for the first layer it is z+ there, on inputs >= 0
+    one, _ = initial_relevance(model, x, 4)
+    expected = by_hand(model, x, one, z_beta=kind != "captum")
+    got = peers.lrp(build(kind, peers.own_copy(model)), x, 4)
+    torch.testing.assert_close(got, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clrp1_is_the_clamped_difference(kind):
+    model, x = toy(), example()
+    if kind == "captum":
+        x = x.abs()
+    one, dual = initial_relevance(model, x, 4)
+    expected = by_hand(model, x, one - dual, z_beta=kind != "captum").clamp(min=0)
+    got = peers.clrp1(build(kind, peers.own_copy(model)), x, 4)
+    torch.testing.assert_close(got, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_clrp2_negates_the_target_weights(kind):
+    model, x = toy(), example()
+    if kind == "captum":
+        x = x.abs()
+    one, _ = initial_relevance(model, x, 4)
+    negated = peers.own_copy(model)
+    with torch.no_grad():
+        negated[-1].weight[4].neg_()
+    z_beta = kind != "captum"
+    difference = by_hand(model, x, one, z_beta=z_beta) - by_hand(negated, x, one, z_beta=z_beta)
+    copy = peers.own_copy(model)
+    got = peers.clrp2(build(kind, copy), x, 4)
+    torch.testing.assert_close(got, difference.clamp(min=0), **CLOSE)
+    assert torch.equal(copy[-1].weight, model[-1].weight)
+
+
+def test_seeded_captum_is_plain_captum():
+    from captum.attr import LRP
+
+    model, x = toy(), example()
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    model[5] = nn.Identity()  # Captum's defaults know neither Flatten nor Identity
+    head = nn.Sequential(*list(model)[:5], nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 10, 1).double())
+    output = lambda m: nn.Sequential(m)  # noqa: E731
+    wrapped = output(head)
+    plain = LRP(wrapped).attribute(x, target=(4, 0, 0))
+
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = wrapped
+
+        def forward(self, x):
+            return self.model(x).flatten(1)
+
+    got = peers.lrp(peers.CaptumDefault(Flat(), LOW, HIGH), x, 4)
+    torch.testing.assert_close(got, plain)
