@@ -1,0 +1,128 @@
+"""Weights from files: found, fetched once and kept, and read without running any code they may carry."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from captum_clrp.cli.errors import CommandError
+
+__all__ = ["fetch", "local_file", "read_state_dict"]
+
+_SUFFIXES = {".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar"}
+_PATIENCE = 20.0
+"""Seconds to wait for an answer from a server before saying that there is no network."""
+
+
+def local_file(weights: str | None) -> Path | None:
+    """The file that ``weights`` names, or ``None`` where it can only be a name of published weights.
+
+    Raises:
+        CommandError: if it is a path but no file is there.
+    """
+    if weights is None:
+        return None
+    path = Path(weights).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise CommandError(
+            f"the weights {weights} are a folder; give the file in it that holds the state dict"
+        )
+    if path.suffix.lower() in _SUFFIXES or os.sep in weights:
+        raise CommandError(
+            f"there is no weights file {weights}; check the path (current folder: {Path.cwd()})"
+        )
+    return None
+
+
+def fetch(url: str, what: str, saved_as: str | None = None) -> Path:
+    """The published file behind ``url``, from torch's own cache or downloaded into it.
+
+    The cache is the one of torchvision (``TORCH_HOME``), so that nothing is downloaded twice.
+
+    Raises:
+        CommandError: if it is not there and cannot be downloaded, with the way to go on without network.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / (saved_as or url.rpartition("/")[2])
+    if path.is_file():
+        return path
+    digest = re.search(r"-([a-f0-9]{8,})\.[a-z]+$", path.name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _patience(_PATIENCE):
+            torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
+        raise CommandError(
+            f"the weights {what} are not on this machine and could not be fetched ({reason}); without network, "
+            f"download {url} elsewhere and pass the file with --weights FILE"
+        ) from error
+    return path
+
+
+@contextlib.contextmanager
+def _patience(seconds: float) -> Iterator[None]:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(before if before is not None else seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file or of one that ``torch.save`` wrote, on the CPU, by name.
+
+    What training scripts wrap around the state dict (``state_dict``, ``model``, a prefix ``module.``) is taken off.
+
+    Raises:
+        CommandError: if the file is damaged, or holds anything else than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content = _read_safetensors(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        raise CommandError(
+            f"the weights file {path} cannot be read as plain tensors ({type(error).__name__}); it may be damaged, or hold "
+            "a whole pickled model: save the weights alone with torch.save(model.state_dict(), FILE)"
+        ) from error
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not any(
+        isinstance(value, Tensor) for value in content.values()
+    ):
+        raise CommandError(
+            f"the weights file {path} holds no state dict; save one with torch.save(model.state_dict(), FILE)"
+        )
+    return {
+        name.removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CommandError(
+            f"reading {path} needs the package safetensors; run: pip install safetensors"
+        ) from error
+    try:
+        return load_file(path, device="cpu")
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
