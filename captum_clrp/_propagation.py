@@ -1,0 +1,352 @@
+"""The only file that runs a user's model: forward once under a trace, then relevance back through its graph.
+
+Nothing of the model is written: no weight, attribute, hook, flag or ``.grad``; so there is nothing to restore, whatever
+happens on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from captum_clrp.bounds import Bounds, BoundType, domain_of
+from captum_clrp.calls import depends_on_input, flatten
+from captum_clrp.errors import (
+    ContrastiveLRPError,
+    InvalidInputError,
+    ModelStateError,
+    UnsupportedOperationError,
+)
+from captum_clrp.nodes import Weighted
+from captum_clrp.operations import run_operation
+from captum_clrp.rules import RelevanceRule
+from captum_clrp.trace import Info, Settings, Trace
+
+__all__ = ["Place", "Propagation", "propagate_module", "run_model"]
+
+
+class Place(NamedTuple):
+    """A layer at which relevance is read, or at which it starts.
+
+    Attributes:
+        layer: The module.
+        at_input: Read at the layer's input instead of its output.
+        stop: End the forward pass behind the layer (relevance starts there).
+    """
+
+    layer: nn.Module
+    at_input: bool = False
+    stop: bool = False
+
+
+class _LayerReached(BaseException):
+    """Ends a forward pass behind the layer of interest; not an ``Exception``, so that no model swallows it."""
+
+
+class Propagation:
+    """One recorded forward pass; relevance can be sent back through it once for each class.
+
+    Attributes:
+        output: What the model returned (or the output of the layer at which the pass stopped).
+        trace: The recorded operations.
+    """
+
+    def __init__(self, output: Any, receivers: tuple[Tensor, ...], inputs: tuple[Tensor, ...], trace: Trace) -> None:
+        self.output = output
+        self.trace = trace
+        self._receivers = receivers
+        self._inputs = inputs
+
+    def contrast_output_layer(self, output: Tensor) -> None:
+        """Make the weighted operations nearest to ``output`` return relevance by ``W`` minus relevance by ``-W``.
+
+        Raises:
+            UnsupportedOperationError: if there is no such layer, some path goes around it, or its rule cannot tell
+                ``W`` from ``-W``.
+        """
+        nearest, side_by_side = nearest_weighted(output)
+        if not nearest:
+            raise UnsupportedOperationError(
+                "the model has no convolution or fully connected layer whose weights CLRP2 could negate; "
+                "use LRPZBeta or ContrastiveLRP1"
+            )
+        if not side_by_side:
+            names = ", ".join(sorted({node.record.module for node in nearest}))
+            raise UnsupportedOperationError(
+                f"CLRP2 negates the weights of the output layer, but here ({names}) some path from the input to the "
+                "output goes around it, so that the dual concept is not defined; use ContrastiveLRP1, or explain a "
+                "layer in front of the skip connection"
+            )
+        for node in nearest:
+            if not node.rule.distinguishes_negated_weights:
+                raise UnsupportedOperationError(
+                    f"the output layer '{node.record.module}' has rule {node.record.rule}, which gives the same "
+                    "relevance for W and -W, so that CLRP2 would be zero everywhere; set another rule there "
+                    "(captum_clrp.rules.ZPlus), or use ContrastiveLRP1"
+                )
+            node.contrast = True
+
+    def relevance(self, output: Tensor, initial: Tensor, *, last: bool = True) -> tuple[Tensor, ...]:
+        """Relevance at the inputs (or at the place) for relevance ``initial`` of ``output``.
+
+        Args:
+            output: One tensor of :attr:`output`.
+            initial: Shaped as ``output``.
+            last: Whether this is the last class, so that memory is freed on the way.
+        """
+        for node in self.trace.nodes:
+            node.keep = not last
+        scale = _underflow_scale(output)
+        with torch.inference_mode(False):
+            received = torch.autograd.grad(
+                output, self._receivers, (initial * scale).to(output.dtype), retain_graph=not last, allow_unused=True
+            )
+        return tuple(
+            torch.zeros_like(x) if r is None else (r / scale if scale != 1 else r).detach()
+            for r, x in zip(received, self._receivers, strict=True)
+        )
+
+
+def _underflow_scale(output: Tensor) -> float:
+    """Half precision has few exponents: relevance of single pixels is carried scaled up (rules are linear in it)."""
+    return 2.0**10 if output.dtype == torch.float16 else 1.0
+
+
+def run_model(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    additional_args: tuple[Any, ...],
+    *,
+    low: BoundType,
+    high: BoundType,
+    settings: Settings,
+    place: Place | None = None,
+) -> Propagation:
+    """Run ``model`` once and record it.
+
+    Raises:
+        InvalidInputError: for inputs that cannot be explained.
+        ModelStateError: for a model in training mode, scripted, or without a path from input to output.
+        UnsupportedOperationError: naming every operation that has no rule.
+    """
+    model = plain_model(model)
+    check_model(model)
+    check_inputs(inputs)
+    with torch.inference_mode(False), torch.no_grad():
+        inputs = tuple(x.detach().clone() for x in inputs)
+        domain = domain_of(inputs, low, high)
+        trace = Trace(model, settings, run_operation)
+        started = start(inputs, domain, trace)
+        additional_args = tuple(
+            a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in additional_args
+        )
+        reader = _Reader(trace, place)
+        output: Any = None
+        try:
+            with trace.watching_modules(reader.before, reader.after), trace:
+                output = model(*started, *additional_args)
+        except _LayerReached:
+            output = reader.found[0]
+        except ContrastiveLRPError:
+            raise
+        except Exception:
+            trace.raise_refusals()  # the refused operation is the likely cause
+            raise
+        trace.raise_refusals()
+    tensors = [t for t in flatten(output) if isinstance(t, Tensor)]
+    if not any(depends_on_input(t) for t in tensors):
+        raise ModelStateError(
+            "the output does not depend on the inputs, as far as torch functions tell; if the model leaves PyTorch "
+            "(numpy, scripted functions, custom kernels), rewrite that part with torch functions"
+        )
+    if not any(isinstance(node, Weighted) for node in trace.nodes):
+        raise ModelStateError(
+            "the model has no weighted operation (convolution or fully connected layer) between input and output; "
+            "there is nothing that a relevance rule could explain"
+        )
+    receivers = reader.receivers() if place is not None and not place.stop else started
+    return Propagation(output, receivers, inputs, trace)
+
+
+def plain_model(model: nn.Module) -> nn.Module:
+    """The module that computes: unwraps ``DataParallel`` and compiled models, whose parameters are the same objects."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod  # type: ignore[assignment]
+        else:
+            return model
+
+
+def check_model(model: nn.Module) -> None:
+    """Refuse models whose operations cannot be seen, or whose forward pass would change them.
+
+    Raises:
+        ModelStateError: for scripted modules, and for normalisation or dropout in training mode.
+    """
+    training = []
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelStateError(
+                f"module '{name or type(module).__name__}' is scripted or traced, so that its operations cannot be "
+                "seen; explain the nn.Module that it was made from"
+            )
+        if module.training and _acts_differently_in_training(module):
+            training.append(f"{name or '(model)'} ({type(module).__name__})")
+    if training:
+        listed = ", ".join(training[:5]) + (", ..." if len(training) > 5 else "")
+        raise ModelStateError(
+            f"{len(training)} module(s) are in training mode and would change their statistics or drop values: "
+            f"{listed}; call model.eval() first"
+        )
+
+
+def _acts_differently_in_training(module: nn.Module) -> bool:
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        return bool(module.track_running_stats)
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    probability = getattr(module, "drop_prob", None)  # stochastic depth of timm
+    if type(module).__name__ == "StochasticDepth":
+        probability = getattr(module, "p", None)
+    return isinstance(probability, float) and probability > 0
+
+
+def check_inputs(inputs: Sequence[Tensor]) -> None:
+    """Refuse inputs that cannot be explained.
+
+    Raises:
+        InvalidInputError: saying which input, where and what is accepted.
+    """
+    if not inputs:
+        raise InvalidInputError("no input tensors were given; pass a tensor or a tuple of tensors")
+    for i, x in enumerate(inputs):
+        if not isinstance(x, Tensor):
+            raise InvalidInputError(f"input {i} is a {type(x).__name__}; pass a tensor or a tuple of tensors")
+        if not x.is_floating_point():
+            raise InvalidInputError(
+                f"input {i} has dtype {x.dtype}; relevance needs floating-point inputs: convert it, e.g. x.float() / 255"
+            )
+        if x.dim() == 0 or x.numel() == 0:
+            raise InvalidInputError(
+                f"input {i} of shape {tuple(x.shape)} is empty; dimension 0 counts examples and must be at least 1"
+            )
+        if not bool(x.isfinite().all()):
+            where = (~x.isfinite()).nonzero()[0].tolist()
+            count = int((~x.isfinite()).sum())
+            raise InvalidInputError(
+                f"input {i} has {count} value(s) that are NaN or infinite, the first at index {tuple(where)}; "
+                "relevance needs finite inputs"
+            )
+
+
+def start(inputs: Sequence[Tensor], domain: Sequence[Bounds], trace: Trace) -> tuple[Tensor, ...]:
+    """Inputs with a graph, not leaves, so that even operations in place on them are recorded."""
+    with torch.enable_grad():
+        started = tuple(x.requires_grad_().view_as(x) for x in inputs)
+        started = tuple(x.clone() for x in started)
+    for x, bounds in zip(started, domain, strict=True):
+        trace.describe(x, Info(nonnegative=bool((x >= 0).all()), bounds=bounds))
+    return started
+
+
+class _Reader:
+    """Finds the tensors at a place while the model runs."""
+
+    def __init__(self, trace: Trace, place: Place | None) -> None:
+        self.trace = trace
+        self.place = place
+        self.found: list[Any] = []
+
+    def before(self, module: nn.Module, inputs: Any) -> Any:
+        if self.place is not None and module is self.place.layer and self.place.at_input:
+            return self._keep(inputs)
+        return None
+
+    def after(self, module: nn.Module, output: Any) -> Any:
+        if self.place is None or module is not self.place.layer or self.place.at_input:
+            return None
+        kept = self._keep(output)
+        if self.place.stop:
+            raise _LayerReached
+        return kept
+
+    def _keep(self, tensors: Any) -> Any:
+        """Remember the tensors and let the model go on with copies, which it may overwrite."""
+        self.found.append(tensors)
+
+        def copy(value: Any) -> Any:
+            return self.trace.describe(value.clone(), self.trace.info(value)) if depends_on_input(value) else value
+
+        with torch.enable_grad():
+            if isinstance(tensors, tuple | list):
+                return type(tensors)(copy(t) for t in tensors)
+            return copy(tensors)
+
+    def receivers(self) -> tuple[Tensor, ...]:
+        if len(self.found) != 1:
+            times = "does not run" if not self.found else f"runs {len(self.found)} times"
+            raise ModelStateError(
+                f"the layer {type(self.place.layer).__name__} {times} in the forward pass; choose a layer that runs "  # type: ignore[union-attr]
+                "exactly once"
+            )
+        tensors = tuple(t for t in flatten(self.found[0]) if depends_on_input(t))
+        if not tensors:
+            raise ModelStateError("no tensor at this layer depends on the inputs; choose another layer")
+        return tensors
+
+
+def nearest_weighted(output: Tensor) -> tuple[list[Weighted], bool]:
+    """The weighted operations nearest to ``output``, and whether they form an output layer.
+
+    Usually there is one; several where a head sums branches. They form an output layer if every path to the inputs goes
+    through exactly one of them first.
+    """
+    nearest: dict[Any, Weighted] = {}
+    complete, seen, stack = True, set(), [output.grad_fn]
+    while stack:
+        function = stack.pop()
+        if function is None or function in seen:
+            continue
+        seen.add(function)
+        node = getattr(function, "node", None)
+        if isinstance(node, Weighted):
+            nearest[function] = node
+            continue
+        following = [f for f, _ in function.next_functions if f is not None]
+        complete = complete and bool(following)
+        stack.extend(following)
+    behind, stack = set(), [f for function in nearest for f, _ in function.next_functions]
+    while stack:
+        function = stack.pop()
+        if function is None or function in behind:
+            continue
+        behind.add(function)
+        stack.extend(f for f, _ in function.next_functions)
+    return list(nearest.values()), complete and behind.isdisjoint(nearest)
+
+
+def propagate_module(rule: RelevanceRule, module: nn.Module, inputs: Any) -> Tensor:
+    """``module(*inputs)`` with ``rule`` for a backward: how our rules work inside ``captum.attr.LRP``."""
+    trace = Trace(module, Settings(), run_operation, forced_rule=rule)
+    with torch.enable_grad():
+        started = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
+    with torch.no_grad(), trace:
+        result: Tensor = module.forward(*started)
+    trace.raise_refusals()
+    if not depends_on_input(result):
+        raise ModelStateError(f"the output of {type(module).__name__} does not depend on its input")
+
+    def remember_input(relevance: Tensor) -> None:
+        rule.relevance_input[relevance.device] = relevance
+
+    def remember_output(relevance: Tensor) -> None:
+        rule.relevance_output[relevance.device] = relevance
+
+    started[0].register_hook(remember_input)
+    result.register_hook(remember_output)
+    return result

@@ -1,0 +1,156 @@
+"""The domain ``[low, high]`` of the input, which the z^beta rule of the first layer needs (paper, eq. 1).
+
+Bounds are in the units of the model's input: for photographs these are *normalised* pixels, ``(pixel - mean) / std``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_clrp.errors import InvalidInputError
+
+__all__ = ["Bounds", "bounds_from_transform", "normalized_bounds"]
+
+BoundType = float | Tensor | tuple[float | Tensor, ...] | None
+
+
+class Bounds(NamedTuple):
+    """Domain of one tensor: lowest and highest values, each shaped as the tensor itself."""
+
+    low: Tensor
+    high: Tensor
+
+
+def normalized_bounds(
+    mean: Sequence[float], std: Sequence[float], pixel_range: tuple[float, float] = (0.0, 1.0)
+) -> tuple[Tensor, Tensor]:
+    """Bounds of images normalised channel by channel.
+
+    Args:
+        mean: Mean of each of the C channels, in pixel units.
+        std: Standard deviation of each channel, in pixel units, greater than 0.
+        pixel_range: Lowest and highest pixel value before normalisation. Default: ``(0, 1)``.
+
+    Returns:
+        ``(low, high)``, each of shape ``(1, C, 1, 1)``, in normalised units.
+
+    Raises:
+        InvalidInputError: if mean and std do not fit or std is not positive.
+    """
+    means, stds = torch.tensor(mean, dtype=torch.float32), torch.tensor(std, dtype=torch.float32)
+    if means.dim() != 1 or means.shape != stds.shape or not bool((stds > 0).all()):
+        raise InvalidInputError(
+            f"mean={tuple(mean)} and std={tuple(std)} do not describe a normalisation; "
+            "give one mean and one positive std for each channel"
+        )
+    means, stds = means.reshape(1, -1, 1, 1), stds.reshape(1, -1, 1, 1)
+    return (pixel_range[0] - means) / stds, (pixel_range[1] - means) / stds
+
+
+def bounds_from_transform(transform: Any) -> tuple[Tensor, Tensor]:
+    """Bounds of what a preprocessing makes of an image with pixels in [0, 1].
+
+    Args:
+        transform: A torchvision weights enum or its ``transforms()``, a ``torchvision.transforms`` composition that
+            contains a ``Normalize``, or timm's data configuration (a mapping or a ``pretrained_cfg`` with ``mean``
+            and ``std``).
+
+    Returns:
+        ``(low, high)``, each of shape ``(1, C, 1, 1)``, in normalised units.
+
+    Raises:
+        InvalidInputError: if no mean and std can be found in it.
+    """
+    found = _mean_and_std(transform)
+    if found is None:
+        raise InvalidInputError(
+            f"no mean and std found in {transform!r}; pass a torchvision weights transform, a composition with "
+            "Normalize or timm's data configuration, or call normalized_bounds(mean, std)"
+        )
+    return normalized_bounds(*found)
+
+
+def _mean_and_std(transform: Any) -> tuple[Sequence[float], Sequence[float]] | None:
+    if isinstance(transform, dict):
+        mean, std = transform.get("mean"), transform.get("std")
+    else:
+        mean, std = getattr(transform, "mean", None), getattr(transform, "std", None)
+    if mean is not None and std is not None:
+        return [float(v) for v in mean], [float(v) for v in std]
+    for nested in getattr(transform, "transforms", None) or ():
+        if not callable(nested):
+            break
+        found = _mean_and_std(nested)
+        if found is not None:
+            return found
+    if hasattr(transform, "transforms") and callable(transform.transforms):  # a torchvision weights enum member
+        return _mean_and_std(transform.transforms())
+    return None
+
+
+def domain_of(inputs: tuple[Tensor, ...], low: BoundType, high: BoundType) -> tuple[Bounds, ...]:
+    """Bounds of each input, shaped as the input; ``None`` takes each example's own extremes per channel.
+
+    Raises:
+        InvalidInputError: if bounds do not broadcast to an input, are out of order, or the input leaves them.
+    """
+    lows, highs = _for_each(inputs, low, "low"), _for_each(inputs, high, "high")
+    return tuple(_domain(x, a, b, i) for i, (x, a, b) in enumerate(zip(inputs, lows, highs, strict=True)))
+
+
+def _for_each(inputs: tuple[Tensor, ...], bound: BoundType, name: str) -> tuple[float | Tensor | None, ...]:
+    if not isinstance(bound, tuple):
+        return (bound,) * len(inputs)
+    if len(bound) != len(inputs):
+        raise InvalidInputError(
+            f"{name} is a tuple of {len(bound)} bounds for {len(inputs)} input tensors; give one for each"
+        )
+    return bound
+
+
+def _domain(x: Tensor, low: float | Tensor | None, high: float | Tensor | None, index: int) -> Bounds:
+    axes = tuple(range(2, x.dim())) or tuple(range(1, x.dim()))
+    lower = x.amin(axes, keepdim=True) if low is None else _as_tensor(low, x, "low")
+    upper = x.amax(axes, keepdim=True) if high is None else _as_tensor(high, x, "high")
+    if bool((lower > upper).any()):
+        raise InvalidInputError(f"low is above high: low={low}, high={high}; low must be the lower bound")
+    below, above = float((lower - x).amax()), float((x - upper).amax())
+    slack = 1e-5 * float((upper - lower).abs().amax())
+    if max(below, above) > slack:
+        side = (
+            f"{below:.4g} below low={_describe(low)}"
+            if below > above
+            else f"{above:.4g} above high={_describe(high)}"
+        )
+        raise InvalidInputError(
+            f"input {index} leaves its bounds by {side} (its values span [{float(x.min()):.4g}, {float(x.max()):.4g}]). "
+            "Bounds are in the units of the model's input, i.e. normalised pixels: see "
+            "captum_clrp.bounds.normalized_bounds, or pass low=None, high=None to take each example's own range"
+        )
+    return Bounds(lower.expand_as(x).clone(), upper.expand_as(x).clone())
+
+
+def _describe(bound: float | Tensor | None) -> str:
+    if bound is None:
+        return "None"
+    return f"{bound:g}" if not isinstance(bound, Tensor) else f"{[round(v, 4) for v in bound.flatten().tolist()[:3]]}"
+
+
+def _as_tensor(bound: float | Tensor, x: Tensor, name: str) -> Tensor:
+    tensor = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
+    try:
+        shape = torch.broadcast_shapes(tensor.shape, x.shape)
+    except RuntimeError:
+        shape = None
+    if shape != x.shape:
+        raise InvalidInputError(
+            f"{name} of shape {tuple(tensor.shape)} does not broadcast to the input of shape {tuple(x.shape)}; "
+            "give a number, or a tensor such as one value per channel of shape (1, C, 1, 1)"
+        )
+    if not bool(tensor.isfinite().all()):
+        raise InvalidInputError(f"{name}={_describe(bound)} is not finite; give finite bounds or None")
+    return tensor

@@ -1,0 +1,243 @@
+r"""The paper's idea on one page: what the dual concept receives instead of the target (paper, section 4).
+
+LRP maps of different classes look alike, because ReLU masks and pooling switches decide where relevance can go. CLRP
+subtracts the map of a *dual concept*, which gets the same score :math:`S` to distribute, and what is left belongs to the
+class:
+
+.. math:: R_{CLRP} = \max(0, R - R_{dual})
+
+Every rule is linear in relevance once activations are fixed. So no second pass is needed: the difference is formed once,
+at the output, and sent down:
+
+- :class:`OtherClasses` (CLRP1) is another initial relevance: :math:`S` at the target, :math:`-S/(m-1)` at each other.
+- :class:`NegatedWeights` (CLRP2) is another rule at the output layer: the rule for ``W`` minus the rule for ``-W``.
+
+To add a dual concept, add a class here that says what the dual receives.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from captum_clrp._captum import TargetType, select_targets
+from captum_clrp.calls import flatten
+from captum_clrp.errors import InvalidTargetError
+
+__all__ = [
+    "DualConcept",
+    "NegatedWeights",
+    "OtherClasses",
+    "OtherLogits",
+    "SoftmaxGradient",
+    "TheseClasses",
+    "class_scores",
+    "plain_target",
+    "target_scores",
+]
+
+
+class DualConcept:
+    """Base of the dual concepts.
+
+    Attributes:
+        negates_output_layer: Whether the dual negates the weights of the output layer.
+    """
+
+    negates_output_layer: bool = False
+
+    def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+        """Initial relevance of the dual concept.
+
+        Args:
+            output: The model's output, ``(N, m, ...)``: classes in dimension 1.
+            initial: Initial relevance of the explained concept, shaped as ``output``; for one class its score.
+
+        Returns:
+            A tensor shaped as ``output``; to be comparable it should sum to what ``initial`` sums to.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement relevance")
+
+    def signed(self, output: Tensor, initial: Tensor) -> Tensor:
+        """Initial relevance minus that of the dual: what is sent down."""
+        return initial - self.relevance(output, initial)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+class NegatedWeights(DualConcept):
+    """The same score at the same output, whose weights are negated (CLRP2; paper, section 4). For any output."""
+
+    negates_output_layer = True
+
+    def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+        return torch.zeros_like(output)
+
+
+class OtherClasses(DualConcept):
+    """The score spread uniformly over all other classes (CLRP1; paper, section 4).
+
+    Raises:
+        InvalidTargetError: if there is no other class.
+    """
+
+    def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+        return _share_among(_others(output, initial), initial)
+
+
+class TheseClasses(DualConcept):
+    """The score spread uniformly over chosen classes: why the target *rather than* these.
+
+    Args:
+        classes: Indices into dimension 1 of the output. The target itself is left out.
+    """
+
+    def __init__(self, classes: Sequence[int]) -> None:
+        self.classes = [int(c) for c in classes]
+
+    def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+        m = output.shape[1] if output.dim() > 1 else 0
+        outside = [c for c in self.classes if not 0 <= c < m]
+        if outside or not self.classes:
+            raise InvalidTargetError(
+                f"dual classes {self.classes} do not fit an output of {m} classes; give indices from 0 to {m - 1}"
+            )
+        chosen = torch.zeros(m, dtype=torch.bool, device=output.device)
+        chosen[self.classes] = True
+        return _share_among(_others(output, initial) & chosen.reshape(1, -1, *[1] * (output.dim() - 2)), initial)
+
+    def __repr__(self) -> str:
+        return f"TheseClasses({self.classes})"
+
+
+class OtherLogits(DualConcept):
+    """The score spread over all other classes by the magnitudes of their logits, as in the authors' published script.
+
+    The script normalises both maps by their sums before it subtracts them; where relevance is conserved this is the same
+    as giving both the same total, as here.
+    """
+
+    def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+        weights = output.abs() * _others(output, initial)
+        total = weights.sum(1, keepdim=True)
+        return initial.sum(1, keepdim=True) * weights / total.clamp(min=torch.finfo(output.dtype).tiny)
+
+
+class SoftmaxGradient(DualConcept):
+    """Seed ``p_t (1 - p_t)`` at the target and ``-p_t p_k`` elsewhere (SGLRP, Iwana et al. 2019, arXiv 1908.04351)."""
+
+    def signed(self, output: Tensor, initial: Tensor) -> Tensor:
+        probabilities = output.softmax(1)
+        target = (initial != 0).to(output.dtype)
+        of_target = (probabilities * target).sum(1, keepdim=True)
+        return of_target * (target - probabilities)
+
+
+def _others(output: Tensor, initial: Tensor) -> Tensor:
+    """Where a class has no initial relevance while another one at the same position has."""
+    if output.dim() < 2 or output.shape[1] < 2:
+        raise InvalidTargetError(
+            f"an output of shape {tuple(output.shape)} has no other class to contrast with; "
+            "use ContrastiveLRP2, whose dual concept needs a single output only"
+        )
+    explained = initial != 0
+    return ~explained & explained.any(1, keepdim=True)
+
+
+def _share_among(others: Tensor, initial: Tensor) -> Tensor:
+    """The relevance of each position spread uniformly over the classes marked in ``others``."""
+    count = others.sum(1, keepdim=True)
+    if bool(((count == 0) & (initial != 0).any(1, keepdim=True)).any()):
+        raise InvalidTargetError("no other class is left to contrast with; choose classes besides the target")
+    return initial.sum(1, keepdim=True) * others / count.clamp(min=1)
+
+
+# -- initial relevance of the explained concept -----------------------------------------------------------------
+
+
+def target_scores(output: Tensor, target: TargetType) -> Tensor:
+    """The score of the target at its place, zero elsewhere: what LRP starts from.
+
+    Args:
+        output: ``(N,)``, ``(N, m)`` or ``(N, m, ...)``.
+        target: In any of Captum's forms.
+
+    Returns:
+        A tensor shaped as ``output``.
+
+    Raises:
+        InvalidTargetError: if the target does not fit the output.
+    """
+    target = plain_target(target)
+    _check_target(output, target)
+    with torch.enable_grad():
+        variable = output.detach().requires_grad_()
+        try:
+            selected = select_targets(variable, target)
+        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise InvalidTargetError(f"{_describe(target)} does not fit {_outputs(output)}: {error}") from error
+        if selected.numel() != output.shape[0]:
+            raise InvalidTargetError(
+                f"{_describe(target)} selects {selected.numel()} values of {_outputs(output)}, but one score for each "
+                f"example is needed; give {_accepted(output)}, or initial_relevance for a region"
+            )
+        (chosen,) = torch.autograd.grad(selected.sum(), variable)
+    return chosen * output.detach()
+
+
+def class_scores(classes: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """``initial_relevance`` for several classes at once: the multi-class explanation of the paper (section 3.1, fig. 1).
+
+    Args:
+        classes: Indices into dimension 1 of the output.
+    """
+
+    def initial_relevance(output: Tensor) -> Tensor:
+        chosen = torch.zeros_like(output)
+        chosen[:, list(classes)] = 1
+        return chosen * output
+
+    return initial_relevance
+
+
+def _outputs(output: Tensor) -> str:
+    return f"an output of shape {tuple(output.shape)}"
+
+
+def _describe(target: TargetType) -> str:
+    return f"target {target!r}" if not isinstance(target, Tensor) else f"target tensor of shape {tuple(target.shape)}"
+
+
+def _accepted(output: Tensor) -> str:
+    if output.dim() == 2:
+        return f"a class from 0 to {output.shape[1] - 1}, or a list or tensor of {output.shape[0]} of them"
+    return f"a tuple of {output.dim() - 1} indices, or a list of {output.shape[0]} such tuples"
+
+
+def plain_target(target: object) -> TargetType:
+    """The target with NumPy integers as Python ones, which Captum insists on."""
+    if isinstance(target, tuple | list):
+        return type(target)(plain_target(item) for item in target)  # type: ignore[return-value, arg-type]
+    if not isinstance(target, bool | int | Tensor) and hasattr(target, "__index__"):
+        return operator.index(target)
+    return target  # type: ignore[return-value]
+
+
+def _check_target(output: Tensor, target: TargetType) -> None:
+    """Negative and too large indices, floats and booleans; Captum would take some of them silently."""
+    if target is None:
+        return
+    indices = list(flatten(target.tolist() if isinstance(target, Tensor) else target))
+    sizes = list(output.shape[1:]) or [1]
+    for index, size in zip(indices, itertools.cycle(sizes), strict=False):
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise InvalidTargetError(f"{_describe(target)} holds {index!r}; indices must be integers")
+        if not 0 <= index < size:
+            raise InvalidTargetError(
+                f"{_describe(target)} is out of range for {_outputs(output)}; give {_accepted(output)}"
+            )

@@ -1,0 +1,223 @@
+"""Weighted operations as linear maps: what a rule needs of a convolution or a fully connected layer.
+
+A rule evaluates the same operation with other weights (``W+``, ``W-``, ``|W|``) and pulls relevance back through its
+transpose. :class:`LinearMap` offers just that; the weights of the model are read and never written.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "weight_cache"]
+
+
+class WeightCache:
+    """Weights derived from parameters (such as ``W+``), computed once per version of the parameter.
+
+    An entry is used while the parameter is the same object, with the same memory, the same version counter and the
+    same values at a few probed places; it is dropped when the parameter is. The probe sees writes through ``.data``,
+    which PyTorch does not count. Clamping the 550 MB of VGG16 costs as much as a pass of the network, hence the cache.
+    """
+
+    _PROBES = 61
+
+    def __init__(self) -> None:
+        self.enabled = True
+        self._entries: dict[int, tuple[weakref.ref[Tensor], tuple[Any, ...], Tensor, dict[Hashable, Tensor]]] = {}
+        self._lock = threading.Lock()
+
+    def get(self, weight: Tensor, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
+        """``derive(weight)``, from memory where ``weight`` is a parameter that has not changed."""
+        if not (self.enabled and isinstance(weight, nn.Parameter)) or weight.is_inference():
+            return derive(weight.detach())
+        state = (weight.data_ptr(), weight._version, weight.dtype, weight.device, weight.shape)
+        with self._lock:
+            entry = self._entries.get(id(weight))
+            if entry is not None and entry[0]() is weight and entry[1] == state and self._same(weight, entry[2]):
+                derived = entry[3]
+            else:
+                identity = id(weight)
+                reference = weakref.ref(weight, lambda _: self._entries.pop(identity, None))
+                derived = {}
+                self._entries[identity] = (reference, state, self._probe(weight).clone(), derived)
+        if key not in derived:
+            derived[key] = derive(weight.detach())
+        return derived[key]
+
+    def _probe(self, weight: Tensor) -> Tensor:
+        flat = weight.detach().reshape(-1) if weight.is_contiguous() else weight.detach().flatten()
+        return flat[:: max(1, flat.numel() // self._PROBES)]
+
+    def _same(self, weight: Tensor, probed: Tensor) -> bool:
+        return weight.device.type != "cpu" or torch.equal(self._probe(weight), probed)
+
+    def clear(self) -> None:
+        """Forget everything (the memory of all derived weights is given back)."""
+        with self._lock:
+            self._entries.clear()
+
+
+weight_cache = WeightCache()
+"""The cache of this process; ``weight_cache.enabled = False`` trades time for the memory of one copy of the weights."""
+
+
+def _positive(weight: Tensor) -> Tensor:
+    return weight.clamp(min=0)
+
+
+def _negative(weight: Tensor) -> Tensor:
+    return weight.clamp(max=0)
+
+
+class LinearMap:
+    """A linear operation ``z = W x (+ bias)`` as a rule sees it.
+
+    Args:
+        weight: The weights as the operation got them.
+        bias: Bias or ``None``.
+        negated: See :meth:`with_negated_weights`.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, *, negated: bool = False) -> None:
+        self.weight = weight
+        self.bias = bias
+        self.negated = negated
+
+    def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
+        """The operation without bias on ``activations``, with ``weight`` in place of its own."""
+        raise NotImplementedError(f"{type(self).__name__} must implement apply")
+
+    def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
+        """The transposed operation on ``signal`` (shaped as the output), shaped as ``activations``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement transpose")
+
+    def receptive_field(self, activations: Tensor) -> Tensor:
+        """Weights of ones: each output sees each input of its receptive field alike."""
+        return self.transformed("ones", torch.ones_like)
+
+    def with_negated_weights(self) -> LinearMap:
+        """The same operation with ``-W``: the dual concept of CLRP2 (paper, section 4)."""
+        twin = copy.copy(self)
+        twin.negated = not self.negated
+        return twin
+
+    def transformed(self, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
+        """``derive(W)`` in at least float32, remembered under ``key`` while the parameter stays as it is."""
+        negated, dtype = self.negated, self.compute_dtype
+
+        def derive_from(weight: Tensor) -> Tensor:
+            weight = weight.to(dtype)
+            return derive(-weight if negated else weight)
+
+        return weight_cache.get(self.weight, (key, negated, dtype), derive_from)
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        return torch.promote_types(self.weight.dtype, torch.float32)
+
+    @property
+    def positive(self) -> Tensor:
+        """``W+``, the positive part of the weights."""
+        return self.transformed("positive", _positive)
+
+    @property
+    def negative(self) -> Tensor:
+        """``W-``, the negative part of the weights (values at most 0)."""
+        return self.transformed("negative", _negative)
+
+    @property
+    def absolute(self) -> Tensor:
+        """``|W|``."""
+        return self.transformed("absolute", torch.abs)
+
+    @property
+    def full(self) -> Tensor:
+        """``W`` itself (or ``-W`` of the negated map)."""
+        if not self.negated and self.weight.dtype == self.compute_dtype:
+            return self.weight.detach()
+        return self.transformed("full", lambda weight: weight)
+
+    def bias_over_outputs(self) -> Tensor | None:
+        """The bias shaped to be added to an output, or ``None``."""
+        return None if self.bias is None else self.bias.detach().to(self.compute_dtype)
+
+
+class FullyConnected(LinearMap):
+    """``F.linear``: activations ``(..., in)``, weight ``(out, in)``, output ``(..., out)``."""
+
+    def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
+        return F.linear(activations, weight)
+
+    def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
+        return signal.matmul(weight)
+
+
+class Convolution(LinearMap):
+    """Convolution or transposed convolution of 1 to 3 dimensions, with stride, padding, dilation and groups."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+        transposed: bool = False,
+        output_padding: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__(weight, bias)
+        self.stride = list(stride)
+        self.padding = list(padding)
+        self.dilation = list(dilation)
+        self.groups = groups
+        self.transposed = transposed
+        self.output_padding = list(output_padding or [0] * len(self.stride))
+
+    def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
+        return torch.convolution(
+            activations, weight, None, self.stride, self.padding, self.dilation,
+            self.transposed, self.output_padding, self.groups,
+        )  # fmt: skip
+
+    def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
+        gradients = torch.ops.aten.convolution_backward(
+            signal, activations, weight, None, self.stride, self.padding, self.dilation,
+            self.transposed, self.output_padding, self.groups, [True, False, False],
+        )  # fmt: skip
+        return gradients[0]
+
+    def bias_over_outputs(self) -> Tensor | None:
+        bias = super().bias_over_outputs()
+        return None if bias is None else bias.reshape(-1, *[1] * len(self.stride))
+
+
+class ProductMap(LinearMap):
+    """A product of activations with a constant tensor (``matmul``, ``einsum``) in which either may stand first.
+
+    Args:
+        weight: The constant operand.
+        product: ``product(activations, weight)``, linear in both.
+    """
+
+    def __init__(self, weight: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(weight)
+        self.product = product
+
+    def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
+        return self.product(activations, weight)
+
+    def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
+        with torch.enable_grad():
+            variable = torch.zeros_like(activations).requires_grad_()
+            product = self.product(variable, weight)
+        return torch.autograd.grad(product, variable, signal)[0]

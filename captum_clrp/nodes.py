@@ -1,0 +1,288 @@
+"""One recorded operation each: what it keeps from the forward pass and how it hands relevance back.
+
+A node is made by :mod:`captum_clrp.operations` when the model runs an operation, and called by autograd with the
+relevance of the operation's output. Its ``backward`` returns one relevance for each tensor that receives some. All
+arithmetic is linear in relevance; what depends on activations alone is kept when several classes are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from captum_clrp.linear_maps import LinearMap
+from captum_clrp.rules import (
+    Identity,
+    Prepared,
+    RelevanceRule,
+    distribute,
+    prepare,
+    stabilize,
+    zero_if_not_finite,
+)
+
+__all__ = ["CONTRIBUTIONS", "Jacobian", "Node", "Padding", "Pass", "Pooling", "Product", "Record", "Saved", "Sum", "Weighted"]
+
+
+class Saved:
+    """A tensor kept from the forward pass; replaced by a copy if the model is about to overwrite it in place."""
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor.detach()
+
+
+class Record(NamedTuple):
+    """What :func:`captum_clrp.explain_plan` tells of a node."""
+
+    operation: str
+    module: str
+    rule: str
+    reason: str
+
+
+class Node:
+    """Base of the recorded operations.
+
+    Attributes:
+        record: Operation, module, rule and reason, for reports and messages.
+        saved: Tensors kept from the forward pass.
+        keep: Whether ``backward`` will be called again (several classes of one image).
+        received, shared: Sums of relevance that came in and went on, collected while ``ledger`` is set.
+    """
+
+    def __init__(self, record: Record, *saved: Saved) -> None:
+        self.record = record
+        self.saved = saved
+        self.keep = False
+        self.ledger = False
+        self.received = 0.0
+        self.shared = 0.0
+        self._prepared: Any = None
+
+    def backward(self, relevance: Tensor) -> tuple[Tensor | None, ...]:
+        """Relevance of each receiving tensor; frees what was kept unless ``keep``."""
+        if self._prepared is None:
+            self._prepared = self.prepare()
+        shares = self.share(relevance, self._prepared)
+        if self.ledger:
+            self.received += float(relevance.sum(dtype=torch.float64))
+            self.shared += sum(float(s.sum(dtype=torch.float64)) for s in shares if s is not None)
+        if not self.keep:
+            self._prepared, self.saved = None, ()
+        return shares
+
+    def prepare(self) -> Any:
+        """What depends on activations alone."""
+        return ()
+
+    def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor | None, ...]:
+        """Relevance of each receiving tensor. Linear in ``relevance``."""
+        raise NotImplementedError(f"{type(self).__name__} must implement share")
+
+
+class Weighted(Node):
+    """Convolution or fully connected layer: the rule decides.
+
+    ``contrast`` makes it the output layer of CLRP2: relevance by ``W`` minus relevance by ``-W``, in one pass.
+    """
+
+    def __init__(
+        self, record: Record, activations: Saved, layer: LinearMap, rule: RelevanceRule, *,
+        nonnegative: bool, conserve: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(record, activations)
+        self.layer = layer
+        self.rule = rule
+        self.nonnegative = nonnegative
+        self.conserve = conserve
+        self.contrast = False
+
+    def prepare(self) -> list[tuple[LinearMap, Prepared]]:
+        if isinstance(self.rule, Identity):
+            return []
+        activations = self.saved[0].tensor
+        layers = [self.layer]
+        if self.contrast:
+            layers.append(self.layer.with_negated_weights())
+        return [
+            (layer, prepare(self.rule, layer, activations, nonnegative=self.nonnegative)) for layer in layers
+        ]
+
+    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
+        if isinstance(self.rule, Identity):
+            return (relevance,)
+        base, *dual = [
+            distribute(layer, ready, relevance, conserve=self.conserve) for layer, ready in prepared
+        ]
+        for other in dual:
+            base -= other
+        return (base,)
+
+
+class Pass(Node):
+    """Activations, normalisation, anything element by element, sums and products with constants: relevance passes.
+
+    Saturated activations pass it on as well. Where the operation broadcast its input, the copies' relevance is summed.
+    """
+
+    def __init__(self, record: Record, shape: torch.Size) -> None:
+        super().__init__(record)
+        self.shape = shape
+
+    def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        return (_sum_to(relevance, self.shape),)
+
+
+class Sum(Node):
+    """``a + b``: shares of the positive parts; if none is positive, of the sizes; if both are zero, equal."""
+
+    def __init__(self, record: Record, a: Saved, b: Saved, scale_b: float, *, nonnegative: bool) -> None:
+        super().__init__(record, a, b)
+        self.scale_b = scale_b
+        self.nonnegative = nonnegative
+
+    def prepare(self) -> tuple[Tensor, torch.Size, torch.Size]:
+        a, b = (s.tensor.to(torch.promote_types(s.tensor.dtype, torch.float32)) for s in self.saved)
+        if self.scale_b != 1:
+            b = b * self.scale_b
+        if self.nonnegative:
+            share = a / (a + b)
+            return share.nan_to_num_(nan=0.5), a.shape, b.shape
+        positive_a, positive_b = a.clamp(min=0), b.clamp(min=0)
+        total = positive_a + positive_b
+        none_positive = total == 0
+        if bool(none_positive.any()):
+            positive_a = torch.where(none_positive, a.abs(), positive_a)
+            total = torch.where(none_positive, a.abs() + b.abs(), total)
+        return (positive_a / total).nan_to_num_(nan=0.5), a.shape, b.shape
+
+    def share(
+        self, relevance: Tensor, prepared: tuple[Tensor, torch.Size, torch.Size]
+    ) -> tuple[Tensor, ...]:
+        share_a, shape_a, shape_b = prepared
+        relevance_a = relevance * share_a
+        return _sum_to(relevance_a, shape_a), _sum_to(relevance - relevance_a, shape_b)
+
+
+class Product(Node):
+    """``a * b`` of two signals, neither of them a gate: half to each."""
+
+    def __init__(self, record: Record, shapes: tuple[torch.Size, torch.Size]) -> None:
+        super().__init__(record)
+        self.shapes = shapes
+
+    def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        half = relevance * 0.5
+        return tuple(_sum_to(half, shape) for shape in self.shapes)
+
+
+class Pooling(Node):
+    """A weighted mean or sum of inputs with weights of one sign: shares of what ``contributions`` names, in order.
+
+    Each entry is a function of the activations; a region takes the first entry that is not zero in all of it. The last
+    one is all ones, so that nothing is lost; padding receives nothing.
+    """
+
+    def __init__(
+        self, record: Record, activations: Saved, pool: Callable[[Tensor], Tensor],
+        contributions: Sequence[Callable[[Tensor], Tensor]],
+    ) -> None:  # fmt: skip
+        super().__init__(record, activations)
+        self.pool = pool
+        self.contributions = contributions
+
+    def prepare(self) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of contributions and their pooled values, with the graph between them."""
+        activations = self.saved[0].tensor
+        activations = activations.to(torch.promote_types(activations.dtype, torch.float32))
+        pairs: list[tuple[Tensor, Tensor]] = []
+        settled: Tensor | None = None
+        for contribution in self.contributions:
+            shares = contribution(activations).detach()
+            with torch.enable_grad():
+                pooled = self.pool(shares.requires_grad_())
+                empty = pooled.detach() == 0
+                pairs.append((shares, pooled if settled is None else pooled.masked_fill(settled, torch.inf)))
+            settled = ~empty if settled is None else settled | ~empty
+            if bool(settled.all()):
+                break
+        return pairs
+
+    def share(self, relevance: Tensor, prepared: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        received: Tensor | None = None
+        for shares, pooled in prepared:
+            signal = zero_if_not_finite(relevance / pooled.detach())
+            (weight,) = torch.autograd.grad(pooled, shares, signal, retain_graph=True)
+            part = weight * shares.detach()
+            received = part if received is None else received + part
+        return (received,)  # type: ignore[return-value]
+
+
+class Jacobian(Node):
+    """The epsilon rule on an operation without weights: ``x * J^T (R / y)`` (only where a user assigned it)."""
+
+    def __init__(self, record: Record, activations: Saved, function: Callable[[Tensor], Tensor], epsilon: float) -> None:
+        super().__init__(record, activations)
+        self.function = function
+        self.epsilon = epsilon
+
+    def prepare(self) -> tuple[Tensor, Tensor]:
+        activations = self.saved[0].tensor.clone()
+        with torch.enable_grad():
+            output = self.function(activations.requires_grad_().view_as(activations))
+        return activations, output
+
+    def share(self, relevance: Tensor, prepared: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        activations, output = prepared
+        signal = zero_if_not_finite(relevance / stabilize(output.detach(), self.epsilon))
+        (weight,) = torch.autograd.grad(output, activations, signal, retain_graph=True)
+        return (weight * activations.detach(),)
+
+
+class Padding(Node):
+    """Constant padding: what arrives at a padded place goes to the nearest place of the input; cropping loses nothing."""
+
+    def __init__(self, record: Record, pad: Sequence[int]) -> None:
+        super().__init__(record)
+        self.pad = list(pad)
+
+    def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        for i in range(len(self.pad) // 2):
+            before, after = self.pad[2 * i], self.pad[2 * i + 1]
+            if before or after:
+                relevance = self._fold(relevance, relevance.dim() - 1 - i, before, after)
+        return (relevance,)
+
+    @staticmethod
+    def _fold(relevance: Tensor, dim: int, before: int, after: int) -> Tensor:
+        """Undo ``before`` and ``after`` of one dimension; negative numbers (cropped places) come back as zeros."""
+        first, last = max(before, 0), relevance.size(dim) - max(after, 0)
+        inner = relevance.narrow(dim, first, last - first).clone()
+        if before > 0:
+            outside = relevance.narrow(dim, 0, first).sum(dim, keepdim=True)
+            inner.narrow(dim, 0, 1).add_(outside)
+        if after > 0:
+            outside = relevance.narrow(dim, last, after).sum(dim, keepdim=True)
+            inner.narrow(dim, inner.size(dim) - 1, 1).add_(outside)
+        if min(before, after) < 0:
+            trailing = [0, 0] * (relevance.dim() - 1 - dim)
+            inner = F.pad(inner, [*trailing, max(-before, 0), max(-after, 0)])
+        return inner
+
+
+CONTRIBUTIONS: dict[str, tuple[Callable[[Tensor], Tensor], ...]] = {
+    "proportional": (lambda x: x.clamp(min=0), torch.abs, torch.ones_like),
+    "sizes": (torch.abs, torch.ones_like),
+    "even": (torch.ones_like,),
+}
+"""What :class:`Pooling` can share by."""
+
+
+def _sum_to(relevance: Tensor, shape: torch.Size) -> Tensor:
+    return relevance if relevance.shape == shape else relevance.sum_to_size(shape)

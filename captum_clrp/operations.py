@@ -1,0 +1,198 @@
+"""The table: each torch function that carries values has a rule, routes, is a constant, or is refused with its reason.
+
+To add an operation, add one row to :data:`ROWS`. A row names functions as users call them; they are looked up in
+``torch``, ``torch.Tensor`` and ``torch.nn.functional``, with their in-place forms. Functions whose results hold no
+floating-point values (shapes, devices, comparisons, indices) need no row. Everything else that is not in the table is
+refused: a wrong map without a word is the worst that could happen.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from captum_clrp import handlers
+from captum_clrp.calls import Call
+from captum_clrp.trace import Trace
+
+__all__ = ["ROWS", "TABLE", "Row", "run_operation"]
+
+
+class Row(NamedTuple):
+    """One line of the table.
+
+    Attributes:
+        functions: Names, as in ``relu`` for ``torch.relu``, ``torch.relu_``, ``Tensor.relu``, ``F.relu``.
+        handler: Runs and records the operation.
+        rule: How relevance is shared, or why it is not.
+        source: Where the rule comes from.
+        conserved: What is kept and what is lost.
+    """
+
+    functions: str
+    handler: Callable[[Trace, Call], Any]
+    rule: str
+    source: str = ""
+    conserved: str = "all"
+
+
+_PAPER = "paper, section 3.1"
+_CONTRIBUTIONS = "all but what outputs without positive contribution receive (`conserve=True`: all)"
+
+ROWS: tuple[Row, ...] = (
+    # weighted operations
+    Row("linear", handlers.linear, "z+ (first layer: z^beta)", _PAPER + ", eq. 1", _CONTRIBUTIONS),
+    Row(
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+        handlers.convolution, "z+ (first layer: z^beta)", _PAPER + ", eq. 1", _CONTRIBUTIONS,
+    ),
+    Row(
+        "matmul mm bmm mv addmm __matmul__ __rmatmul__", handlers.matmul,
+        "z+ with a constant matrix; two activations are refused", _PAPER + ", eq. 1", _CONTRIBUTIONS,
+    ),
+    Row("einsum", handlers.einsum, "z+ with a constant tensor; two activations are refused", _PAPER + ", eq. 1", _CONTRIBUTIONS),
+    # normalisation
+    Row(
+        "batch_norm instance_norm", handlers.passing(), "bypassed", _PAPER,
+    ),
+    Row(
+        "layer_norm group_norm local_response_norm rms_norm normalize",
+        handlers.passing(monotone=False), "bypassed", _PAPER,
+    ),
+    # activations
+    Row(
+        "relu relu6 softplus exp", handlers.passing(nonnegative=True),
+        "passes, saturated or not", "Bach et al. 2015",
+    ),
+    Row(
+        "leaky_relu prelu elu selu celu rrelu hardtanh threshold clamp clip clamp_min clamp_max sqrt log log1p expm1 "
+        "erf atan nan_to_num round floor ceil",
+        handlers.passing(keeps_sign=True), "passes, saturated or not", "Bach et al. 2015",
+    ),
+    Row(
+        "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid sin cos",
+        handlers.passing(monotone=False), "passes, saturated or not", "Bach et al. 2015",
+    ),
+    Row("pow float_power __pow__ square abs absolute rsqrt", handlers.passing(monotone=False, keeps_sign=True), "passes"),
+    Row("neg negative reciprocal", handlers.passing(), "passes"),
+    Row(
+        "sigmoid hardsigmoid softmax log_softmax softmin gumbel_softmax", handlers.passing(nonnegative=True, gate=True, monotone=False),
+        "passes; the result counts as a gate in products",
+    ),
+    Row("tanh", handlers.passing(gate=True), "passes; the result counts as a gate in products"),
+    Row(
+        "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout",
+        handlers.evaluated_dropout, "passes in evaluation; refused in training",
+    ),
+    # sums and products
+    Row(
+        "add sub subtract rsub __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__", handlers.add,
+        "shares of the positive parts, else of the sizes, else equal; constants are bypassed", "z+ for a sum",
+    ),
+    Row(
+        "mul multiply div divide true_divide __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __div__ __idiv__",
+        handlers.multiply,
+        "follows the signal, not the gate (or the broadcast factor, the constant, the denominator); two signals: half to each",
+        "signal-take-all, Arras et al. 2017",
+    ),
+    Row("glu", handlers.gated_linear_unit, "follows the signal, not the gate", "signal-take-all, Arras et al. 2017"),
+    # pooling
+    Row(
+        "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean",
+        handlers.pooling(), 'shares of the positive parts (`avg_pool="even"`: even, without padding)',
+        'z+ for a mean ("even": paper, section 3.1)',
+    ),
+    Row("sum fold", handlers.pooling("proportional"), "shares of the positive parts, else of the sizes, else even", "z+ for a sum"),
+    Row("norm var std", handlers.pooling("sizes"), "shares of the sizes"),
+    Row("lp_pool1d lp_pool2d lp_pool3d", handlers.lp_pooling, "shares of |x|^p"),
+    Row(
+        "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
+        "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
+        "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d "
+        "max_unpool1d max_unpool2d max_unpool3d max min amax amin maximum minimum topk sort kthvalue median",
+        handlers.route, "all to the winner", _PAPER,
+    ),
+    Row(
+        "interpolate upsample upsample_nearest upsample_bilinear", handlers.interpolation,
+        "nearest: to the source; linear: shares of the positive parts",
+    ),
+    Row("pad", handlers.constant_padding, "padding receives none; reflected and replicated values route"),
+    # values that only move
+    Row(
+        "view reshape flatten unflatten permute transpose t swapaxes swapdims movedim moveaxis squeeze unsqueeze expand "
+        "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip fliplr flipud rot90 cat concat "
+        "concatenate stack hstack vstack dstack split chunk tensor_split unsafe_chunk unsafe_split hsplit vsplit dsplit "
+        "unbind narrow select index_select gather take take_along_dim masked_select __getitem__ contiguous clone to type "
+        "type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle "
+        "unfold as_strided view_as reshape_as atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
+        "requires_grad_ split_with_sizes ravel",
+        handlers.route, "moves with the values",
+    ),
+    Row(
+        "where masked_fill __setitem__ copy_ tril triu index_put index_copy index_fill scatter masked_scatter fill_ zero_",
+        handlers.route_new_values, "moves with the values", "", "all but what arrives at values from elsewhere",
+    ),
+    Row("detach data", handlers.detached, "passes: only gradients are cut, not values"),
+    # constants
+    Row(
+        "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor "
+        "sign sgn heaviside bernoulli",
+        handlers.constant, "none: the result does not carry the signal",
+    ),
+    # refused
+    Row(
+        "scaled_dot_product_attention multi_head_attention_forward _native_multi_head_attention baddbmm",
+        handlers.refusing("attention; transformers are not supported"), "refused", "", "",
+    ),
+    Row(
+        "bilinear cdist cosine_similarity pairwise_distance outer dot inner",
+        handlers.refusing("a product of two activations; no rule is agreed on"), "refused", "", "",
+    ),
+    Row(
+        "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
+        handlers.refusing("recurrent networks are not supported"), "refused", "", "",
+    ),
+    Row(
+        "grid_sample affine_grid", handlers.refusing("sampling at places that may depend on the input"), "refused", "", "",
+    ),
+    Row(
+        "cumsum cumprod prod logsumexp logcumsumexp", handlers.refusing("no rule is agreed on"), "refused", "", "",
+    ),
+)  # fmt: skip
+
+
+def _functions(name: str) -> Iterator[Any]:
+    """All torch functions of a name: in ``torch``, ``torch.Tensor``, ``torch.nn.functional``; in-place too."""
+    homes = (torch, torch.Tensor, F, torch._C._nn, torch.special)
+    for spelled in {name, name + "_"}:
+        for home in homes:
+            function = getattr(home, spelled, None)
+            if callable(function):
+                yield function
+            elif isinstance(function, types.GetSetDescriptorType):
+                yield function.__get__
+
+
+TABLE: dict[Any, Row] = {function: row for row in ROWS for name in row.functions.split() for function in _functions(name)}
+"""Row of each function."""
+
+
+def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """What the propagation mode does with each torch function that the model calls."""
+    call = Call(func, args, kwargs)
+    row = TABLE.get(func)
+    if not call.tracked:
+        for tensor in call.tensors:
+            if not tensor.requires_grad and trace.was_described(tensor):
+                trace.refuse(
+                    "custom torch.autograd.Function",
+                    "its result has lost its connection to the input; write it with torch functions instead",
+                )
+        return call.run()
+    if call.overwrites and isinstance(args[0], torch.Tensor):
+        trace.before_overwriting(args[0])
+    return (row.handler if row is not None else handlers.unknown)(trace, call)

@@ -1,0 +1,373 @@
+r"""Relevance rules.
+
+Every rule for a weighted operation here has one form. With terms :math:`(a^k, W^k)`, each a tensor shaped as the
+input and weights shaped as the operation's own,
+
+.. math:: z = \sum_k W^k a^k, \qquad R^{in} = \sum_k a^k \odot (W^k)^T \frac{R^{out}}{z}.
+
+A rule names its terms and nothing else; :func:`prepare` and :func:`distribute` do the rest, in one place, and are
+linear in :math:`R^{out}`. Outputs whose denominator :math:`z` is zero have no contribution to share their relevance
+by: it is absorbed, or, with ``conserve``, spread by :data:`FALLBACKS`.
+
+All rules derive from Captum's ``PropagationRule``. They hold settings only, no state of a call, so one instance may be
+shared by layers, threads and calls; assigned as ``module.rule`` they also work in Captum's own ``LRP``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from captum_clrp._captum import (
+    Alpha1_Beta0_Rule,
+    EpsilonRule,
+    GammaRule,
+    IdentityRule,
+    PropagationRule,
+)
+from captum_clrp.errors import UnsupportedOperationError
+from captum_clrp.linear_maps import LinearMap
+
+__all__ = [
+    "Epsilon",
+    "Flat",
+    "Gamma",
+    "Identity",
+    "RelevanceRule",
+    "Term",
+    "WSquare",
+    "ZBeta",
+    "ZPlus",
+    "distribute",
+    "prepare",
+]
+
+
+class Term(NamedTuple):
+    """One pair :math:`(a^k, W^k)` of a rule."""
+
+    activations: Tensor
+    weight: Tensor
+
+
+class Prepared(NamedTuple):
+    """What a rule needs of the activations, whatever relevance comes: shared by all classes of one image."""
+
+    terms: tuple[Term, ...]
+    denominator: Tensor
+    activations: Tensor
+
+
+class RelevanceRule(PropagationRule):
+    """Base of the rules for weighted operations: a subclass implements :meth:`terms`.
+
+    Attributes:
+        distinguishes_negated_weights: Whether ``W`` and ``-W`` give different relevance. CLRP2 is the difference of
+            the two at the output layer and would vanish for a rule that cannot tell them apart.
+    """
+
+    distinguishes_negated_weights: bool = True
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        """The pairs :math:`(a^k, W^k)` of this rule.
+
+        Args:
+            layer: The operation; its weights come as ``layer.positive``, ``layer.negative``, ``layer.full``, ...
+            activations: Input of the operation, at least float32.
+            nonnegative: Whether no activation is known to be negative, so that terms for them can be left out.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement terms")
+
+    def complete_denominator(self, denominator: Tensor, layer: LinearMap) -> Tensor:
+        """Add what belongs to the denominator alone (a bias, a stabilizer). May work in place."""
+        return denominator
+
+    def __repr__(self) -> str:
+        settings = ", ".join(
+            f"{key}={value}" for key, value in vars(self).items() if isinstance(value, float | int | bool)
+        )
+        return f"{type(self).__name__}({settings})"
+
+    # -- Captum's interface: the same rule inside captum.attr.LRP -----------------------------------------------
+
+    def forward_hook(self, module: nn.Module, inputs: Any, outputs: Tensor) -> Tensor:
+        """Captum's hook: return the module's output with a backward that carries relevance by this rule."""
+        from captum_clrp._propagation import propagate_module
+
+        return propagate_module(self, module, inputs if isinstance(inputs, tuple) else (inputs,))
+
+    def _manipulate_weights(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Nothing: these rules leave the module's weights alone."""
+
+
+class ZPlus(RelevanceRule):
+    r"""Share relevance by positive contributions (z+ rule, also called alpha1-beta0).
+
+    .. math:: R_i = \sum_j \frac{(x_i w_{ij})^+}{\sum_{i'} (x_{i'} w_{i'j})^+} R_j
+
+    Source: paper, section 3.1, eq. 1. For inputs of both signs the positive part of each *product* counts,
+    :math:`x^+ w^+ + x^- w^-`; Captum's ``Alpha1_Beta0_Rule`` clamps the weights alone and is wrong there.
+
+    Conserves relevance except at outputs without any positive contribution, which absorb it (see module). Biases are
+    bypassed. Valid for inputs of any sign.
+    """
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        if nonnegative:
+            return (Term(activations, layer.positive),)
+        return (
+            Term(activations.clamp(min=0), layer.positive),
+            Term(activations.clamp(max=0), layer.negative),
+        )
+
+
+class ZBeta(RelevanceRule):
+    r"""Share relevance by contributions within the domain of the input (z^beta rule, also z^B or box rule).
+
+    .. math:: R_i = \sum_j \frac{x_i w_{ij} - l_i w_{ij}^+ - h_i w_{ij}^-}
+              {\sum_{i'} x_{i'} w_{i'j} - l_{i'} w_{i'j}^+ - h_{i'} w_{i'j}^-} R_j
+
+    Source: paper, section 3.1, eq. 1; for the first layer, whose input lives in the box :math:`[l, h]`. It is evaluated
+    as :math:`(x - l) w^+ + (x - h) w^-`, the same sum without cancellation. Every term is non-negative for inputs
+    inside the box; relevance is conserved except where all terms are zero.
+
+    Args:
+        low: Lowest value of the input, in the units of the input (for photographs: *normalised* pixels). A number or a
+            tensor that broadcasts to the input.
+        high: Highest value, likewise.
+    """
+
+    def __init__(self, low: float | Tensor, high: float | Tensor) -> None:
+        self.low = low
+        self.high = high
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        return (
+            Term(activations - self.low, layer.positive),
+            Term(activations - self.high, layer.negative),
+        )
+
+
+class Epsilon(RelevanceRule):
+    r"""Share relevance by signed contributions, stabilized (epsilon rule; with epsilon 0 the z rule).
+
+    .. math:: R_i = \sum_j \frac{x_i w_{ij}}{z_j + \varepsilon\,\mathrm{sign}(z_j)} R_j,
+              \qquad z_j = \sum_{i'} x_{i'} w_{i'j} \;(+\, b_j)
+
+    Source: Bach et al. 2015, eq. 58. Zero counts as positive. Epsilon absorbs relevance, and so does the bias where it
+    is included. Cannot tell ``W`` from ``-W``: refused at the output layer of CLRP2.
+
+    Args:
+        epsilon: Stabilizer, in the units of the layer's output. Default: 1e-9, as Captum's.
+        bias: Whether the bias takes its share (which is absorbed). Default: ``False``, biases are bypassed.
+    """
+
+    distinguishes_negated_weights = False
+
+    def __init__(self, epsilon: float = 1e-9, *, bias: bool = False) -> None:
+        self.epsilon = epsilon
+        self.bias = bias
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        return (Term(activations, layer.full),)
+
+    def complete_denominator(self, denominator: Tensor, layer: LinearMap) -> Tensor:
+        bias = layer.bias_over_outputs() if self.bias else None
+        if bias is not None:
+            denominator = denominator + (-bias if layer.negated else bias)
+        return stabilize(denominator, self.epsilon)
+
+
+class Gamma(RelevanceRule):
+    r"""Share relevance by contributions that favour positive ones (gamma rule, for inputs of both signs).
+
+    .. math:: R_i = \sum_j \frac{(x_i w_{ij}) + \gamma (x_i w_{ij})^+}{\sum_{i'} (\ldots)} R_j
+
+    Source: Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview", section 10.2.3. Between the z rule
+    (gamma 0) and z+ (gamma to infinity). Biases are bypassed.
+
+    Args:
+        gamma: Extra weight of positive contributions, at least 0. Default: 0.25, as Captum's.
+    """
+
+    def __init__(self, gamma: float = 0.25) -> None:
+        self.gamma = gamma
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        gamma = self.gamma
+        favour_positive = layer.transformed(("gamma+", gamma), lambda w: w + gamma * w.clamp(min=0))
+        if nonnegative:
+            return (Term(activations, favour_positive),)
+        favour_negative = layer.transformed(("gamma-", gamma), lambda w: w + gamma * w.clamp(max=0))
+        return (
+            Term(activations.clamp(min=0), favour_positive),
+            Term(activations.clamp(max=0), favour_negative),
+        )
+
+
+class WSquare(RelevanceRule):
+    r"""Share relevance by squared weights, whatever the input (w^2 rule).
+
+    .. math:: R_i = \sum_j \frac{w_{ij}^2}{\sum_{i'} w_{i'j}^2} R_j
+
+    Source: paper, supplement A; Montavon et al. 2017, section 4.1. For an unbounded input domain. Padding receives
+    nothing. Cannot tell ``W`` from ``-W``.
+    """
+
+    distinguishes_negated_weights = False
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        return (Term(torch.ones_like(activations), layer.transformed("square", torch.square)),)
+
+
+class Flat(RelevanceRule):
+    """Share relevance evenly over the receptive field (flat rule). Cannot tell ``W`` from ``-W``."""
+
+    distinguishes_negated_weights = False
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        return (Term(torch.ones_like(activations), layer.receptive_field(activations)),)
+
+
+class Identity(RelevanceRule):
+    """Hand relevance through unchanged; for operations whose output is shaped as their input."""
+
+    distinguishes_negated_weights = False
+
+
+class CaptumRule(RelevanceRule):
+    """One of Captum's rules that changes weights (epsilon, gamma, alpha1-beta0), as Captum evaluates it.
+
+    Captum's denominator is the output of the changed layer, its bias included, plus a signed stabilizer; this adapter
+    lets the rule change a copy of the weights and leaves the module alone.
+
+    Args:
+        rule: The user's rule.
+        module: The module that it was assigned to.
+    """
+
+    def __init__(self, rule: PropagationRule, module: nn.Module) -> None:
+        self.rule = rule
+        self.module = module
+        self.distinguishes_negated_weights = not isinstance(rule, EpsilonRule)
+
+    def _changed(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        stand_in = copy.copy(self.module)
+        stand_in._parameters = {
+            "weight": nn.Parameter(weight.clone(), requires_grad=False),
+            "bias": None if bias is None else nn.Parameter(bias.clone(), requires_grad=False),
+        }
+        self.rule._manipulate_weights(stand_in, None, None)
+        return stand_in
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        key = (type(self.rule), *sorted((k, v) for k, v in vars(self.rule).items() if isinstance(v, float | int)))
+        weight = layer.transformed(key, lambda w: self._changed(w, None).weight.data)  # type: ignore[operator]
+        return (Term(activations, weight),)
+
+    def complete_denominator(self, denominator: Tensor, layer: LinearMap) -> Tensor:
+        if layer.bias is not None:
+            bias = self._changed(layer.weight.detach(), layer.bias.detach()).bias.data  # type: ignore[operator]
+            shape = layer.bias_over_outputs().shape  # type: ignore[union-attr]
+            denominator = denominator + bias.reshape(shape)
+        return stabilize(denominator, self.rule.STABILITY_FACTOR)
+
+    def __repr__(self) -> str:
+        return f"captum {type(self.rule).__name__}"
+
+
+_CAPTUM_RULES = (EpsilonRule, GammaRule, Alpha1_Beta0_Rule)
+
+
+def rule_of(rule: PropagationRule, module: nn.Module, name: str) -> RelevanceRule:
+    """The rule that a user assigned to ``module``, in our terms.
+
+    Raises:
+        UnsupportedOperationError: for a rule that is neither ours nor one of Captum's.
+    """
+    if isinstance(rule, RelevanceRule):
+        return rule
+    if type(rule) is IdentityRule:
+        return Identity()
+    if type(rule) in _CAPTUM_RULES:
+        return CaptumRule(rule, module)
+    raise UnsupportedOperationError(
+        f"module '{name}' carries a rule of type {type(rule).__name__}, which is neither a captum_clrp.rules rule nor "
+        f"one of Captum's {', '.join(r.__name__ for r in (*_CAPTUM_RULES, IdentityRule))}. "
+        "Derive it from captum_clrp.rules.RelevanceRule (one method, `terms`)."
+    )
+
+
+# -- the arithmetic, once for all rules -------------------------------------------------------------------------
+
+
+def stabilize(denominator: Tensor, epsilon: float) -> Tensor:
+    """``denominator + epsilon * sign(denominator)``, where zero counts as positive."""
+    return denominator + torch.where(denominator < 0, -epsilon, epsilon)
+
+
+def prepare(
+    rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonnegative: bool = False
+) -> Prepared:
+    """Everything of a rule that does not depend on relevance: its terms and the denominator."""
+    activations = activations.to(layer.compute_dtype)
+    terms = rule.terms(layer, activations, nonnegative)
+    first, *rest = terms
+    denominator = layer.apply(*first)
+    for term in rest:
+        denominator += layer.apply(*term)
+    return Prepared(terms, rule.complete_denominator(denominator, layer), activations)
+
+
+def distribute(
+    layer: LinearMap, prepared: Prepared, relevance: Tensor, *, conserve: bool = False
+) -> Tensor:
+    """Relevance of the inputs from ``relevance`` of the outputs. Pure, and linear in ``relevance``."""
+    quotient = relevance.to(prepared.denominator.dtype) / prepared.denominator
+    if not conserve:
+        return pull_back(layer, prepared.terms, zero_if_not_finite(quotient))
+    unshared = torch.where(quotient.isfinite(), 0.0, relevance.to(quotient.dtype))
+    received = pull_back(layer, prepared.terms, zero_if_not_finite(quotient))
+    return received.add_(spread(layer, prepared.activations, unshared))
+
+
+def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor) -> Tensor:
+    """``sum_k a^k * transpose(W^k) signal``."""
+    received: Tensor | None = None
+    for activations, weight in terms:
+        share = layer.transpose(signal, weight, activations).mul_(activations)
+        received = share if received is None else received.add_(share)
+    if received is None:
+        raise ValueError("a rule needs at least one term")
+    return received
+
+
+def zero_if_not_finite(quotient: Tensor) -> Tensor:
+    """0 where a denominator was 0: there is nothing to share by. In place."""
+    return quotient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+FALLBACKS: tuple[Callable[[LinearMap, Tensor], Term], ...] = (
+    lambda layer, activations: Term(activations.abs(), layer.absolute),
+    lambda layer, activations: Term(torch.ones_like(activations), layer.receptive_field(activations)),
+)
+"""What relevance without positive contributions is shared by under ``conserve``, in this order: the size of the
+contributions ``|x| |w|``, then evenly over the receptive field without its padding (then evenly over the example)."""
+
+
+def spread(layer: LinearMap, activations: Tensor, unshared: Tensor) -> Tensor:
+    """Relevance of the inputs from the relevance of outputs that the rule itself could not share."""
+    received = torch.zeros_like(activations)
+    for fallback in FALLBACKS:
+        if not unshared.any():
+            return received
+        term = fallback(layer, activations)
+        quotient = unshared / layer.apply(*term)
+        unshared = torch.where(quotient.isfinite(), 0.0, unshared)
+        received += pull_back(layer, (term,), zero_if_not_finite(quotient))
+    rest = unshared.flatten(1).sum(1) / activations[0].numel()
+    return received.add_(rest.reshape(-1, *[1] * (activations.dim() - 1)))

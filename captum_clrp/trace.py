@@ -1,0 +1,230 @@
+"""Recording one forward pass of an unmodified model.
+
+The model runs under a ``TorchFunctionMode``: every operation on a tensor that depends on the inputs is looked up in
+:data:`captum_clrp.operations.TABLE`. Operations with a rule run their ordinary forward inside one autograd function
+whose backward is the rule; operations that only move values keep their own gradient, which routes relevance correctly.
+
+Which module an operation runs in is learnt from process-wide module hooks, registered for the duration of the forward
+pass and answering to the calling thread alone, so that no module of the user's model is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from captum_clrp._captum import PropagationRule
+from captum_clrp.bounds import Bounds
+from captum_clrp.errors import UnsupportedOperationError
+from captum_clrp.nodes import Node, Saved
+from captum_clrp.rules import RelevanceRule
+
+__all__ = ["Info", "Settings", "Trace"]
+
+
+class Settings(NamedTuple):
+    """What the user chose for a propagation."""
+
+    avg_pool: str = "proportional"
+    conserve: bool = False
+
+
+class Info(NamedTuple):
+    """What is known of a tensor that depends on the inputs.
+
+    ``nonnegative``: no value is negative. ``gate``: values that scale a signal (a sigmoid's, say). ``bounds``: the
+    domain of the input, carried as far as the first weighted operation.
+    """
+
+    nonnegative: bool = False
+    gate: bool = False
+    bounds: Bounds | None = None
+
+
+class _Propagate(torch.autograd.Function):
+    """An operation with its own forward and with relevance for a backward."""
+
+    @staticmethod
+    def forward(ctx: Any, node: Node, run: Callable[[], Tensor], *tensors: Tensor) -> Tensor:
+        ctx.node = node
+        output = run()
+        overwritten = [t for t in tensors if t is output]
+        ctx.mark_dirty(*overwritten)
+        ctx.set_materialize_grads(False)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor | None) -> tuple[Tensor | None, ...]:
+        (arrived,) = relevance
+        missing = (None,) * (len(ctx.needs_input_grad) - 2)
+        if arrived is None:
+            return (None, None, *missing)
+        shares = ctx.node.backward(arrived)
+        return (None, None, *shares, *missing[len(shares) :])
+
+
+class Refusal(NamedTuple):
+    """An operation without a rule."""
+
+    operation: str
+    module: str
+    reason: str
+
+
+class Trace(TorchFunctionMode):
+    """One recorded forward pass.
+
+    Attributes:
+        nodes: Recorded operations in the order in which they ran.
+        refusals: Operations that have no rule.
+
+    Args:
+        model: Gives names to modules.
+        settings: The user's choices.
+        run_operation: ``run_operation(trace, func, args, kwargs)`` runs and records one torch function.
+        forced_rule: Rule for every weighted operation, whatever the modules carry.
+    """
+
+    def __init__(
+        self, model: nn.Module, settings: Settings, run_operation: Callable[..., Any], *,
+        forced_rule: RelevanceRule | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._run_operation = run_operation
+        self.settings = settings
+        self.forced_rule = forced_rule
+        self.nodes: list[Node] = []
+        self.refusals: list[Refusal] = []
+        self.scope: list[nn.Module] = []
+        self._names = {module: name for name, module in model.named_modules()}
+        self._root = model
+        self._saved: dict[int, list[Saved]] = {}
+
+    # -- what the operations ask ---------------------------------------------------------------------------------
+
+    @property
+    def module_name(self) -> str:
+        """Name of the module that is running, as in ``named_modules``."""
+        if not self.scope:
+            return "(model)"
+        return self._names.get(self.scope[-1]) or f"({type(self.scope[-1]).__name__})"
+
+    def user_rule(self) -> tuple[PropagationRule, nn.Module] | None:
+        """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention)."""
+        if self.forced_rule is not None:
+            return self.forced_rule, self._root
+        for module in reversed(self.scope):
+            rule = getattr(module, "rule", None)
+            if isinstance(rule, PropagationRule):
+                return rule, module
+        return None
+
+    def save(self, tensor: Tensor) -> Saved:
+        """Keep a tensor for the backward pass, safe from being overwritten in place."""
+        saved = Saved(tensor)
+        self._saved.setdefault(tensor.untyped_storage().data_ptr(), []).append(saved)
+        return saved
+
+    def before_overwriting(self, tensor: Tensor) -> None:
+        """Copy what was kept of a tensor that the model is about to overwrite."""
+        for saved in self._saved.pop(tensor.untyped_storage().data_ptr(), ()):
+            saved.tensor = saved.tensor.clone()
+
+    def propagate(self, node: Node, run: Callable[[], Tensor], receivers: Sequence[Tensor], info: Info) -> Tensor:
+        """Run an operation as ``node``; the first tensors of ``receivers`` get the shares of its backward."""
+        self.nodes.append(node)
+        with torch.enable_grad():
+            output: Tensor = _Propagate.apply(node, run, *receivers)
+        return self.describe(output, info)
+
+    def route(self, run: Callable[[], Any], info: Info) -> Any:
+        """Run an operation whose own gradient routes relevance."""
+        with torch.enable_grad():
+            output = run()
+        for tensor in output if isinstance(output, tuple | list) else (output,):
+            if isinstance(tensor, Tensor):
+                self.describe(tensor, info)
+        return output
+
+    def describe(self, tensor: Tensor, info: Info) -> Tensor:
+        tensor._clrp_info = info  # type: ignore[attr-defined]
+        return tensor
+
+    def info(self, tensor: Tensor) -> Info:
+        return getattr(tensor, "_clrp_info", None) or Info()
+
+    def was_described(self, tensor: Tensor) -> bool:
+        return getattr(tensor, "_clrp_info", None) is not None
+
+    def refuse(self, operation: str, reason: str) -> None:
+        refusal = Refusal(operation, self.module_name, reason)
+        if refusal not in self.refusals:
+            self.refusals.append(refusal)
+
+    # -- the mode --------------------------------------------------------------------------------------------------
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return self._run_operation(self, func, args, kwargs or {})
+
+    def raise_refusals(self) -> None:
+        """One error for all operations that have no rule.
+
+        Raises:
+            UnsupportedOperationError: if there is any.
+        """
+        if not self.refusals:
+            return
+        listed = "\n".join(f"  - {r.operation} in module '{r.module}': {r.reason}" for r in self.refusals)
+        raise UnsupportedOperationError(
+            f"no relevance rule is known for {len(self.refusals)} operation(s) of this model, so a map would be "
+            f"silently wrong:\n{listed}\n"
+            "What to do: explain a part of the model without them (LayerLRPZBeta and its contrastive twins stop at a "
+            "layer), replace them, or add a row to captum_clrp.operations.TABLE if you know how they share relevance."
+        )
+
+    # -- modules ---------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def watching_modules(
+        self,
+        before: Callable[[nn.Module, Any], Any] = lambda module, inputs: None,
+        after: Callable[[nn.Module, Any], Any] = lambda module, output: None,
+    ) -> Iterator[None]:
+        """Follow which module runs; ``before`` and ``after`` may replace its inputs and its output."""
+        thread = threading.get_ident()
+
+        def enter(module: nn.Module, inputs: Any) -> Any:
+            if threading.get_ident() != thread:
+                return None
+            self.scope.append(module)
+            return before(module, inputs)
+
+        def leave(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if threading.get_ident() != thread:
+                return None
+            self.scope.pop()
+            return after(module, output)
+
+        handles: list[RemovableHandle] = []
+        try:
+            handles.append(register_module_forward_pre_hook(enter))
+            handles.append(register_module_forward_hook(leave))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.scope.clear()
+            self._saved.clear()
