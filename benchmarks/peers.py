@@ -51,13 +51,16 @@ class Peer(ABC):
         return version(cls.package)
 
 
-def score_of(target: int) -> Seed:
-    """LRP: the score of ``target`` on ``target``, nothing elsewhere."""
+def score_of(target: int | Tensor) -> Seed:
+    """LRP: the score of ``target`` on ``target``, nothing elsewhere.
+
+    Args:
+        target: one class for all examples, or a tensor (N,) with one for each.
+    """
 
     def seed(output: Tensor) -> Tensor:
-        initial = torch.zeros_like(output)
-        initial[:, target] = output[:, target]
-        return initial
+        index = torch.as_tensor(target, device=output.device).expand(len(output)).unsqueeze(1)
+        return torch.zeros_like(output).scatter(1, index, output.gather(1, index))
 
     return seed
 
@@ -74,8 +77,8 @@ def uniform_dual_of(target: int) -> Seed:
     return seed
 
 
-def lrp(peer: Peer, x: Tensor, target: int) -> Tensor:
-    """Relevance (N, C, H, W) for one class, the same for all examples."""
+def lrp(peer: Peer, x: Tensor, target: int | Tensor) -> Tensor:
+    """Relevance (N, C, H, W) for one class, or for one class of each example."""
     return peer.relevances(x, [score_of(target)])[0][0]
 
 

@@ -1,0 +1,43 @@
+"""Rounds are interleaved, failures set aside, and peak memory is the peak."""
+
+import sys
+
+import pytest
+import torch
+
+from benchmarks.memory import peak_of
+from benchmarks.timing import interleaved
+
+
+def test_rounds_are_interleaved_and_start_with_another_call_each_time():
+    order = []
+    calls = {name: lambda name=name: order.append(name) for name in "abc"}
+    timings = interleaved(calls, rounds=3)
+    assert "".join(order) == "abc" + "abc" + "bca" + "cab"
+    assert [len(t.seconds) for t in timings.values()] == [3, 3, 3]
+
+
+def test_a_failing_call_is_reported_and_left_out():
+    def fail():
+        raise RuntimeError("not here")
+
+    timings = interleaved({"bad": fail, "good": lambda: None}, rounds=2)
+    assert timings["bad"].error == "RuntimeError: not here"
+    assert timings["bad"].seconds == []
+    assert len(timings["good"].seconds) == 2
+
+
+def test_the_budget_stops_after_the_least_rounds():
+    timings = interleaved({"a": lambda: None}, rounds=50, budget=0, least_rounds=4)
+    assert len(timings["a"].seconds) == 4
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_peak_counts_what_is_freed_before_the_end():
+    def prepare():
+        kept = torch.ones(16 * 2**20 // 4)  # 16 MiB
+        return lambda: float((kept.repeat(8) + 1).sum())  # 128 MiB twice, freed
+
+    found = peak_of(prepare)
+    assert 14 < found["prepared"] / 2**20 < 40
+    assert 250 < found["peak"] / 2**20 < 330
