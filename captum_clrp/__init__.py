@@ -11,6 +11,16 @@ from captum_clrp.contrast import (
     TheseClasses,
     class_scores,
 )
+from captum_clrp.errors import (
+    ContrastiveLRPError,
+    InvalidInputError,
+    InvalidTargetError,
+    ModelStateError,
+    UnsupportedOperationError,
+)
+from captum_clrp.inspection import check_conservation, explain_plan
+from captum_clrp.layer import LayerContrastiveLRP1, LayerContrastiveLRP2, LayerLRPZBeta
+from captum_clrp.neuron import NeuronContrastiveLRP2, NeuronLRPZBeta
 
 __version__ = "0.1.0"
 
@@ -18,15 +28,27 @@ __all__ = [
     "ContrastiveLRP",
     "ContrastiveLRP1",
     "ContrastiveLRP2",
+    "ContrastiveLRPError",
     "DualConcept",
+    "InvalidInputError",
+    "InvalidTargetError",
     "LRPZBeta",
+    "LayerContrastiveLRP1",
+    "LayerContrastiveLRP2",
+    "LayerLRPZBeta",
+    "ModelStateError",
     "NegatedWeights",
+    "NeuronContrastiveLRP2",
+    "NeuronLRPZBeta",
     "OtherClasses",
     "OtherLogits",
     "SoftmaxGradient",
     "TheseClasses",
+    "UnsupportedOperationError",
     "__version__",
     "bounds_from_transform",
+    "check_conservation",
     "class_scores",
+    "explain_plan",
     "normalized_bounds",
 ]

@@ -263,9 +263,12 @@ class _Reader:
         self.found: list[Any] = []
 
     def before(self, module: nn.Module, inputs: Any) -> Any:
-        if self.place is not None and module is self.place.layer and self.place.at_input:
-            return self._keep(inputs)
-        return None
+        if self.place is None or module is not self.place.layer or not self.place.at_input:
+            return None
+        kept = self._keep(inputs)
+        if self.place.stop:
+            raise _LayerReached
+        return kept
 
     def after(self, module: nn.Module, output: Any) -> Any:
         if self.place is None or module is not self.place.layer or self.place.at_input:

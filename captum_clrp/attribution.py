@@ -126,16 +126,9 @@ class LRPZBeta(LRP):
             ModelStateError: for a model in training mode, scripted, or without a path from input to output.
             UnsupportedOperationError: naming each operation for which no rule is known.
         """
-        propagation = self._run(inputs, additional_forward_args)
-        output, seed = self._seed(propagation, target, initial_relevance)
-        if verbose:
-            for node in propagation.trace.nodes:
-                print("{module}: {operation} -> {rule}, {reason}".format(**node.record._asdict()))
-        relevance = propagation.relevance(output, seed)
-        attributions = format_output(self._returns_tuple(inputs, relevance), relevance)
-        if not return_convergence_delta:
-            return attributions
-        return attributions, self.compute_convergence_delta(relevance, self._total(seed))
+        return self._explain(
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance
+        )
 
     @log_usage()
     def attribute_classes(
@@ -158,23 +151,57 @@ class LRPZBeta(LRP):
         Raises:
             InvalidTargetError: if there is no class or one does not fit the output; otherwise as :meth:`attribute`.
         """
-        targets = _targets_of(classes)
-        propagation = self._run(inputs, additional_forward_args)
-        seeds = [self._seed(propagation, target, None) for target in targets]
-        maps = [
-            propagation.relevance(output, seed, last=k == len(seeds) - 1)
-            for k, (output, seed) in enumerate(seeds)
-        ]
-        stacked = tuple(torch.stack(of_input, dim=1) for of_input in zip(*maps, strict=True))
-        return format_output(self._returns_tuple(inputs, stacked), stacked)
+        return self._explain_classes(inputs, _targets_of(classes), additional_forward_args)
 
     # -- the steps -------------------------------------------------------------------------------------------------
 
-    def _place(self) -> Place | None:
-        """Where relevance is read or starts, if not at the inputs and the output."""
-        return None
+    def _explain(
+        self,
+        inputs: Any,
+        target: TargetType,
+        additional_forward_args: object | None,
+        return_convergence_delta: bool,
+        verbose: bool,
+        initial_relevance: InitialRelevance,
+        *,
+        place: Place | None = None,
+        positive_part: bool = False,
+    ) -> Any:
+        """Run once, form the initial relevance, send it back, read it."""
+        propagation = self._run(inputs, additional_forward_args, place)
+        output, seed = self._seed(propagation, target, initial_relevance)
+        if verbose:
+            for node in propagation.trace.nodes:
+                print("{module}: {operation} -> {rule}, {reason}".format(**node.record._asdict()))
+        relevance = propagation.relevance(output, seed)
+        delta = self.compute_convergence_delta(relevance, self._total(seed)) if return_convergence_delta else None
+        if positive_part:
+            relevance = tuple(r.clamp(min=0) for r in relevance)
+        attributions = format_output(_is_tuple(inputs, relevance, place), relevance)
+        return attributions if delta is None else (attributions, delta)
 
-    def _run(self, inputs: Any, additional_forward_args: object | None) -> Propagation:
+    def _explain_classes(
+        self,
+        inputs: Any,
+        targets: Sequence[Any],
+        additional_forward_args: object | None,
+        *,
+        place: Place | None = None,
+        positive_part: bool = False,
+    ) -> Any:
+        """The same for several targets (or functions to initial relevance) of one pass, stacked in dimension 1."""
+        propagation = self._run(inputs, additional_forward_args, place)
+        seeds = [
+            self._seed(propagation, None, t) if callable(t) else self._seed(propagation, t, None) for t in targets
+        ]
+        maps = []
+        for k, (output, seed) in enumerate(seeds):
+            relevance = propagation.relevance(output, seed, last=k == len(seeds) - 1)
+            maps.append([r.clamp(min=0) for r in relevance] if positive_part else relevance)
+        stacked = tuple(torch.stack(of_input, dim=1) for of_input in zip(*maps, strict=True))
+        return format_output(_is_tuple(inputs, stacked, place), stacked)
+
+    def _run(self, inputs: Any, additional_forward_args: object | None, place: Place | None) -> Propagation:
         additional = format_additional_forward_args(additional_forward_args)
         return run_model(
             self.model,
@@ -183,7 +210,7 @@ class LRPZBeta(LRP):
             low=self.low,
             high=self.high,
             settings=Settings(self.avg_pool, self.conserve),
-            place=self._place(),
+            place=place,
         )
 
     def _seed(
@@ -212,9 +239,6 @@ class LRPZBeta(LRP):
     def _total(self, seed: Tensor) -> Tensor:
         """What relevance sums to, example by example, where nothing is absorbed."""
         return _sum_examples(seed)
-
-    def _returns_tuple(self, inputs: Any, relevance: tuple[Tensor, ...]) -> bool:
-        return is_tuple(inputs)
 
 
 class ContrastiveLRP(LRPZBeta):
@@ -278,15 +302,10 @@ class ContrastiveLRP(LRPZBeta):
             UnsupportedOperationError: also if CLRP2 finds no output layer that it could negate.
             As :meth:`LRPZBeta.attribute` otherwise.
         """
-        result = super().attribute.__wrapped__(  # type: ignore[attr-defined]
-            self, inputs, target, additional_forward_args, return_convergence_delta, verbose,
-            initial_relevance=initial_relevance,
+        return self._explain(
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+            positive_part=relu_attributions,
         )  # fmt: skip
-        if not relu_attributions:
-            return result
-        if return_convergence_delta:
-            return _positive_part(result[0]), result[1]
-        return _positive_part(result)
 
     @log_usage()
     def attribute_classes(
@@ -298,10 +317,9 @@ class ContrastiveLRP(LRPZBeta):
         relu_attributions: bool = True,
     ) -> Any:
         """As :meth:`LRPZBeta.attribute_classes`, each class against its dual concept."""
-        result = super().attribute_classes.__wrapped__(  # type: ignore[attr-defined]
-            self, inputs, classes, additional_forward_args
+        return self._explain_classes(
+            inputs, _targets_of(classes), additional_forward_args, positive_part=relu_attributions
         )
-        return _positive_part(result) if relu_attributions else result
 
     def _score(self, score: Tensor) -> Tensor:
         return score.abs()
@@ -469,7 +487,6 @@ def _sum_examples(tensor: Tensor) -> Tensor:
     return tensor.reshape(tensor.shape[0], -1).sum(1)
 
 
-def _positive_part(attributions: Any) -> Any:
-    if isinstance(attributions, tuple):
-        return tuple(a.clamp(min=0) for a in attributions)
-    return attributions.clamp(min=0)
+def _is_tuple(inputs: Any, relevance: tuple[Tensor, ...], place: Place | None) -> bool:
+    """Whether a tuple is returned: as the inputs, or as what a layer returns."""
+    return is_tuple(inputs) if place is None or place.stop else len(relevance) > 1

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from captum_clrp._captum import LayerAttribution, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
+from captum_clrp._captum import (
+    LayerAttribution,
+    TargetType,
+    TensorOrTupleOfTensorsGeneric,
+    log_usage,
+)
 from captum_clrp._propagation import Place
 from captum_clrp.attribution import (
-    ContrastiveLRP,
     ContrastiveLRP1,
     ContrastiveLRP2,
     InitialRelevance,
@@ -24,9 +28,16 @@ class LayerLRPZBeta(LRPZBeta, LayerAttribution):
     """Relevance of a layer's output or input for the score of a target (see :class:`captum_clrp.LRPZBeta`).
 
     Args:
-        model: As for :class:`captum_clrp.LRPZBeta`.
-        layer: A module of ``model`` that runs once in its forward pass.
+        model: The model in evaluation mode.
+        layer: A module of ``model`` that runs exactly once in its forward pass.
         low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
+
+    Raises:
+        As :class:`captum_clrp.LRPZBeta`.
+
+    Example::
+
+        >>> LayerLRPZBeta(model, model.features[28]).attribute(images, target=340)     # (N, 512, 14, 14)
     """
 
     def __init__(
@@ -41,4 +52,120 @@ class LayerLRPZBeta(LRPZBeta, LayerAttribution):
     ) -> None:
         super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
         self.layer = layer
-        self._at_input = False
+
+    @log_usage(part_of_slo=True)
+    def attribute(  # type: ignore[override]
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        return_convergence_delta: bool = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        *,
+        initial_relevance: InitialRelevance = None,
+    ) -> Any:
+        """Relevance of each value of the layer.
+
+        Args:
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance: As for
+                :meth:`captum_clrp.LRPZBeta.attribute`.
+            attribute_to_layer_input: Whether to read the layer's input instead of its output.
+
+        Returns:
+            Relevance shaped as the layer's output (or input), and the delta if asked for. A tuple where the layer
+            returns (or takes) several tensors.
+
+        Raises:
+            ModelStateError: if the layer does not run, or runs several times; otherwise as
+                :meth:`captum_clrp.LRPZBeta.attribute`.
+        """
+        return self._explain(
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+            place=Place(self.layer, attribute_to_layer_input),
+        )  # fmt: skip
+
+
+class _LayerContrastive:
+    """What the contrastive layer variants share."""
+
+    layer: nn.Module
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        return_convergence_delta: bool = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        *,
+        initial_relevance: InitialRelevance = None,
+        relu_attributions: bool = True,
+    ) -> Any:
+        """Relevance of each value of the layer by which the target exceeds its dual concept.
+
+        Args:
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+                relu_attributions: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
+            attribute_to_layer_input: Whether to read the layer's input instead of its output.
+
+        Returns:
+            As :meth:`LayerLRPZBeta.attribute`.
+
+        Raises:
+            As :meth:`LayerLRPZBeta.attribute` and :meth:`captum_clrp.ContrastiveLRP.attribute`.
+        """
+        return self._explain(  # type: ignore[attr-defined]
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+            place=Place(self.layer, attribute_to_layer_input), positive_part=relu_attributions,
+        )  # fmt: skip
+
+
+class LayerContrastiveLRP1(_LayerContrastive, ContrastiveLRP1, LayerAttribution):
+    """CLRP1 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP1`).
+
+    Args:
+        model, layer, low, high, avg_pool, conserve: As for :class:`LayerLRPZBeta`.
+
+    Raises:
+        As :class:`captum_clrp.LRPZBeta`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module,
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        avg_pool: str = "proportional",
+        conserve: bool = False,
+    ) -> None:
+        super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
+        self.layer = layer
+
+
+class LayerContrastiveLRP2(_LayerContrastive, ContrastiveLRP2, LayerAttribution):
+    """CLRP2 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP2`).
+
+    Args:
+        model, layer, low, high, avg_pool, conserve: As for :class:`LayerLRPZBeta`.
+
+    Raises:
+        As :class:`captum_clrp.LRPZBeta`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module,
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        avg_pool: str = "proportional",
+        conserve: bool = False,
+    ) -> None:
+        super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
+        self.layer = layer
