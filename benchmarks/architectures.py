@@ -115,7 +115,9 @@ def _ours(
         }
 
     def conserving() -> dict[str, Any]:
-        relevance = captum_clrp.LRPZBeta(model, low, high, conserve=True).attribute(x, target=target)
+        relevance = captum_clrp.LRPZBeta(model, low, high, conserve=True).attribute(
+            x, target=target
+        )
         return _conserved(relevance.double().flatten(1).sum(1), scores)
 
     def contrast(name: str) -> dict[str, Any]:
@@ -222,7 +224,9 @@ def _worst(ratios: Sequence[float]) -> float:
 
 def markdown(document: dict[str, Any]) -> str:
     """The report: a summary per library and one row per network."""
-    records = sorted(document["networks"], key=lambda r: r["network"].split("/")[0] != "torchvision")
+    records = sorted(
+        document["networks"], key=lambda r: r["network"].split("/")[0] != "torchvision"
+    )
     explained = [r for r in records if not r["refused"] and "failed" not in r]
     parts = [
         "# Relevance conservation on convolutional networks\n",

@@ -166,9 +166,7 @@ class Bench:
             return peers.AutoLRP(model, self.low, self.high)
         # Zennit ships canonizers for these two families of torchvision and needs them for ResNets.
         family = self.setting.entry.family if self.setting.entry.source == "torchvision" else ""
-        return peers.Zennit(
-            model, self.low, self.high, canonizers=family in ("resnet", "vgg")
-        )
+        return peers.Zennit(model, self.low, self.high, canonizers=family in ("resnet", "vgg"))
 
     def _ours(self, work: str) -> Callable[[], object]:
         import captum_clrp

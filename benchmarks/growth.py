@@ -28,17 +28,23 @@ USUAL = (
     Case("ours", "CLRP1"),
     Case("ours", "CLRP2"),
 )
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
-SERIES: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
-    # name: label of the axis, values, values of a quick run
-    "batch": ("pictures in the batch", (1, 2, 4, 8, 16), (1, 2)),
-    "size": ("height and width of the picture", (64, 96, 128, 192, 256, 384), (64, 96)),
-    "classes": ("classes explained in one call", (1, 2, 5, 10, 20, 50), (1, 2)),
-    "depth": ("weighted layers of the ResNet", (18, 34, 50, 101, 152), (18,)),
+AXES = {
+    "batch": "pictures in the batch",
+    "size": "height and width of the picture",
+    "classes": "classes explained in one call",
+    "depth": "weighted layers of the ResNet",
+}
+VALUES = {
+    "batch": (1, 2, 4, 8, 16),
+    "size": (64, 96, 128, 192, 256, 384),
+    "classes": (1, 2, 5, 10, 20, 50),
+    "depth": (18, 34, 50, 101, 152),
 }
 
 
-def points(series: str, values: Sequence[int], start: Setting) -> Iterator[tuple[int, Setting, list[Case]]]:
+def points(
+    series: str, values: Sequence[int], start: Setting
+) -> Iterator[tuple[int, Setting, list[Case]]]:
     """The value on the axis, the setting and the cases of each point of a series."""
     for value in values:
         cases = list(USUAL)
@@ -68,7 +74,7 @@ def measure(series: str, values: Sequence[int], start: Setting, rounds: int) -> 
         }
         found.append({"value": value, "seconds": seconds})
         print(f"{series} {value}: {seconds}", flush=True)
-    return {"axis": SERIES[series][0], "points": found}
+    return {"axis": AXES[series], "points": found}
 
 
 def table(series: dict[str, Any]) -> str:
@@ -133,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start = Setting(options.network, device=options.device)
     document: dict[str, Any] = {"environment": report.environment(options.device), "series": {}}
     for name in options.series:
-        values = SERIES[name][2 if options.quick else 1]
+        values = VALUES[name][:2] if options.quick else VALUES[name]
         document["series"][name] = measure(name, values, start, options.rounds)
         report.write_json(path, document)
     text = ["# How the cost grows\n", report.describe(document["environment"]) + "\n"]
@@ -149,11 +155,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.growth", description=(__doc__ or "").split("\n\n")[0]
     )
     add = parser.add_argument
-    add("--series", nargs="+", choices=list(SERIES), default=list(SERIES))
+    add("--series", nargs="+", choices=list(AXES), default=list(AXES))
     add("--network", default="torchvision/resnet18", help="for all but depth")
     add("--rounds", type=int, default=5, help="rounds per point (5)")
     add("--device", default="cpu", help="cpu or cuda")
-    add("--quick", action="store_true", help="few points")
+    add("--quick", action="store_true", help="two points of each")
     add("--output", type=Path, default=Path("benchmarks/results"), help="folder for the reports")
     return parser
 

@@ -127,12 +127,13 @@ def _work(connection: Connection, function: Callable[[Any], Any], threads: int |
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
             argument = connection.recv()
+            value, problem = None, None
             try:
-                result = (function(argument), None)
+                value = function(argument)
             except Exception as error:
                 where = traceback.extract_tb(error.__traceback__)[-1]
-                result = (None, f"{one_line(error)} (line {where.lineno} of {where.name})")
-            connection.send(result)
+                problem = f"{one_line(error)} (line {where.lineno} of {where.name})"
+            connection.send((value, problem))
 
 
 def one_line(error: BaseException, length: int = 160) -> str:

@@ -29,7 +29,7 @@ class Network:
         family: the architecture it stands for.
         size: height and width of the square input, the smallest that leaves the deepest feature
             map something to look at.
-        options: keyword arguments for the constructor.
+        options: keyword arguments for torchvision's constructor.
         heavy: left out unless all networks are asked for; it repeats a family at greater size.
         refused: contains attention or another product of two activations that mixes positions, so
             a refusal by name is the right answer.
@@ -70,9 +70,7 @@ class Network:
             return model
         import timm
 
-        timm_model: nn.Module = timm.create_model(
-            self.name, pretrained=False, **dict(self.options)
-        )
+        timm_model: nn.Module = timm.create_model(self.name, pretrained=False)
         return timm_model
 
 
@@ -84,8 +82,11 @@ def _fixed_seed(seed: int) -> Iterator[None]:
 
 
 def toy_network(name: str = "plain") -> nn.Module:
-    """A classifier of ten classes small enough for a unit test: ``plain`` has no normalisation and
-    no bias, ``residual`` has batch norm, biases, a functional sum and a gate."""
+    """A classifier of ten classes small enough for a unit test.
+
+    ``plain`` has no normalisation and no bias, ``residual`` has batch norm, biases, a functional sum
+    and a gate.
+    """
     if name == "plain":
         return nn.Sequential(
             nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
@@ -132,7 +133,10 @@ _TORCHVISION: dict[str, tuple[str, str]] = {
     "densenet": ("densenet121 densenet169", "densenet161 densenet201"),
     "inception_v3": ("inception_v3", ""),
     "googlenet": ("googlenet", ""),
-    "shufflenet": ("shufflenet_v2_x0_5 shufflenet_v2_x1_0", "shufflenet_v2_x1_5 shufflenet_v2_x2_0"),
+    "shufflenet": (
+        "shufflenet_v2_x0_5 shufflenet_v2_x1_0",
+        "shufflenet_v2_x1_5 shufflenet_v2_x2_0",
+    ),
     "mobilenet_v2": ("mobilenet_v2", ""),
     "mobilenet_v3": ("mobilenet_v3_small mobilenet_v3_large", ""),
     "mnasnet": ("mnasnet0_5 mnasnet1_0", "mnasnet0_75 mnasnet1_3"),
@@ -221,9 +225,9 @@ _TIMM: dict[str, str] = {
 }
 
 # Costly ones run at the smallest input that they take.
-_SMALL_INPUT = frozenset(
+_SMALL_INPUT = (
     "nfnet_f0 nfnet_l0 eca_nfnet_l0 nasnetalarge pnasnet5large cspdarknet53 darknetaa53 "
-    "resnetv2_50x1_bit regnetv_040 xception41 xception41p convmixer_768_32".split()
+    "resnetv2_50x1_bit regnetv_040 xception41 xception41p convmixer_768_32"
 )
 
 _REFUSED = (
@@ -250,7 +254,7 @@ def _listed() -> Iterator[Network]:
         yield Network(name, "torchvision", name, options=(("transform_input", True),))
     for family, names in _TIMM.items():
         for name in names.split():
-            yield Network(name, "timm", family, size=64 if name in _SMALL_INPUT else 96)
+            yield Network(name, "timm", family, size=64 if name in _SMALL_INPUT.split() else 96)
 
 
 NETWORKS: tuple[Network, ...] = tuple(_listed())
@@ -351,15 +355,17 @@ def _randomise(name: str, parameter: Tensor, generator: torch.Generator) -> None
 
 
 def _calibrate(model: nn.Module, size: int, seed: int, batches: int = 2, count: int = 8) -> None:
-    with_statistics = [m for m in model.modules() if isinstance(getattr(m, "running_var", None), Tensor)]
+    with_statistics = [
+        m for m in model.modules() if isinstance(getattr(m, "running_var", None), Tensor)
+    ]
     momenta = [getattr(m, "momentum", None) for m in with_statistics]
     for module in with_statistics:
         module.train()
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
-            module.momentum = None  # type: ignore[assignment]  # None: plain mean over the batches
+            module.momentum = None  # plain mean over the batches
         else:
-            module.momentum = 1.0  # type: ignore[assignment]  # others keep the last batch
+            setattr(module, "momentum", 1.0)  # noqa: B010  # others keep the last batch
     try:
         with torch.no_grad():
             for index in range(batches):

@@ -123,9 +123,7 @@ class CaptumLRP(Peer):
 
     def __init__(self, model: nn.Module, low: Tensor, high: Tensor) -> None:
         super().__init__(model, low, high)
-        for module in model.modules():
-            if hasattr(module, "inplace"):
-                module.inplace = False
+        _out_of_place(model)
         self._keeps_shape: dict[nn.Module, bool] | None = None
 
     def relevances(self, x: Tensor, seeds: Sequence[Seed]) -> tuple[list[Tensor], Tensor]:
@@ -156,6 +154,12 @@ class CaptumLRP(Peer):
                 leaf.rule = IdentityRule()
             else:
                 leaf.rule = EpsilonRule()
+
+
+def _out_of_place(model: nn.Module) -> None:
+    for module in model.modules():
+        if hasattr(module, "inplace"):
+            setattr(module, "inplace", False)  # noqa: B010  # modules declare no such attribute
 
 
 class _Seeded(nn.Module):
@@ -305,7 +309,7 @@ class AutoLRP(Peer):
     package = "autoLRP"
 
     def relevances(self, x: Tensor, seeds: Sequence[Seed]) -> tuple[list[Tensor], Tensor]:
-        import autolrp
+        import autolrp  # type: ignore[import-untyped]
 
         box = {"low": float(self.low.min()), "high": float(self.high.max())}
         weighted = ("ConvolutionBackward", "AddmmBackward", "MmBackward")
@@ -341,9 +345,7 @@ class Gradients:
         from captum.attr import GuidedBackprop, Saliency
 
         if guided:
-            for module in model.modules():
-                if hasattr(module, "inplace"):
-                    module.inplace = False
+            _out_of_place(model)
         self._method = GuidedBackprop(model) if guided else Saliency(model)
 
     def attribute(self, x: Tensor, target: int) -> Tensor:

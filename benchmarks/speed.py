@@ -46,11 +46,9 @@ def measure(
     for case in cases:
         try:
             calls[case.key] = bench.call(case)
-        except Exception as error:
-            failed[case.key] = one_line(error)
-    timings = interleaved(
-        calls, rounds=rounds, synchronize=bench.synchronize, budget=budget
-    )
+        except Exception as problem:
+            failed[case.key] = one_line(problem)
+    timings = interleaved(calls, rounds=rounds, synchronize=bench.synchronize, budget=budget)
     results: dict[str, dict[str, Any]] = {}
     for case in cases:
         timing = timings.get(case.key)
@@ -132,7 +130,15 @@ def table(record: dict[str, Any], cases: Sequence[Case] = CASES) -> str:
                 f"{peak / 2**20:.0f}" if peak else "",
             ]
         )
-    header = ["", "fastest (ms)", "median (ms)", "/ Saliency", "/ ours", "pictures per s", "peak MiB"]
+    header = [
+        "",
+        "fastest (ms)",
+        "median (ms)",
+        "/ Saliency",
+        "/ ours",
+        "pictures per s",
+        "peak MiB",
+    ]
     return report.markdown_table(header, rows)
 
 
@@ -146,7 +152,9 @@ def promises(record: dict[str, Any]) -> list[tuple[str, float, float]]:
     ours, saliency = seconds("ours: LRP"), seconds("saliency: gradient")
     found: list[tuple[str, float, float]] = []
     if record["device"] == "cpu":
-        found.append(("LRP / Saliency", ours / saliency, 1.6 if record["network"] == "vgg16" else 2.0))
+        found.append(
+            ("LRP / Saliency", ours / saliency, 1.6 if record["network"] == "vgg16" else 2.0)
+        )
     elif record["batch"] == 1:
         found.append(("LRP / Saliency", ours / saliency, 1.7))
     if record["device"] == "cpu" and record["network"] == "vgg16":
