@@ -106,11 +106,16 @@ def _ours(
         scores = model(x).gather(1, target.unsqueeze(1)).squeeze(1).double()
 
     def accounted() -> dict[str, Any]:
-        relevance = captum_clrp.LRPZBeta(model, low, high).attribute(x, target=target)
+        method = captum_clrp.LRPZBeta(model, low, high)
+        relevance = method.attribute(x, target=target)
         arrived = relevance.double().flatten(1).sum(1)
-        lost = captum_clrp.check_conservation(model, x, target).absorbed.double()
+        # What each operation says it absorbed: measured where it happens, not taken as the rest.
+        absorbed = [
+            captum_clrp.check_conservation(model, one, index, method=method).absorbed
+            for one, index in zip(x.split(1), target.split(1), strict=True)
+        ]
         return {
-            **_conserved(arrived + lost, scores),
+            **_conserved(arrived + torch.tensor(absorbed, dtype=torch.float64), scores),
             "arrives": [float(v) for v in arrived / scores],
         }
 
