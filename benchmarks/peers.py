@@ -330,7 +330,8 @@ class AutoLRP(Peer):
                 initial = seed(output)
                 # Operands enter its split by magnitude: signs are put back per example afterwards.
                 magnitude = initial.abs()
-                (wrapped_output * (magnitude / output)).sum().lrp(config=config)
+                factor = torch.where(output == 0, 0, magnitude / output)
+                (wrapped_output * factor).sum().lrp(config=config)
                 assert wrapped.relevance is not None
                 relevance = wrapped.relevance.as_subclass(Tensor) * magnitude.sum()
                 sign = initial.sum(1).sign().view(-1, *[1] * (x.ndim - 1))

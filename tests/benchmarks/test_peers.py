@@ -153,3 +153,29 @@ def test_seeded_captum_is_plain_captum():
     plain = LRP(model).attribute(x, target=target)
     got = peers.lrp(peers.CaptumDefault(model, LOW, HIGH), x, target)
     torch.testing.assert_close(got, plain)
+
+
+def test_autolrp_copes_with_outputs_that_are_zero():
+    model = nn.Sequential(toy(), nn.ReLU())
+    x = example()
+    output = model(x)
+    assert (output == 0).any()
+    target = output.argmax(1)
+    relevance = peers.lrp(build("autolrp", model), x, target)
+    torch.testing.assert_close(relevance.sum((1, 2, 3)), output.amax(1).detach(), **CLOSE)
+
+
+def test_biases_are_bypassed():
+    model = toy()
+    for layer in (0, 3):
+        model[layer].bias = nn.Parameter(
+            torch.linspace(-0.1, 0.3, model[layer].out_channels).double()
+        )
+    model[6].bias = nn.Parameter(torch.linspace(-1, 1, 10).double())
+    x = example()
+    one, _ = initial_relevance(model, x, 4)
+    expected = by_hand(model, x, one)
+    torch.testing.assert_close(peers.lrp(build("zennit", model), x, 4), expected, **CLOSE)
+    expected = by_hand(model, x.abs(), initial_relevance(model, x.abs(), 4)[0], z_beta=False)
+    got = peers.lrp(build("captum", peers.own_copy(model)), x.abs(), 4)
+    torch.testing.assert_close(got, expected, **CLOSE)

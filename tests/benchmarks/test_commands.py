@@ -1,0 +1,145 @@
+"""The three commands run on toy networks and write what they say."""
+
+import json
+
+import pytest
+
+pytest.importorskip("zennit")
+pytest.importorskip("autolrp")
+pytest.importorskip("matplotlib")
+
+from benchmarks import architectures, growth, speed
+from benchmarks.cases import CASES, Case, Setting
+from benchmarks.isolation import isolated
+
+
+def test_survey_of_toy_networks(tmp_path, capsys):
+    arguments = ["--networks", "toy", "--workers", "1", "--output", str(tmp_path)]
+    assert architectures.main(arguments) == 0, capsys.readouterr().out
+    document = json.loads((tmp_path / "architectures.json").read_text())
+    by_name = {r["network"]: r for r in document["networks"]}
+    assert set(by_name) == {"toy/plain", "toy/residual"}
+    plain, residual = (by_name[n]["realistic"] for n in ("toy/plain", "toy/residual"))
+    assert set(plain) == {*architectures.OURS, *architectures.PEERS}
+    for result in (plain, residual):
+        assert result["default"]["outcome"] == result["conserve"]["outcome"] == "conserves"
+        assert result["clrp1"]["outcome"] == result["clrp2"]["outcome"] == "valid"
+    # On the plain network everybody but Captum's defaults conserves; the functional sum and the
+    # gate of the other one defeat all peers.
+    assert plain["captum_default"]["error"].startswith("TypeError: ")
+    assert plain["zennit"]["outcome"] == plain["captum"]["outcome"] == "conserves"
+    assert {residual[p]["outcome"] for p in architectures.PEERS} == {"runs"}
+    assert "| residual | yes |" in (tmp_path / "architectures.md").read_text()
+
+    capsys.readouterr()
+    assert architectures.main([*arguments, "--resume"]) == 0
+    assert capsys.readouterr().out == "2 of 2 as promised\n"
+
+
+def result(outcome, **extra):
+    return {"outcome": outcome, **extra}
+
+
+def promised(**changed):
+    ours = {
+        "default": result("conserves", ratios=[1.0], arrives=[0.5]),
+        "conserve": result("conserves", ratios=[1.0]),
+        "clrp1": result("valid"),
+        "clrp2": result("valid"),
+    }
+    return {
+        "network": "timm/some",
+        "source": "timm",
+        "family": "some",
+        "refused": False,
+        "realistic": {**ours, **changed},
+        "fresh": dict(ours),
+    }
+
+
+def test_a_promise_is_broken_by_each_fault():
+    assert architectures.keeps_its_promise(promised())
+    assert not architectures.keeps_its_promise(promised(default=result("runs", ratios=[0.5])))
+    assert not architectures.keeps_its_promise(promised(clrp2=result("fails", error="zero")))
+    assert not architectures.keeps_its_promise(promised(conserve=result("refuses", error="X: y")))
+    assert not architectures.keeps_its_promise({"refused": False, "failed": "no result"})
+    refusing = dict.fromkeys(architectures.OURS, result("refuses", error="UnsupportedX: y"))
+    record = {**promised(), "refused": True, "realistic": refusing, "fresh": refusing}
+    assert architectures.keeps_its_promise(record)
+    assert not architectures.keeps_its_promise({**promised(), "refused": True})
+
+
+def test_cells():
+    assert architectures.cell(result("conserves", ratios=[1.0])) == "yes"
+    assert architectures.cell(result("runs", ratios=[1.02, 0.4])) == "0.4"
+    assert architectures.cell(result("runs", ratios=[1.02, float("nan")])) == "nan"
+    assert architectures.cell(result("refuses", error="TypeError: no rule")) == "TypeError"
+    assert architectures.cell(result("fails", error="zero")) == "zero"
+
+
+def test_speed_of_a_toy_network(tmp_path, capsys):
+    arguments = ["--networks", "toy/plain", "--batches", "2", "--rounds", "3", "--no-memory"]
+    assert speed.main([*arguments, "--output", str(tmp_path)]) == 0
+    (setting,) = json.loads((tmp_path / "speed-cpu.json").read_text())["settings"]
+    assert setting["batch"] == 2
+    assert setting["forward_operations"] > 0
+    failing = {k for k, r in setting["results"].items() if "minimum" not in r}
+    assert failing == {"ours: classes 20"}  # it has ten classes: listed as failing, not left out
+    for key in {case.key for case in CASES} - failing:
+        assert 0 < setting["results"][key]["minimum"] <= setting["results"][key]["median"]
+        assert setting["results"][key]["rounds"] == 3
+    text = (tmp_path / "speed-cpu.md").read_text()
+    assert all(f"| {case.title} |" in text for case in CASES)
+    assert "| captum_clrp, classes 20 | fails | InvalidTargetError |" in text
+    assert "## toy/plain, batch 2" in capsys.readouterr().out
+
+
+def test_memory_of_a_case_in_a_process_of_its_own():
+    argument = (Setting("toy/plain"), Case("ours", "LRP"))
+    (outcome,) = isolated(speed.memory_of, [argument], reuse=False)
+    assert outcome.error is None
+    assert 0 <= outcome.value["peak"] < 100 * 2**20
+
+
+def test_promises_compare_with_saliency_and_peers():
+    seconds = {"saliency: gradient": 1.0, "ours: LRP": 1.5, "ours: CLRP1": 1.6, "ours: CLRP2": 1.5}
+    seconds |= {"ours: classes 5": 3.0, "zennit: LRP": 6.0, "captum: LRP": 3.0}
+    seconds |= {"zennit: CLRP1": 12.0, "zennit: CLRP2": 12.0}
+    results = {k: {"minimum": v, "peak": 100} for k, v in seconds.items()}
+    record = {"device": "cpu", "network": "vgg16", "batch": 1, "positive_weights": 20}
+    found = {w: v <= most for w, v, most in speed.promises({**record, "results": results})}
+    assert found.pop("CLRP1 / LRP") is False
+    assert all(found.values())
+    assert len(found) == 8
+
+
+def test_no_gpu_is_said(capsys):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    assert speed.main(["--device", "cuda"]) == 2
+    assert "no CUDA device was found" in capsys.readouterr().err
+
+
+def test_growth_of_a_toy_network(tmp_path):
+    arguments = [
+        "--network",
+        "toy/plain",
+        "--series",
+        "batch",
+        "classes",
+        "--rounds",
+        "1",
+        "--quick",
+    ]
+    assert growth.main([*arguments, "--output", str(tmp_path)]) == 0
+    series = json.loads((tmp_path / "growth-cpu.json").read_text())["series"]
+    assert [p["value"] for p in series["batch"]["points"]] == [1, 2]
+    assert set(series["classes"]["points"][1]["seconds"]) == {
+        "saliency: gradient",
+        "ours: LRP",
+        "ours: classes",
+    }
+    assert (tmp_path / "growth-cpu.png").stat().st_size > 10_000
+    assert "## classes" in (tmp_path / "growth-cpu.md").read_text()
