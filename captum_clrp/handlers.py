@@ -252,12 +252,11 @@ def convolution(trace: Trace, call: Call) -> Any:
     stride, padding = call.get(3, "stride", 1), call.get(4, "padding", 0)
     dilation = per_dimension(call.get(7 if transposed else 5, "dilation", 1), spatial)
     groups = call.get(6, "groups", 1)
+    uneven: list[int] = []
     if isinstance(padding, str):
         totals = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
-        if any(total % 2 for total in totals):  # one side gets one more: pad explicitly
-            pad = [side for t in reversed(totals) for side in (t // 2, t - t // 2)]
-            signal = constant_padding(trace, Call(F.pad, (signal, pad), {}))
-            call = Call(call.func, (signal, weight, bias, stride, 0, dilation, groups), {})
+        if any(total % 2 for total in totals):  # one side gets one more
+            uneven = [side for t in reversed(totals) for side in (t // 2, t - t // 2)]
             totals = [0] * spatial
         padding = [total // 2 for total in totals]
     layer = Convolution(
@@ -265,6 +264,7 @@ def convolution(trace: Trace, call: Call) -> Any:
         stride=per_dimension(stride, spatial), padding=per_dimension(padding, spatial), dilation=dilation,
         groups=groups, transposed=transposed,
         output_padding=per_dimension(call.get(5, "output_padding", 0), spatial) if transposed else None,
+        uneven_padding=uneven,
     )  # fmt: skip
     return weighted(trace, call, signal, layer)
 

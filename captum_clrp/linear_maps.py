@@ -161,7 +161,11 @@ class FullyConnected(LinearMap):
 
 
 class Convolution(LinearMap):
-    """Convolution or transposed convolution of 1 to 3 dimensions, with stride, padding, dilation and groups."""
+    """Convolution or transposed convolution of 1 to 3 dimensions, with stride, padding, dilation and groups.
+
+    ``uneven_padding`` holds zeros that lie around the input besides ``padding``, as ``F.pad`` takes them: what
+    ``padding="same"`` means for kernels of even length.
+    """
 
     def __init__(
         self,
@@ -174,6 +178,7 @@ class Convolution(LinearMap):
         groups: int,
         transposed: bool = False,
         output_padding: Sequence[int] | None = None,
+        uneven_padding: Sequence[int] | None = None,
     ) -> None:
         super().__init__(weight, bias)
         self.stride = list(stride)
@@ -182,18 +187,25 @@ class Convolution(LinearMap):
         self.groups = groups
         self.transposed = transposed
         self.output_padding = list(output_padding or [0] * len(self.stride))
+        self.uneven_padding = list(uneven_padding or ())
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
+        if self.uneven_padding:
+            activations = F.pad(activations, self.uneven_padding)
         return torch.convolution(
             activations, weight, None, self.stride, self.padding, self.dilation,
             self.transposed, self.output_padding, self.groups,
         )  # fmt: skip
 
     def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
+        if self.uneven_padding:
+            activations = F.pad(activations, self.uneven_padding)
         gradients = torch.ops.aten.convolution_backward(
             signal, activations, weight, None, self.stride, self.padding, self.dilation,
             self.transposed, self.output_padding, self.groups, [True, False, False],
         )  # fmt: skip
+        if self.uneven_padding:
+            return F.pad(gradients[0], [-p for p in self.uneven_padding])
         return gradients[0]
 
     def bias_over_outputs(self) -> Tensor | None:

@@ -307,7 +307,7 @@ def rule_of(rule: PropagationRule, module: nn.Module, name: str) -> RelevanceRul
 
 def stabilize(denominator: Tensor, epsilon: float) -> Tensor:
     """``denominator + epsilon * sign(denominator)``, where zero counts as positive."""
-    return denominator + torch.where(denominator < 0, -epsilon, epsilon)
+    return torch.where(denominator < 0, denominator - epsilon, denominator + epsilon)
 
 
 def prepare(
