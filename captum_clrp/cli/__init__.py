@@ -1,1 +1,71 @@
-"""The command ``captum-clrp``."""
+"""The command ``captum-clrp``: :mod:`~captum_clrp.cli.explain` and :mod:`~captum_clrp.cli.evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import captum_clrp
+from captum_clrp.cli import explain
+from captum_clrp.cli.errors import CommandError
+from captum_clrp.errors import ContrastiveLRPError
+
+__all__ = ["main"]
+
+_COMMANDS = (explain,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Arguments without the program's name. Default: those of the process.
+
+    Returns:
+        0 on success, 2 if the request cannot be met (one line on stderr says why and what to do), 130 on Ctrl-C.
+    """
+    try:
+        options = _parser().parse_args(argv)
+        code: int = options.run(options)
+        sys.stdout.flush()
+        return code
+    except SystemExit as end:  # --help and --version
+        return end.code if isinstance(end.code, int) else 0
+    except (CommandError, ContrastiveLRPError) as error:
+        _complain(str(error))
+        return 2
+    except KeyboardInterrupt:
+        _complain("interrupted; pictures written so far are complete")
+        return 130
+    except BrokenPipeError:  # the reader, such as "head", has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports mistakes as everything else here does: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message}; see {self.prog} --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="captum-clrp",
+        description="Contrastive layer-wise relevance propagation: what in a picture speaks for a class.",
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"captum-clrp {captum_clrp.__version__}"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    return parser
+
+
+def _complain(message: str) -> None:
+    line = " ".join(message.split()).encode("utf-8", "backslashreplace").decode()
+    sys.stderr.write(f"captum-clrp: {line}\n")

@@ -313,7 +313,7 @@ def _packaged(architecture: str) -> tuple[Path, str]:
 
 
 def _published_by_timm(timm: Any, name: str) -> tuple[Path, str]:
-    """timm's own weights, from what is already on this machine or from where timm publishes them."""
+    """Weights that timm publishes, from what is already on this machine or from where timm publishes them."""
     config = timm.get_pretrained_cfg(name)
     described = f"{config.architecture}.{config.tag}" if config.tag else name
     if config.hf_hub_id:

@@ -9,6 +9,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -88,14 +89,15 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         CommandError: if the file is damaged, or holds anything else than tensors.
     """
     try:
+        content: Any
         if path.suffix == ".safetensors":
             content = _read_safetensors(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise CommandError(
-            f"the weights file {path} cannot be read as plain tensors ({type(error).__name__}); it may be damaged, or hold "
-            "a whole pickled model: save the weights alone with torch.save(model.state_dict(), FILE)"
+            f"the weights file {path} cannot be read as plain tensors ({type(error).__name__}); it may be damaged, or "
+            "hold a whole pickled model: save the weights alone with torch.save(model.state_dict(), FILE)"
         ) from error
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):

