@@ -179,3 +179,11 @@ def test_biases_are_bypassed():
     expected = by_hand(model, x.abs(), initial_relevance(model, x.abs(), 4)[0], z_beta=False)
     got = peers.lrp(build("captum", peers.own_copy(model)), x.abs(), 4)
     torch.testing.assert_close(got, expected, **CLOSE)
+
+
+def test_captum_gets_a_rule_that_works_on_modules_that_return_their_input():
+    plain = toy()
+    model = nn.Sequential(plain[0], nn.Identity(), *plain[1:])
+    x = example().abs()
+    expected = by_hand(plain, x, initial_relevance(plain, x, 4)[0], z_beta=False)
+    torch.testing.assert_close(peers.lrp(build("captum", model), x, 4), expected, **CLOSE)
