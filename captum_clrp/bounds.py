@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_clrp.errors import InvalidInputError
 
@@ -81,15 +81,21 @@ def _mean_and_std(transform: Any) -> tuple[Sequence[float], Sequence[float]] | N
         mean, std = getattr(transform, "mean", None), getattr(transform, "std", None)
     if mean is not None and std is not None:
         return [float(v) for v in mean], [float(v) for v in std]
-    for nested in getattr(transform, "transforms", None) or ():
-        if not callable(nested):
-            break
-        found = _mean_and_std(nested)
+    nested = getattr(transform, "transforms", ())
+    if callable(nested) and not isinstance(nested, nn.Module):  # a member of a torchvision weights enum
+        return _mean_and_std(nested())
+    for step in nested or (transform if isinstance(transform, nn.Sequential) else ()):
+        found = _mean_and_std(step)
         if found is not None:
             return found
-    if hasattr(transform, "transforms") and callable(transform.transforms):  # a torchvision weights enum member
-        return _mean_and_std(transform.transforms())
     return None
+
+
+def own_range(x: Tensor) -> Bounds:
+    """Each example's own extremes per channel: always a valid domain. Shaped as ``x``, in memory of their own."""
+    axes = tuple(range(2, x.dim())) or tuple(range(1, x.dim()))
+    x = x.detach()
+    return Bounds(x.amin(axes, keepdim=True).expand_as(x).clone(), x.amax(axes, keepdim=True).expand_as(x).clone())
 
 
 def domain_of(inputs: tuple[Tensor, ...], low: BoundType, high: BoundType) -> tuple[Bounds, ...]:

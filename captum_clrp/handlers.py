@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_clrp._captum import EpsilonRule
-from captum_clrp.bounds import Bounds
+from captum_clrp.bounds import Bounds, own_range
 from captum_clrp.calls import Call, depends_on_input, flatten, replace
 from captum_clrp.errors import InvalidInputError, ModelStateError
 from captum_clrp.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
 from captum_clrp.nodes import (
     CONTRIBUTIONS,
+    Absorb,
     Jacobian,
     Node,
     Padding,
@@ -49,24 +50,36 @@ def info_of(trace: Trace, call: Call, *, nonnegative: bool = False, gate: bool |
 def follow_bounds(trace: Trace, call: Call, monotone: bool) -> Bounds | None:
     """Bounds of a result of tensors that have bounds.
 
-    Monotone operations run on the bounds as they run on the tensor; otherwise the result's own range per channel
-    serves, which is always a valid domain.
+    Monotone operations run on the bounds as they run on the tensor, in place and on views as well; otherwise the
+    result's own range per channel serves, which is always a valid domain.
     """
+    overwritten = call.args[0] if call.overwrites else None
 
     def run_on(side: Callable[[Tensor], Tensor]) -> Any:
-        return call.changed(lambda v: side(v) if depends_on_input(v) else v.detach() if isinstance(v, Tensor) else v).run()
+        def stand_in(value: Any) -> Any:
+            if depends_on_input(value):
+                return side(value)
+            if isinstance(value, Tensor):
+                return value.detach().clone() if value is overwritten else value.detach()
+            return value
+
+        on_bounds = call.changed(stand_in)
+        result = on_bounds.run()
+        return on_bounds.args[0] if result is None and call.overwrites else result
 
     if monotone:
-        low = run_on(lambda t: trace.info(t).bounds.low.clone())  # type: ignore[union-attr]
-        high = run_on(lambda t: trace.info(t).bounds.high.clone())  # type: ignore[union-attr]
-        if isinstance(low, Tensor) and isinstance(high, Tensor):
-            return Bounds(torch.minimum(low, high), torch.maximum(low, high))
-        return None
+        low = run_on(lambda t: trace.info(t).bounds.low)  # type: ignore[union-attr]
+        high = run_on(lambda t: trace.info(t).bounds.high)  # type: ignore[union-attr]
+        if not isinstance(low, Tensor) or not isinstance(high, Tensor):
+            return None
+        if bool((low > high).any()):
+            lower, upper = torch.minimum(low, high), torch.maximum(low, high)
+            if call.overwrites:  # views of these bounds see it, as views of the tensor do
+                return Bounds(low.copy_(lower), high.copy_(upper))
+            return Bounds(lower, upper)
+        return Bounds(low, high)
     own = run_on(lambda t: t.detach().clone())
-    if not isinstance(own, Tensor) or own.dim() < 2:
-        return None
-    axes = tuple(range(2, own.dim())) or (1,)
-    return Bounds(own.amin(axes, keepdim=True).expand_as(own), own.amax(axes, keepdim=True).expand_as(own))
+    return own_range(own) if isinstance(own, Tensor) and own.dim() >= 2 else None
 
 
 def record_of(trace: Trace, call: Call, rule: object, reason: str) -> Record:
@@ -123,7 +136,7 @@ def route(trace: Trace, call: Call, *, keeps_sign: bool = True) -> Any:
     if isinstance(output, tuple | list):
         _bound_pieces(trace, call, output)
     elif output is None and isinstance(call.args[0], Tensor):  # __setitem__
-        trace.describe(call.args[0], Info())
+        trace.describe(call.args[0], info)
     return output
 
 
@@ -138,8 +151,29 @@ def _bound_pieces(trace: Trace, call: Call, pieces: Sequence[Any]) -> None:
             trace.describe(piece, trace.info(piece)._replace(bounds=Bounds(low, high)))
 
 
-def route_new_values(trace: Trace, call: Call) -> Any:
-    """Routing in which some values may come from elsewhere (``where``, ``masked_fill``): signs are not known."""
+def join(trace: Trace, call: Call) -> Any:
+    """Several tensors side by side; what constants among them receive is absorbed and accounted for."""
+    anchor = call.tracked[0]
+
+    def accounted(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point() or depends_on_input(value):
+            return value
+        node = Absorb(record_of(trace, call, "absorbed", "constants take their share"))
+        return trace.propagate(node, value.detach().clone, [anchor], Info())
+
+    return route(trace, call.changed(accounted), keeps_sign=False) if len(call.tensors) > len(call.tracked) else route(trace, call)
+
+
+def choose(trace: Trace, call: Call) -> Any:
+    """The winner takes all; where a constant wins, relevance passes as through any saturated activation."""
+    others = [t for t in call.tensors if not depends_on_input(t)]
+    if len(call.tracked) == 1 and (others or call.name in ("masked_fill", "masked_fill_", "where")):
+        return passing()(trace, call)
+    return route(trace, call, keeps_sign=call.name not in ("minimum", "maximum") or not others)
+
+
+def overwrite(trace: Trace, call: Call) -> Any:
+    """Values written into a tensor: they move, and what was there before gets nothing."""
     return route(trace, call, keeps_sign=False)
 
 
@@ -318,11 +352,11 @@ def _is_nonnegative(trace: Trace, value: Any) -> bool:
     return isinstance(value, float | int) and value >= 0
 
 
-def _receivers(call: Call, signals: list[Tensor]) -> list[Tensor]:
-    """The signals; and last, without a share, a tensor that the call overwrites without being one of them."""
+def _overwritten(call: Call, signals: list[Tensor]) -> Tensor | None:
+    """The tensor that the call works on in place, unless it is one of the signals."""
     first = call.args[0]
-    overwritten = call.overwrites and isinstance(first, Tensor) and all(first is not s for s in signals)
-    return [*signals, first] if overwritten else signals
+    others = call.overwrites and isinstance(first, Tensor) and all(first is not s for s in signals)
+    return first if others else None
 
 
 def add(trace: Trace, call: Call) -> Any:
@@ -335,7 +369,7 @@ def add(trace: Trace, call: Call) -> Any:
         signal = call.tracked[0]
         info = info_of(trace, call, nonnegative=nonnegative)
         node: Node = Pass(record_of(trace, call, "pass", "sum with a constant, bypassed like a bias"), signal.shape)
-        return trace.propagate(node, call.run, _receivers(call, [signal]), info)
+        return trace.propagate(node, call.run, [signal], info, _overwritten(call, [signal]))
     info = info_of(trace, call, nonnegative=nonnegative, monotone=sign > 0)
     record = record_of(trace, call, "sum", "shares of the positive parts")
     scale = sign * float(call.get(2, "alpha", 1))
@@ -364,7 +398,7 @@ def multiply(trace: Trace, call: Call) -> Any:
         node: Node = Product(record_of(trace, call, "half to each", why), (a.shape, b.shape))
     else:
         node = Pass(record_of(trace, call, "pass", why), signals[0].shape)
-    return trace.propagate(node, call.run, _receivers(call, signals), info)
+    return trace.propagate(node, call.run, signals, info, _overwritten(call, signals))
 
 
 def signals_of_product(trace: Trace, a: Tensor, b: Tensor) -> tuple[list[Tensor], str]:
@@ -395,6 +429,12 @@ def pooling(contributions: str | None = None) -> Callable[[Trace, Call], Any]:
         return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=nonnegative))
 
     return handler
+
+
+def clamping(trace: Trace, call: Call) -> Any:
+    """Clamped activations: without negative values if the lower end is not negative."""
+    lowest = call.get(1, "min", call.kwargs.get("min_val"))
+    return passing(nonnegative=isinstance(lowest, int | float) and lowest >= 0, keeps_sign=True)(trace, call)
 
 
 def lp_pooling(trace: Trace, call: Call) -> Any:

@@ -25,7 +25,7 @@ from captum_clrp.rules import (
     zero_if_not_finite,
 )
 
-__all__ = ["CONTRIBUTIONS", "Jacobian", "Node", "Padding", "Pass", "Pooling", "Product", "Record", "Saved", "Sum", "Weighted"]
+__all__ = ["CONTRIBUTIONS", "Absorb", "Jacobian", "Node", "Padding", "Pass", "Pooling", "Product", "Record", "Saved", "Sum", "Weighted"]
 
 
 class Saved:
@@ -139,6 +139,13 @@ class Pass(Node):
         return (_sum_to(relevance, self.shape),)
 
 
+class Absorb(Node):
+    """A constant that stands beside the signal, as in a concatenation: its relevance ends here."""
+
+    def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        return ()
+
+
 class Sum(Node):
     """``a + b``: shares of the positive parts; if none is positive, of the sizes; if both are zero, equal."""
 
@@ -147,27 +154,25 @@ class Sum(Node):
         self.scale_b = scale_b
         self.nonnegative = nonnegative
 
-    def prepare(self) -> tuple[Tensor, torch.Size, torch.Size]:
+    def prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both tensors, the positive part of the first, and the sum of both positive parts."""
         a, b = (s.tensor.to(torch.promote_types(s.tensor.dtype, torch.float32)) for s in self.saved)
         if self.scale_b != 1:
             b = b * self.scale_b
         if self.nonnegative:
-            share = a / (a + b)
-            return share.nan_to_num_(nan=0.5), a.shape, b.shape
-        positive_a, positive_b = a.clamp(min=0), b.clamp(min=0)
-        total = positive_a + positive_b
-        none_positive = total == 0
-        if bool(none_positive.any()):
-            positive_a = torch.where(none_positive, a.abs(), positive_a)
-            total = torch.where(none_positive, a.abs() + b.abs(), total)
-        return (positive_a / total).nan_to_num_(nan=0.5), a.shape, b.shape
+            return a, b, a, a + b
+        part = a.clamp(min=0)
+        return a, b, part, part + b.clamp(min=0)
 
-    def share(
-        self, relevance: Tensor, prepared: tuple[Tensor, torch.Size, torch.Size]
-    ) -> tuple[Tensor, ...]:
-        share_a, shape_a, shape_b = prepared
-        relevance_a = relevance * share_a
-        return _sum_to(relevance_a, shape_a), _sum_to(relevance - relevance_a, shape_b)
+    def share(self, relevance: Tensor, prepared: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+        a, b, part, total = prepared
+        relevance_a = zero_if_not_finite((relevance / total).mul_(part))
+        unshared = (total == 0).logical_and_(relevance != 0)
+        if bool(unshared.any()):
+            size = a.abs()
+            share = (size / (size + b.abs())).nan_to_num_(nan=0.5)
+            relevance_a = torch.where(unshared, relevance * share, relevance_a)
+        return _sum_to(relevance_a, a.shape), _sum_to(relevance - relevance_a, b.shape)
 
 
 class Product(Node):

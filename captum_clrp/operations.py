@@ -69,10 +69,11 @@ ROWS: tuple[Row, ...] = (
         "passes, saturated or not", "Bach et al. 2015",
     ),
     Row(
-        "leaky_relu prelu elu selu celu rrelu hardtanh threshold clamp clip clamp_min clamp_max sqrt log log1p expm1 "
+        "leaky_relu prelu elu selu celu rrelu threshold clamp_max sqrt log log1p expm1 "
         "erf atan nan_to_num round floor ceil",
         handlers.passing(keeps_sign=True), "passes, saturated or not", "Bach et al. 2015",
     ),
+    Row("hardtanh clamp clip clamp_min", handlers.clamping, "passes, saturated or not", "Bach et al. 2015"),
     Row(
         "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid sin cos",
         handlers.passing(monotone=False), "passes, saturated or not", "Bach et al. 2015",
@@ -113,8 +114,12 @@ ROWS: tuple[Row, ...] = (
         "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d "
-        "max_unpool1d max_unpool2d max_unpool3d max min amax amin maximum minimum topk sort kthvalue median",
+        "max_unpool1d max_unpool2d max_unpool3d amax amin topk sort kthvalue median",
         handlers.route, "all to the winner", _PAPER,
+    ),
+    Row(
+        "max min maximum minimum fmax fmin where masked_fill", handlers.choose,
+        "all to the winner; where a constant wins, to the tensor it replaces", _PAPER,
     ),
     Row(
         "interpolate upsample upsample_nearest upsample_bilinear", handlers.interpolation,
@@ -124,8 +129,8 @@ ROWS: tuple[Row, ...] = (
     # values that only move
     Row(
         "view reshape flatten unflatten permute transpose t swapaxes swapdims movedim moveaxis squeeze unsqueeze expand "
-        "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip fliplr flipud rot90 cat concat "
-        "concatenate stack hstack vstack dstack split chunk tensor_split unsafe_chunk unsafe_split hsplit vsplit dsplit "
+        "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip fliplr flipud rot90 "
+        "split chunk tensor_split unsafe_chunk unsafe_split hsplit vsplit dsplit "
         "unbind narrow select index_select gather take take_along_dim masked_select __getitem__ contiguous clone to type "
         "type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle "
         "unfold as_strided view_as reshape_as atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
@@ -133,8 +138,12 @@ ROWS: tuple[Row, ...] = (
         handlers.route, "moves with the values",
     ),
     Row(
-        "where masked_fill __setitem__ copy_ tril triu index_put index_copy index_fill scatter masked_scatter fill_ zero_",
-        handlers.route_new_values, "moves with the values", "", "all but what arrives at values from elsewhere",
+        "cat concat concatenate stack hstack vstack dstack column_stack", handlers.join,
+        "moves with the values", "", "all but what constants receive",
+    ),
+    Row(
+        "__setitem__ copy_ tril triu index_put index_copy index_fill scatter masked_scatter fill_ zero_",
+        handlers.overwrite, "moves with the values", "", "all but what arrives at values from elsewhere",
     ),
     Row("detach data", handlers.detached, "passes: only gradients are cut, not values"),
     # constants
@@ -185,14 +194,17 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
     """What the propagation mode does with each torch function that the model calls."""
     call = Call(func, args, kwargs)
     row = TABLE.get(func)
+    for tensor in call.tensors:
+        if not tensor.requires_grad and trace.was_described(tensor):
+            trace.refuse(
+                "custom torch.autograd.Function",
+                "its result has lost its connection to the input; write it with torch functions instead",
+            )
     if not call.tracked:
-        for tensor in call.tensors:
-            if not tensor.requires_grad and trace.was_described(tensor):
-                trace.refuse(
-                    "custom torch.autograd.Function",
-                    "its result has lost its connection to the input; write it with torch functions instead",
-                )
-        return call.run()
+        # Gradients make no difference here, but views made without them could not be written to later.
+        with torch.set_grad_enabled(not any(t.requires_grad for t in call.tensors)):
+            return call.run()
     if call.overwrites and isinstance(args[0], torch.Tensor):
         trace.before_overwriting(args[0])
-    return (row.handler if row is not None else handlers.unknown)(trace, call)
+    with trace.following(call.tensors):
+        return (row.handler if row is not None else handlers.unknown)(trace, call)

@@ -22,10 +22,12 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_clrp._captum import PropagationRule
-from captum_clrp.bounds import Bounds
+from captum_clrp.bounds import Bounds, own_range
+from captum_clrp.calls import depends_on_input, flatten
 from captum_clrp.errors import UnsupportedOperationError
 from captum_clrp.nodes import Node, Saved
 from captum_clrp.rules import RelevanceRule
@@ -38,6 +40,20 @@ class Settings(NamedTuple):
 
     avg_pool: str = "proportional"
     conserve: bool = False
+
+
+def _still_valid(bounds: Bounds | None, tensor: Tensor) -> Bounds | None:
+    """Bounds of a tensor that was overwritten through a view, or its own range where they no longer hold."""
+    if bounds is None:
+        return None
+    slack = 1e-5 * float((bounds.high - bounds.low).abs().amax())
+    inside = (tensor >= bounds.low - slack) & (tensor <= bounds.high + slack)
+    return bounds if bool(inside.all()) else own_range(tensor)
+
+
+def _version(tensor: Tensor) -> int:
+    """Counts how often the memory of a tensor was written to, through views as well."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 class Info(NamedTuple):
@@ -53,11 +69,18 @@ class Info(NamedTuple):
 
 
 class _Propagate(torch.autograd.Function):
-    """An operation with its own forward and with relevance for a backward."""
+    """An operation with its own forward and with relevance for a backward.
+
+    A tensor that is overwritten without a share of its own comes first: for views PyTorch takes the first input for the
+    one that is overwritten.
+    """
 
     @staticmethod
-    def forward(ctx: Any, node: Node, run: Callable[[], Tensor], *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, node: Node, run: Callable[[], Tensor], overwritten_first: bool, *tensors: Tensor
+    ) -> Tensor:
         ctx.node = node
+        ctx.overwritten_first = overwritten_first
         output = run()
         overwritten = [t for t in tensors if t is output]
         ctx.mark_dirty(*overwritten)
@@ -67,11 +90,11 @@ class _Propagate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *relevance: Tensor | None) -> tuple[Tensor | None, ...]:
         (arrived,) = relevance
-        missing = (None,) * (len(ctx.needs_input_grad) - 2)
+        inputs = len(ctx.needs_input_grad)
         if arrived is None:
-            return (None, None, *missing)
-        shares = ctx.node.backward(arrived)
-        return (None, None, *shares, *missing[len(shares) :])
+            return (None,) * inputs
+        grads = (*((None,) * (4 if ctx.overwritten_first else 3)), *ctx.node.backward(arrived))
+        return (*grads, *((None,) * (inputs - len(grads))))
 
 
 class Refusal(NamedTuple):
@@ -80,6 +103,36 @@ class Refusal(NamedTuple):
     operation: str
     module: str
     reason: str
+
+
+_PYTHON_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(
+    torch._C.DispatchKey.PythonTLSSnapshot
+)
+
+
+class _Outside(TorchDispatchMode):
+    """Notices kernels that work on the signal without having passed through a torch function.
+
+    Scripted functions, ``torch.vmap`` and C++ extensions do that; their results would count as constants. It sleeps
+    while a torch function is handled.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        super().__init__()
+        self._trace = trace
+        self.asleep = False
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not self.asleep and any(depends_on_input(value) for value in flatten((args, kwargs or {}))):
+            self._trace.refuse(
+                str(func),
+                "called outside torch functions (by a scripted function, torch.vmap or C++ code), where it cannot be "
+                "followed; call torch functions directly",
+            )
+        with torch._C.DisableTorchFunction():
+            return func(*args, **(kwargs or {}))
 
 
 class Trace(TorchFunctionMode):
@@ -110,6 +163,8 @@ class Trace(TorchFunctionMode):
         self._names = {module: name for name, module in model.named_modules()}
         self._root = model
         self._saved: dict[int, list[Saved]] = {}
+        self._outside = _Outside(self)
+        self.left_torch = False
 
     # -- what the operations ask ---------------------------------------------------------------------------------
 
@@ -141,16 +196,23 @@ class Trace(TorchFunctionMode):
         for saved in self._saved.pop(tensor.untyped_storage().data_ptr(), ()):
             saved.tensor = saved.tensor.clone()
 
-    def propagate(self, node: Node, run: Callable[[], Tensor], receivers: Sequence[Tensor], info: Info) -> Tensor:
-        """Run an operation as ``node``; the first tensors of ``receivers`` get the shares of its backward."""
+    def propagate(
+        self, node: Node, run: Callable[[], Tensor], receivers: Sequence[Tensor], info: Info,
+        overwritten: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Run an operation as ``node``; ``receivers`` get the shares of its backward.
+
+        ``overwritten`` is a tensor that the operation works on in place without it being one of the receivers.
+        """
         self.nodes.append(node)
+        first = [] if overwritten is None else [overwritten]
         with torch.enable_grad():
-            output: Tensor = _Propagate.apply(node, run, *receivers)
+            output: Tensor = _Propagate.apply(node, run, bool(first), *first, *receivers)
         return self.describe(output, info)
 
     def route(self, run: Callable[[], Any], info: Info) -> Any:
-        """Run an operation whose own gradient routes relevance."""
-        with torch.enable_grad():
+        """Run an operation whose own gradient routes relevance; what the gradient needs is safe from overwriting."""
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(self.save, lambda saved: saved.tensor):
             output = run()
         for tensor in output if isinstance(output, tuple | list) else (output,):
             if isinstance(tensor, Tensor):
@@ -158,11 +220,14 @@ class Trace(TorchFunctionMode):
         return output
 
     def describe(self, tensor: Tensor, info: Info) -> Tensor:
-        tensor._clrp_info = info  # type: ignore[attr-defined]
+        tensor._clrp_info = (info, _version(tensor))  # type: ignore[attr-defined]
         return tensor
 
     def info(self, tensor: Tensor) -> Info:
-        return getattr(tensor, "_clrp_info", None) or Info()
+        info, version = getattr(tensor, "_clrp_info", None) or (Info(), None)
+        if version == _version(tensor):
+            return info
+        return Info(bounds=_still_valid(info.bounds, tensor))  # overwritten through a view: signs are not known
 
     def was_described(self, tensor: Tensor) -> bool:
         return getattr(tensor, "_clrp_info", None) is not None
@@ -177,7 +242,21 @@ class Trace(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func is torch._C._set_grad_enabled:  # a model's own enable_grad would make constants depend on parameters
+            return None
         return self._run_operation(self, func, args, kwargs or {})
+
+    @contextlib.contextmanager
+    def following(self, tensors: Sequence[Tensor]) -> Iterator[None]:
+        """While an operation on ``tensors`` is handled: what it does inside is its own affair."""
+        self._outside.asleep = True
+        plain = all(type(t) in (Tensor, nn.Parameter) for t in tensors)  # the kernels of others may need Python
+        quiet = torch._C._ExcludeDispatchKeyGuard(_PYTHON_DISPATCH) if plain else contextlib.nullcontext()
+        try:
+            with quiet:
+                yield
+        finally:
+            self._outside.asleep = False
 
     def raise_refusals(self) -> None:
         """One error for all operations that have no rule.
@@ -222,7 +301,8 @@ class Trace(TorchFunctionMode):
         try:
             handles.append(register_module_forward_pre_hook(enter))
             handles.append(register_module_forward_hook(leave))
-            yield
+            with self._outside:
+                yield
         finally:
             for handle in handles:
                 handle.remove()
