@@ -319,7 +319,7 @@ def tables(rows: int, columns: int) -> st.SearchStrategy[Tensor]:
     return values.map(lambda v: torch.tensor(v, dtype=torch.float64).reshape(rows, columns))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(W=tables(3, 4), x=tables(2, 4), R=tables(2, 3))
 def test_conserve_keeps_all_relevance_whatever_the_numbers(W: Tensor, x: Tensor, R: Tensor) -> None:
     for rule in (ZPlus(), ZBeta(-4.0, 4.0), WSquare(), Flat()):
@@ -328,7 +328,7 @@ def test_conserve_keeps_all_relevance_whatever_the_numbers(W: Tensor, x: Tensor,
         torch.testing.assert_close(result.sum(1), R.sum(1), **CLOSE)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(W=tables(3, 4), x=tables(1, 4), R=tables(1, 3), S=tables(1, 3), k=numbers)
 def test_every_rule_is_linear_in_relevance(
     W: Tensor, x: Tensor, R: Tensor, S: Tensor, k: float
@@ -343,7 +343,7 @@ def test_every_rule_is_linear_in_relevance(
         torch.testing.assert_close(sent(R + k * S), sent(R) + k * sent(S), rtol=1e-7, atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(W=tables(3, 4), x=tables(2, 4), R=tables(2, 3))
 def test_zplus_and_zbeta_of_positive_relevance_are_positive(
     W: Tensor, x: Tensor, R: Tensor

@@ -1,0 +1,238 @@
+"""Dual concepts and initial relevance, by hand-worked numbers."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from nets import BOX, row, two_layer_net
+from torch import Tensor, nn
+
+from captum_clrp import (
+    ContrastiveLRP,
+    ContrastiveLRP1,
+    ContrastiveLRP2,
+    DualConcept,
+    InvalidTargetError,
+    LRPZBeta,
+    NegatedWeights,
+    OtherClasses,
+    OtherLogits,
+    SoftmaxGradient,
+    TheseClasses,
+    class_scores,
+)
+from captum_clrp.contrast import target_scores
+
+OUTPUT = row(4, 1, -3, 0)
+SCORE = row(4, 0, 0, 0)
+
+
+def same(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+# --- what each dual concept receives
+
+
+def test_other_classes_share_the_score_uniformly() -> None:
+    same(OtherClasses().signed(OUTPUT, SCORE), row(4, -4 / 3, -4 / 3, -4 / 3))
+
+
+def test_these_classes_share_the_score_uniformly_and_the_target_is_left_out() -> None:
+    same(TheseClasses([2]).signed(OUTPUT, SCORE), row(4, 0, -4, 0))
+    same(TheseClasses([1, 3]).signed(OUTPUT, SCORE), row(4, -2, 0, -2))
+    same(TheseClasses([0, 1]).signed(OUTPUT, SCORE), row(4, -4, 0, 0))
+
+
+def test_other_logits_share_the_score_by_their_sizes() -> None:
+    same(OtherLogits().signed(OUTPUT, SCORE), row(4, -1, -3, 0))
+
+
+def test_negated_weights_receive_the_score_by_another_rule() -> None:
+    assert NegatedWeights().negates_output_layer
+    same(NegatedWeights().signed(OUTPUT, SCORE), SCORE)
+
+
+def test_softmax_gradient_is_that_of_the_probability() -> None:
+    # Logits ln 2, 0, 0: probabilities 1/2, 1/4, 1/4. Seed p_t (1 - p_t) and -p_t p_k.
+    output = row(math.log(2), 0, 0)
+    same(SoftmaxGradient().signed(output, row(9, 0, 0)), row(1 / 4, -1 / 8, -1 / 8))
+
+
+def test_every_dual_gets_as_much_as_the_concept() -> None:
+    for dual in (OtherClasses(), TheseClasses([1, 2]), OtherLogits(), SoftmaxGradient()):
+        total = dual.signed(OUTPUT, SCORE).sum(1)
+        torch.testing.assert_close(total, torch.zeros_like(total), atol=1e-12, rtol=0)
+
+
+def test_several_explained_classes_have_the_rest_for_a_dual() -> None:
+    # Multi-class explanation: scores 4 and 1 against 2.5 on each of the two others.
+    same(OtherClasses().signed(OUTPUT, row(4, 1, 0, 0)), row(4, 1, -2.5, -2.5))
+
+
+def test_duals_act_example_by_example_and_position_by_position() -> None:
+    output = torch.zeros(1, 3, 1, 2).double()
+    initial = torch.zeros_like(output)
+    initial[0, 0, 0, 0] = 6.0
+    initial[0, 2, 0, 1] = 4.0
+    expected = torch.tensor([[[[6.0, -2.0]], [[-3.0, -2.0]], [[-3.0, 4.0]]]]).double()
+    same(OtherClasses().signed(output, initial), expected)
+    # A position that nobody asked about stays without relevance.
+    initial[0, 2, 0, 1] = 0.0
+    assert OtherClasses().signed(output, initial)[..., 1].count_nonzero() == 0
+
+
+def test_a_dual_without_another_class_is_refused() -> None:
+    one = torch.ones(2, 1)
+    for dual in (OtherClasses(), OtherLogits()):
+        with pytest.raises(InvalidTargetError, match="ContrastiveLRP2"):
+            dual.signed(one, one)
+    with pytest.raises(InvalidTargetError, match="no other class is left"):
+        OtherClasses().signed(row(1, 2), row(1, 2))
+    with pytest.raises(InvalidTargetError, match="no other class is left"):
+        TheseClasses([0]).signed(OUTPUT, SCORE)
+
+
+@pytest.mark.parametrize("classes", [[4], [-1], []])
+def test_dual_classes_out_of_range_are_refused(classes: list[int]) -> None:
+    with pytest.raises(InvalidTargetError, match="4 classes; give indices from 0 to 3"):
+        TheseClasses(classes).signed(OUTPUT, SCORE)
+
+
+def test_duals_print_what_they_are() -> None:
+    assert repr(TheseClasses([1, 2])) == "TheseClasses([1, 2])"
+    assert repr(OtherClasses()) == "OtherClasses()"
+
+
+def test_the_base_says_what_is_missing() -> None:
+    with pytest.raises(NotImplementedError, match="relevance"):
+        DualConcept().signed(OUTPUT, SCORE)
+
+
+# --- their maps through a network worked by hand
+#
+# two_layer_net at x = (1, 1): hidden activations (1, 2), scores (1, 0, 2). Relevance of hidden unit 1
+# goes to input 1, that of hidden unit 2 evenly to both. Output weights (3, -1), (2, -1), (0, 1):
+# classes 0 and 1 send their relevance to hidden unit 1, class 2 to hidden unit 2.
+
+
+@pytest.mark.parametrize(
+    ("dual", "signed"),
+    [
+        (OtherClasses(), row(1 - 1 / 2 - 1 / 4, -1 / 4)),
+        (NegatedWeights(), row(1 - 1 / 2, -1 / 2)),
+        (TheseClasses([1]), row(0, 0)),
+        (TheseClasses([2]), row(1 - 1 / 2, -1 / 2)),
+        (OtherLogits(), row(1 - 1 / 2, -1 / 2)),  # sizes 0 and 2: all to class 2
+    ],
+    ids=repr,
+)
+def test_contrast_of_two_hidden_neurons_by_hand(dual: DualConcept, signed: Tensor) -> None:
+    method = ContrastiveLRP(two_layer_net(), *BOX, dual=dual)
+    x = torch.ones(1, 2).double()
+    same(method.attribute(x, target=0, relu_attributions=False), signed)
+    same(method.attribute(x, target=0), signed.clamp(min=0))
+
+
+def test_softmax_gradient_through_the_network_by_hand() -> None:
+    p = torch.tensor([1.0, 0.0, 2.0]).double().softmax(0)
+    seed = p[0] * (torch.tensor([1.0, 0.0, 0.0]) - p)
+    unit1, unit2 = seed[0] + seed[1], seed[2]
+    method = ContrastiveLRP(two_layer_net(), *BOX, dual=SoftmaxGradient())
+    relevance = method.attribute(torch.ones(1, 2).double(), target=0, relu_attributions=False)
+    same(relevance, row(float(unit1 + unit2 / 2), float(unit2 / 2)))
+
+
+def test_the_named_classes_are_the_general_one_with_their_dual() -> None:
+    model, x = two_layer_net(), torch.rand(3, 2).double()
+    for named, dual in [(ContrastiveLRP1, OtherClasses()), (ContrastiveLRP2, NegatedWeights())]:
+        expected = ContrastiveLRP(model, dual=dual).attribute(x, target=2)
+        torch.testing.assert_close(named(model).attribute(x, target=2), expected, rtol=0, atol=0)
+
+
+def test_a_negative_score_is_signed_in_lrp_and_a_magnitude_in_contrasts() -> None:
+    model, x = two_layer_net(bias=-3.0), torch.ones(1, 2).double()  # score of class 0: -2
+    same(LRPZBeta(model, *BOX).attribute(x, target=0), row(-2, 0))
+    for method, expected in [
+        (ContrastiveLRP1(model, *BOX), row(0.5, -0.5)),
+        (ContrastiveLRP2(model, *BOX), row(1, -1)),
+    ]:
+        same(method.attribute(x, target=0, relu_attributions=False), expected)
+
+
+def test_a_users_dual_is_one_method() -> None:
+    class LastClass(DualConcept):
+        def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+            result = torch.zeros_like(output)
+            result[:, -1] = initial.sum(1)
+            return result
+
+    model, x = two_layer_net(), torch.ones(1, 2).double()
+    method = ContrastiveLRP(model, *BOX, dual=LastClass())
+    same(method.attribute(x, target=0, relu_attributions=False), row(0.5, -0.5))
+
+
+def test_one_output_has_a_contrast_by_negated_weights_only() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1)).double()
+    x = torch.rand(1, 2).double()
+    assert ContrastiveLRP2(model).attribute(x).shape == x.shape
+    with pytest.raises(InvalidTargetError, match="ContrastiveLRP2"):
+        ContrastiveLRP1(model).attribute(x)
+
+
+# --- initial relevance
+
+
+def test_class_scores_start_at_several_classes() -> None:
+    same(class_scores([0, 2])(OUTPUT), row(4, 0, -3, 0))
+    # The multi-class explanation of the paper is the sum of the explanations of its classes.
+    model, x = two_layer_net(), torch.rand(3, 2).double()
+    method = LRPZBeta(model)
+    together = method.attribute(x, initial_relevance=class_scores([0, 2]))
+    same(together, method.attribute(x, target=0) + method.attribute(x, target=2))
+
+
+def test_target_scores_take_every_form_of_captum() -> None:
+    output = torch.arange(1.0, 7.0).reshape(2, 3)
+    first = torch.tensor([[0.0, 2.0, 0.0], [0.0, 5.0, 0.0]])
+    each = torch.tensor([[0.0, 0.0, 3.0], [4.0, 0.0, 0.0]])
+    for target in (1, torch.tensor(1), torch.tensor([1]), np.int64(1), [1, 1]):
+        same(target_scores(output, target), first)
+    for target in ([2, 0], torch.tensor([2, 0]), [np.int32(2), np.int32(0)]):
+        same(target_scores(output, target), each)
+    volume = torch.arange(1.0, 13.0).reshape(2, 2, 3)
+    for target in ((1, 2), [(1, 2), (1, 2)]):
+        expected = torch.zeros_like(volume)
+        expected[:, 1, 2] = volume[:, 1, 2]
+        same(target_scores(volume, target), expected)
+    expected = torch.zeros_like(volume)
+    expected[0, 0, 1], expected[1, 1, 0] = 2.0, 10.0
+    same(target_scores(volume, [(0, 1), (1, 0)]), expected)
+    for output in (torch.tensor([5.0, 6.0]), torch.tensor([[5.0], [6.0]])):
+        same(target_scores(output, None), output)
+
+
+@pytest.mark.parametrize(
+    ("target", "shape", "message"),
+    [
+        (3, (2, 3), "out of range"),
+        (-1, (2, 3), "class from 0 to 2"),
+        ([0, 1, 2], (2, 3), "does not fit"),
+        (torch.tensor([0, 1, 2]), (2, 3), "target tensor of shape"),
+        (None, (2, 3), "give a class from 0 to 2"),
+        (1.0, (2, 3), "integers"),
+        (True, (2, 3), "integers"),
+        (torch.tensor([0.0, 1.0]), (2, 3), "integers"),
+        ((0, 5), (2, 3, 4), "tuple of 2 indices"),
+        ((0, 1), (2, 3), "does not fit|out of range"),
+        (1, (2, 3, 4), "tuple of 2 indices"),
+        ([(0, 1)], (2, 3, 4), "does not fit"),
+        ("zebra", (2, 3), "integers|does not fit"),
+    ],
+)
+def test_a_target_that_does_not_fit_says_what_would(target, shape, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InvalidTargetError, match=message):
+        target_scores(torch.rand(shape), target)
