@@ -1,0 +1,194 @@
+"""Parts of pages that are written from the code itself, or from the results of commands, before every build.
+
+They land in ``docs/_build/generated`` and are included by the pages:
+
+- ``operations.md``: :data:`captum_clrp.operations.ROWS` as a table.
+- ``command-*.md``: the help of each command, from its ``argparse`` parser.
+- ``result-*.md``: what a command wrote to ``docs/results``, or how to make it where it is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+DOCS = Path(__file__).resolve().parent.parent
+RESULTS = DOCS / "results"
+GENERATED = DOCS / "_build" / "generated"
+
+WIDE = 6
+"""Tables of more columns keep their first column in sight while they scroll."""
+
+# -- operations ---------------------------------------------------------------------------------------------------
+
+
+def operations() -> str:
+    """The operation table: what is refused comes last."""
+    from captum_clrp.operations import ROWS
+
+    supported = [row for row in ROWS if not row.rule.startswith("refused")]
+    refused = [row for row in ROWS if row.rule.startswith("refused")]
+    header = ("operations", "how relevance is shared", "source", "what is conserved")
+    return "\n".join(
+        [
+            _table(header, [(_names(r.functions), r.rule, r.source, r.conserved) for r in supported]),
+            "## Refused\n",
+            _table(("operations", "why"), [(_names(r.functions), _reason(r)) for r in refused]),
+        ]
+    )
+
+
+def _names(functions: str) -> str:
+    return " ".join(f"`{name}`" for name in functions.split())
+
+
+def _reason(row: Any) -> str:
+    reason = row.rule.removeprefix("refused").strip(": ")
+    if reason:
+        return reason
+    cells = getattr(row.handler, "__closure__", None) or ()
+    return next((c.cell_contents for c in cells if isinstance(c.cell_contents, str)), "")
+
+
+# -- commands -----------------------------------------------------------------------------------------------------
+
+
+def command(parser: argparse.ArgumentParser) -> str:
+    """Usage and options of a parser, and of its subcommands."""
+    parts = list(_command(parser, "##"))
+    return "\n".join(parts)
+
+
+def _command(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
+    subparsers: dict[str, argparse.ArgumentParser] = {}
+    yield f"{heading} {parser.prog}\n"
+    if parser.description:
+        yield _escape(parser.description) + "\n"
+    usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).strip()
+    yield f"```console\n$ {usage}\n```\n"
+    rows = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            subparsers = dict(action.choices)
+        elif action.help != argparse.SUPPRESS:
+            rows.append((_option(action), _help(parser, action)))
+    if rows:
+        yield _table(("argument", "what it does"), rows)
+    if parser.epilog:
+        yield _escape(parser.epilog) + "\n"
+    for sub in subparsers.values():
+        yield from _command(sub, heading + "#" if len(heading) < 4 else heading)
+
+
+def _option(action: argparse.Action) -> str:
+    metavar = action.metavar if action.metavar is not None else action.dest.upper()
+    value = " ".join(metavar) if isinstance(metavar, tuple) else metavar
+    if action.choices is not None and action.metavar is None:
+        value = "{" + ",".join(map(str, action.choices)) + "}"
+    takes_value = action.nargs != 0
+    if not action.option_strings:
+        return f"`{value}`"
+    return ", ".join(f"`{name} {value}`" if takes_value else f"`{name}`" for name in action.option_strings)
+
+
+def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
+    formatter = parser._get_formatter()
+    return _escape(formatter._expand_help(action)) if action.help else ""
+
+
+def _escape(text: str) -> str:
+    """Plain text as Markdown that looks the same."""
+    return re.sub(r"([*_`<>\[\]|$])", r"\\\1", text)
+
+
+# -- results ------------------------------------------------------------------------------------------------------
+
+
+def result(name: str, how: str) -> str:
+    """A report in ``docs/results`` without its title, or the command that makes it."""
+    path = RESULTS / f"{name}.md"
+    if not path.exists():
+        return (
+            ":::{admonition} Not measured yet\n"
+            f"There is no `docs/results/{path.name}`. To make it, run from the repository:\n\n"
+            f"```bash\n{how}\n```\n:::\n"
+        )
+    text = re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
+    return _command_line(how) + _mark_wide_tables(text)
+
+
+def _command_line(how: str) -> str:
+    return f"Command:\n\n```bash\n{how}\n```\n\n"
+
+
+def _mark_wide_tables(text: str) -> str:
+    def mark(match: re.Match[str]) -> str:
+        table = match.group(0)
+        columns = table.splitlines()[0].count("|") - 1
+        return f":::{{container}} wide\n{table}:::\n" if columns > WIDE else table
+
+    return re.sub(r"(?:^\|.*\n)+", mark, text, flags=re.MULTILINE)
+
+
+# -- writing ------------------------------------------------------------------------------------------------------
+
+
+def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("\n", " ") for cell in line) + " |" for line in lines) + "\n"
+
+
+def parsers() -> dict[str, Callable[[], argparse.ArgumentParser]]:
+    """Every command of the repository that has options, by the name of its generated file."""
+
+    def ours() -> argparse.ArgumentParser:
+        from captum_clrp.cli import make_parser
+
+        return make_parser()
+
+    def benchmark(name: str) -> Callable[[], argparse.ArgumentParser]:
+        def make() -> argparse.ArgumentParser:
+            import importlib
+
+            parser: argparse.ArgumentParser = importlib.import_module(f"benchmarks.{name}")._parser()
+            return parser
+
+        return make
+
+    return {
+        "captum-clrp": ours,
+        **{f"benchmark-{name}": benchmark(name) for name in ("architectures", "speed", "growth")},
+    }
+
+
+RESULT_COMMANDS = {
+    "architectures": "python -m benchmarks.architectures --output docs/results",
+    "speed-cpu": "python -m benchmarks.speed --output docs/results",
+    "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
+    "growth-cpu": "python -m benchmarks.growth --output docs/results",
+    "growth-cuda": "python -m benchmarks.growth --device cuda --output docs/results",
+}
+"""The command that writes each report in ``docs/results``."""
+
+
+def write_all(folder: Path = GENERATED) -> None:
+    """Write every part that changed, so that unchanged pages are not built again."""
+    parts = {"operations": operations()}
+    parts |= {f"command-{name}": command(make()) for name, make in parsers().items()}
+    parts |= {f"result-{name}": result(name, how) for name, how in RESULT_COMMANDS.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in parts.items():
+        path = folder / f"{name}.md"
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Write the parts when the builder is ready."""
+    app.connect("builder-inited", lambda app: write_all())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
