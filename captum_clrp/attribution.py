@@ -24,6 +24,7 @@ from captum_clrp._captum import (
     log_usage,
 )
 from captum_clrp._propagation import Place, Propagation, run_model
+from captum_clrp.batching import in_batches
 from captum_clrp.bounds import BoundType
 from captum_clrp.contrast import (
     DualConcept,
@@ -102,6 +103,7 @@ class LRPZBeta(LRP):
         verbose: bool = False,
         *,
         initial_relevance: InitialRelevance = None,
+        internal_batch_size: int | None = None,
     ) -> Any:
         r"""Relevance of each input value for the score of the target.
 
@@ -115,6 +117,7 @@ class LRPZBeta(LRP):
             verbose: Whether to print the rule of every operation.
             initial_relevance: Instead of the target's score: a tensor shaped as the output, or a function from the
                 output to it, e.g. ``class_scores([340, 386])`` or a region of a segmentation.
+            internal_batch_size: Explain at most so many examples at a time, to bound memory. Default: all at once.
 
         Returns:
             Relevance, shaped, typed and placed as ``inputs``, without a graph; with ``return_convergence_delta`` also a
@@ -127,8 +130,9 @@ class LRPZBeta(LRP):
             UnsupportedOperationError: naming each operation for which no rule is known.
         """
         return self._explain(
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance
-        )
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+            internal_batch_size=internal_batch_size,
+        )  # fmt: skip
 
     @log_usage()
     def attribute_classes(
@@ -136,6 +140,8 @@ class LRPZBeta(LRP):
         inputs: TensorOrTupleOfTensorsGeneric,
         classes: Sequence[Any] | Tensor,
         additional_forward_args: object | None = None,
+        *,
+        internal_batch_size: int | None = None,
     ) -> Any:
         """Relevance for each of K classes of the same inputs, from one forward pass and one set of denominators.
 
@@ -143,7 +149,7 @@ class LRPZBeta(LRP):
             inputs: As for :meth:`attribute`.
             classes: K classes (ints, or tuples for outputs of more than two dimensions) for all examples, or K classes
                 for each example as a tensor of shape ``(N, K)`` or a list of N lists.
-            additional_forward_args: As for :meth:`attribute`.
+            additional_forward_args, internal_batch_size: As for :meth:`attribute`.
 
         Returns:
             Tensor of shape ``(N, K, *input_shape)`` (a tuple of these for a tuple of inputs).
@@ -151,7 +157,9 @@ class LRPZBeta(LRP):
         Raises:
             InvalidTargetError: if there is no class or one does not fit the output; otherwise as :meth:`attribute`.
         """
-        return self._explain_classes(inputs, _targets_of(classes), additional_forward_args)
+        return self._explain_classes(
+            inputs, _targets_of(classes), additional_forward_args, internal_batch_size=internal_batch_size
+        )
 
     # -- the steps -------------------------------------------------------------------------------------------------
 
@@ -166,19 +174,27 @@ class LRPZBeta(LRP):
         *,
         place: Place | None = None,
         positive_part: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Any:
         """Run once, form the initial relevance, send it back, read it."""
-        propagation = self._run(inputs, additional_forward_args, place)
-        output, seed = self._seed(propagation, target, initial_relevance)
-        if verbose:
-            for node in propagation.trace.nodes:
-                print("{module}: {operation} -> {rule}, {reason}".format(**node.record._asdict()))
-        relevance = propagation.relevance(output, seed)
-        delta = self.compute_convergence_delta(relevance, self._total(seed)) if return_convergence_delta else None
-        if positive_part:
-            relevance = tuple(r.clamp(min=0) for r in relevance)
-        attributions = format_output(_is_tuple(inputs, relevance, place), relevance)
-        return attributions if delta is None else (attributions, delta)
+
+        def explain(inputs: Any, target: Any, additional: Any, initial: Any, bounds: Any) -> Any:
+            propagation = self._run(inputs, additional, place, bounds)
+            output, seed = self._seed(propagation, target, initial)
+            if verbose:
+                for node in propagation.trace.nodes:
+                    print("{module}: {operation} -> {rule}, {reason}".format(**node.record._asdict()))
+            relevance = propagation.relevance(output, seed)
+            delta = self.compute_convergence_delta(relevance, self._total(seed)) if return_convergence_delta else None
+            if positive_part:
+                relevance = tuple(r.clamp(min=0) for r in relevance)
+            attributions = format_output(_is_tuple(inputs, relevance, place), relevance)
+            return attributions if delta is None else (attributions, delta)
+
+        return in_batches(
+            explain, inputs, internal_batch_size,
+            target, additional_forward_args, initial_relevance, (self.low, self.high),
+        )  # fmt: skip
 
     def _explain_classes(
         self,
@@ -188,27 +204,36 @@ class LRPZBeta(LRP):
         *,
         place: Place | None = None,
         positive_part: bool = False,
+        internal_batch_size: int | None = None,
     ) -> Any:
         """The same for several targets (or functions to initial relevance) of one pass, stacked in dimension 1."""
-        propagation = self._run(inputs, additional_forward_args, place)
-        seeds = [
-            self._seed(propagation, None, t) if callable(t) else self._seed(propagation, t, None) for t in targets
-        ]
-        maps = []
-        for k, (output, seed) in enumerate(seeds):
-            relevance = propagation.relevance(output, seed, last=k == len(seeds) - 1)
-            maps.append([r.clamp(min=0) for r in relevance] if positive_part else relevance)
-        stacked = tuple(torch.stack(of_input, dim=1) for of_input in zip(*maps, strict=True))
-        return format_output(_is_tuple(inputs, stacked, place), stacked)
 
-    def _run(self, inputs: Any, additional_forward_args: object | None, place: Place | None) -> Propagation:
+        def explain(inputs: Any, additional: Any, bounds: Any, *targets: Any) -> Any:
+            propagation = self._run(inputs, additional, place, bounds)
+            seeds = [
+                self._seed(propagation, None, t) if callable(t) else self._seed(propagation, t, None) for t in targets
+            ]
+            maps = []
+            for k, (output, seed) in enumerate(seeds):
+                relevance = propagation.relevance(output, seed, last=k == len(seeds) - 1)
+                maps.append([r.clamp(min=0) for r in relevance] if positive_part else relevance)
+            stacked = tuple(torch.stack(of_input, dim=1) for of_input in zip(*maps, strict=True))
+            return format_output(_is_tuple(inputs, stacked, place), stacked)
+
+        return in_batches(
+            explain, inputs, internal_batch_size, additional_forward_args, (self.low, self.high), *targets
+        )
+
+    def _run(
+        self, inputs: Any, additional_forward_args: object | None, place: Place | None, bounds: tuple[BoundType, BoundType]
+    ) -> Propagation:
         additional = format_additional_forward_args(additional_forward_args)
         return run_model(
             self.model,
             format_tensor_into_tuples(inputs),
             additional if additional is not None else (),
-            low=self.low,
-            high=self.high,
+            low=bounds[0],
+            high=bounds[1],
             settings=Settings(self.avg_pool, self.conserve),
             place=place,
         )
@@ -285,12 +310,13 @@ class ContrastiveLRP(LRPZBeta):
         *,
         initial_relevance: InitialRelevance = None,
         relu_attributions: bool = True,
+        internal_batch_size: int | None = None,
     ) -> Any:
         r"""Relevance by which the target exceeds its dual concept.
 
         Args:
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance: As for
-                :meth:`LRPZBeta.attribute`.
+            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+                internal_batch_size: As for :meth:`LRPZBeta.attribute`.
             relu_attributions: Whether to return :math:`\max(0, R - R_{dual})` as the paper (default), or the signed
                 difference.
 
@@ -304,7 +330,7 @@ class ContrastiveLRP(LRPZBeta):
         """
         return self._explain(
             inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
-            positive_part=relu_attributions,
+            positive_part=relu_attributions, internal_batch_size=internal_batch_size,
         )  # fmt: skip
 
     @log_usage()
@@ -315,11 +341,13 @@ class ContrastiveLRP(LRPZBeta):
         additional_forward_args: object | None = None,
         *,
         relu_attributions: bool = True,
+        internal_batch_size: int | None = None,
     ) -> Any:
         """As :meth:`LRPZBeta.attribute_classes`, each class against its dual concept."""
         return self._explain_classes(
-            inputs, _targets_of(classes), additional_forward_args, positive_part=relu_attributions
-        )
+            inputs, _targets_of(classes), additional_forward_args,
+            positive_part=relu_attributions, internal_batch_size=internal_batch_size,
+        )  # fmt: skip
 
     def _score(self, score: Tensor) -> Tensor:
         return score.abs()

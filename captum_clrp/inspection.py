@@ -120,7 +120,7 @@ def check_conservation(
         As :meth:`captum_clrp.LRPZBeta.attribute`.
     """
     method = LRPZBeta(model) if method is None else method
-    propagation: Propagation = method._run(inputs, additional_forward_args, None)
+    propagation: Propagation = method._run(inputs, additional_forward_args, None, (method.low, method.high))
     output, seed = method._seed(propagation, target, initial_relevance)
     for node in propagation.trace.nodes:
         node.ledger = True

@@ -1,0 +1,66 @@
+"""Explaining a large batch in parts (``internal_batch_size``, Captum's name), so that it fits a memory budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_clrp._captum import format_tensor_into_tuples, is_tuple
+from captum_clrp.errors import InvalidInputError
+
+__all__ = ["in_batches", "rows"]
+
+
+def rows(value: Any, count: int, part: slice) -> Any:
+    """The rows of ``value`` that belong to a part of ``count`` examples; what is not counted by example stays whole."""
+    if isinstance(value, Tensor):
+        return value[part] if value.dim() > 0 and value.shape[0] == count else value
+    if isinstance(value, list) and len(value) == count:
+        return value[part]
+    if isinstance(value, tuple):
+        return tuple(rows(v, count, part) for v in value)
+    return value
+
+
+def in_batches(explain: Callable[..., Any], inputs: Any, size: int | None, *others: Any) -> Any:
+    """``explain(inputs, *others)`` in parts of at most ``size`` examples, put together again.
+
+    Args:
+        explain: Returns a tensor, or nested tuples of tensors, each counted by example in dimension 0.
+        inputs: A tensor or a tuple of tensors.
+        size: Examples in a part; ``None`` for all at once.
+        others: Further arguments; tensors and lists with one entry for each example are divided alike.
+
+    Raises:
+        InvalidInputError: if ``size`` is not a positive integer.
+    """
+    if size is None:
+        return explain(inputs, *others)
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise InvalidInputError(f"internal_batch_size={size!r} must be a positive integer, or None for one batch")
+    first = format_tensor_into_tuples(inputs)[0]
+    count = len(first) if isinstance(first, Tensor) and first.dim() > 0 else 0
+    if count <= size:
+        return explain(inputs, *others)
+    results = [
+        explain(
+            tuple(x[part] for x in inputs) if is_tuple(inputs) else inputs[part],
+            *(rows(other, count, part) for other in others),
+        )
+        for part in _parts(count, size)
+    ]
+    return _concatenated(results)
+
+
+def _parts(count: int, size: int) -> Iterator[slice]:
+    for begin in range(0, count, size):
+        yield slice(begin, begin + size)
+
+
+def _concatenated(results: list[Any]) -> Any:
+    if isinstance(results[0], tuple):
+        return tuple(_concatenated(list(column)) for column in zip(*results, strict=True))
+    return torch.cat(results)
