@@ -281,6 +281,8 @@ class _Reader:
     def _keep(self, tensors: Any) -> Any:
         """Remember the tensors and let the model go on with copies, which it may overwrite."""
         self.found.append(tensors)
+        if self.place is not None and not self.place.stop:
+            self.trace.refusals.clear()  # relevance that is read here does not pass what ran before
 
         def copy(value: Any) -> Any:
             return self.trace.describe(value.clone(), self.trace.info(value)) if depends_on_input(value) else value
