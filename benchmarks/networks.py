@@ -27,8 +27,8 @@ class Network:
         name: what the library calls it.
         source: ``"torchvision"``, ``"timm"`` or ``"toy"`` (a small network for the tests).
         family: the architecture it stands for.
-        size: height and width of the square input, the smallest that leaves the deepest feature
-            map something to look at.
+        size: height and width of the square input, small, but enough for the deepest feature map to
+            have something to look at.
         options: keyword arguments for torchvision's constructor.
         heavy: left out unless all networks are asked for; it repeats a family at greater size.
         refused: contains attention or another product of two activations that mixes positions, so
@@ -38,7 +38,7 @@ class Network:
     name: str
     source: str
     family: str
-    size: int = 96
+    size: int = 112
     options: tuple[tuple[str, object], ...] = ()
     heavy: bool = False
     refused: bool = False
@@ -224,11 +224,25 @@ _TIMM: dict[str, str] = {
     "focalnet": "focalnet_tiny_srf focalnet_tiny_lrf",
 }
 
-# Costly ones run at the smallest input that they take.
-_SMALL_INPUT = (
-    "nfnet_f0 nfnet_l0 eca_nfnet_l0 nasnetalarge pnasnet5large cspdarknet53 darknetaa53 "
-    "resnetv2_50x1_bit regnetv_040 xception41 xception41p convmixer_768_32"
-)
+# The usual input leaves a deepest map of 4 x 4. Costly networks get less. Those that need more have
+# light depthwise layers or a stem of many strides: in a map of 3 x 3 or less every position sees the
+# whole picture, and maps of two classes of a random network differ by rounding only.
+_USUAL_SIZE = 112
+_SIZES = {
+    64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 nasnetalarge pnasnet5large cspdarknet53 darknetaa53 "
+    "resnetv2_50x1_bit regnetv_040 xception41 xception41p convmixer_768_32",
+    160: "shufflenet_v2_x0_5 shufflenet_v2_x1_0 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
+    "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 tf_efficientnet_b0 "
+    "efficientnet_b0_gn efficientnet_b0_g16_evos efficientnet_es efficientnet_lite0 "
+    "tf_efficientnet_lite0 tf_efficientnetv2_b0 mixnet_s tf_mixnet_s mnasnet_050 semnasnet_050 "
+    "spnasnet_100 fbnetc_100 fbnetv3_b mobilenetv1_100 mobilenetv2_035 mobilenetv3_small_050 "
+    "mobilenetv3_large_100 mobilenetv3_rw mobilenetv4_conv_small_035 mobilenetv4_conv_medium "
+    "mobilenet_edgetpu_100 mobilenet_edgetpu_v2_xs hardcorenas_a lcnet_035 lcnetv2_small tinynet_e "
+    "rexnet_100 rexnetr_100 ghostnet_050 ghostnetv2_100 ghostnetv3_050 repghostnet_050 mobileone_s0 "
+    "starnet_s050 starnet_s1 fasternet_t0 repvit_m0_9 ese_vovnet19b_dw",
+    192: "inception_v3 inception_v4 inception_resnet_v2",
+}
+_SIZE_OF = {name: size for size, names in _SIZES.items() for name in names.split()}
 
 _REFUSED = (
     Network("vit_b_16", "torchvision", "vit", size=224, refused=True),
@@ -247,14 +261,19 @@ _REFUSED = (
 def _listed() -> Iterator[Network]:
     for family, (usual, heavy) in _TORCHVISION.items():
         for name in usual.split():
-            yield Network(name, "torchvision", family)
+            yield Network(name, "torchvision", family, _size(name))
         for name in heavy.split():
-            yield Network(name, "torchvision", family, heavy=True)
+            yield Network(name, "torchvision", family, _size(name), heavy=True)
     for name in ("inception_v3", "googlenet"):
-        yield Network(name, "torchvision", name, options=(("transform_input", True),))
+        transform = (("transform_input", True),)
+        yield Network(name, "torchvision", name, _size(name), options=transform)
     for family, names in _TIMM.items():
         for name in names.split():
-            yield Network(name, "timm", family, size=64 if name in _SMALL_INPUT.split() else 96)
+            yield Network(name, "timm", family, _size(name))
+
+
+def _size(name: str) -> int:
+    return _SIZE_OF.get(name, _USUAL_SIZE)
 
 
 NETWORKS: tuple[Network, ...] = tuple(_listed())
@@ -312,7 +331,7 @@ def picture_bounds() -> tuple[Tensor, Tensor]:
     return -mean / std, (1 - mean) / std
 
 
-def realistic(model: nn.Module, *, size: int = 96, seed: int = 0) -> nn.Module:
+def realistic(model: nn.Module, *, size: int = 112, seed: int = 0) -> nn.Module:
     """Give a freshly built network weights such as training leaves behind, in place.
 
     Biases are drawn from N(0, 0.1); everything that scales a channel (affine weights of

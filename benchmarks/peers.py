@@ -197,7 +197,9 @@ def _leaves_that_keep_shape(model: nn.Module, x: Tensor) -> dict[nn.Module, bool
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-            same = inputs[0] is output  # the two hooks of IdentityRule would fire in the wrong order
+            same = (
+                inputs[0] is output
+            )  # the two hooks of IdentityRule would fire in the wrong order
             keeps[module] = not same and inputs[0].shape == output.shape
 
     handles = [leaf.register_forward_hook(record) for leaf in _leaves(model)]

@@ -97,3 +97,8 @@ def test_building_leaves_the_global_random_state_alone():
     before = torch.random.get_rng_state()
     networks.realistic(networks.TOY[1].build(seed=9), size=16)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_sizes_are_given_to_networks_that_exist():
+    names = {n.name for n in networks.NETWORKS}
+    assert set(networks._SIZE_OF) <= names
