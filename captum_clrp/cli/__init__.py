@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -29,7 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = _parser().parse_args(argv)
-        code: int = options.run(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _remark
+            code: int = options.run(options)
         sys.stdout.flush()
         return code
     except SystemExit as end:  # --help and --version
@@ -64,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     for command in _COMMANDS:
         command.add_parser(commands)
     return parser
+
+
+def _remark(message: Warning | str, *_: object, **__: object) -> None:
+    _complain(f"note: {message}")
 
 
 def _complain(message: str) -> None:

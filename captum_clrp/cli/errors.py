@@ -13,13 +13,18 @@ class CommandError(Exception):
 
 
 def nearest(word: str, candidates: Iterable[str], count: int = 5) -> list[str]:
-    """Candidates that a mistyped ``word`` may have meant, best first: those that contain it, then similar spellings."""
+    """Candidates that a mistyped ``word`` may have meant, best first.
+
+    A very similar spelling comes first, then those that hold it as a word, those that hold it at all, and what is
+    spelled somewhat alike.
+    """
     wanted = word.lower()
     by_lower: dict[str, str] = {}
     for candidate in candidates:
         by_lower.setdefault(candidate.lower(), candidate)
     holding = sorted(
-        (name for name in by_lower if wanted in name), key=lambda name: (len(name), name)
+        (name for name in by_lower if wanted in name),
+        key=lambda name: (wanted not in name.split(), len(name), name),
     )
     similar = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.6)
     best = similar[:1] + holding if similar and _ratio(wanted, similar[0]) > 0.85 else holding

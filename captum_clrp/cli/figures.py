@@ -96,6 +96,11 @@ def draw(
                     clip_on=False,
                 )
             )
+            if not rows[index].maps[column].any():
+                middle = (width / 2, top + height / 2)
+                place.text(
+                    *middle, "nothing", ha="center", va="center", fontsize=9, color="#888888"
+                )
             if column == 0:
                 place.text(
                     -0.05 * width,

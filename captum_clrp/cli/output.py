@@ -36,7 +36,8 @@ def output_paths(images: Sequence[Path], output: str | None, reading: Sequence[P
         taken: dict[str, int] = {}
         paths = []
         for image in images:
-            count = taken[image.stem] = taken.get(image.stem, 0) + 1
+            stem = image.stem.casefold()  # some file systems do not tell cat from CAT
+            count = taken[stem] = taken.get(stem, 0) + 1
             paths.append(target / f"{image.stem}{_ENDING}{f'_{count}' if count > 1 else ''}.png")
     sources = {image.resolve() for image in reading}
     for path in paths:
@@ -48,6 +49,8 @@ def _refuse_folder(target: Path, several: bool) -> None:
     what = "several images need a folder as --output, and " if several else "the --output "
     if target.exists():
         raise CommandError(f"{what}{target} is a file; give an existing folder")
+    if target.suffix.lower() == ".png":
+        raise CommandError(f"{what}{target} is the name of one picture; give an existing folder")
     raise CommandError(f"{what}{target} is no folder yet; make it with: mkdir -p {target}")
 
 

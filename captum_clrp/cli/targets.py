@@ -35,7 +35,8 @@ class Targets:
 def parse_targets(text: str, class_names: Sequence[str]) -> Targets:
     """Read a list such as ``zebra, African elephant``, ``340,386``, ``top3`` or ``top1,zebra``.
 
-    Names are compared without regard to upper case, and underscores stand for spaces.
+    Names are compared without regard to upper case (unless two classes differ by it alone: a Cardigan is a dog, a
+    cardigan is not), and underscores stand for spaces.
 
     Raises:
         CommandError: for a name that no class or more than one has, an index out of range, or too many classes.
@@ -66,7 +67,8 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
             )
         return int(part)
     plain = _plain(part)
-    found = [index for index, name in enumerate(class_names) if _plain(name) == plain]
+    exact = [index for index, name in enumerate(class_names) if name == part]
+    found = exact or [index for index, name in enumerate(class_names) if _plain(name) == plain]
     if len(found) == 1:
         return found[0]
     if found:

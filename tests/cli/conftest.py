@@ -1,0 +1,69 @@
+"""A classifier small enough that the command can be tried many times, and a few pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from captum_clrp.cli import explain
+from captum_clrp.cli.classifiers import Classifier
+
+NAMES = ("zebra", "African elephant", "tabby cat", "crane", "crane", "Cardigan", "cardigan", "cup")
+
+
+@pytest.fixture
+def tiny() -> Classifier:
+    """Eight classes, 16 x 16 pixels, random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(4),
+            nn.Flatten(),
+            nn.Linear(96, len(NAMES)),
+        ).eval()
+    return Classifier(
+        name="tiny",
+        weights="random",
+        model=model,
+        prepare=transforms.Compose(
+            [transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()]
+        ),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        class_names=NAMES,
+        input_size=(16, 16),
+        device=torch.device("cpu"),
+    )
+
+
+@pytest.fixture
+def with_tiny(tiny: Classifier, monkeypatch: pytest.MonkeyPatch) -> Classifier:
+    """The command loads the tiny classifier, whatever it is asked for."""
+    monkeypatch.setattr(explain, "load_classifier", lambda *_: tiny)
+    return tiny
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A colourful PNG of 24 x 20 pixels, outside the current folder."""
+    path = tmp_path / "holiday.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path

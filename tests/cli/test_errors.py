@@ -1,0 +1,18 @@
+from captum_clrp.cli.errors import nearest
+
+
+def test_a_typing_error_finds_its_word_first():
+    assert nearest("zebraa", ["zero", "zebra", "bear"])[0] == "zebra"
+
+
+def test_whole_words_come_before_parts_of_words():
+    assert nearest("cat", ["polecat", "tiger cat", "dog"])[:2] == ["tiger cat", "polecat"]
+
+
+def test_nothing_alike_finds_nothing_and_case_is_kept():
+    assert nearest("xyzzy", ["zebra"]) == []
+    assert nearest("african", ["African elephant"]) == ["African elephant"]
+
+
+def test_no_more_than_asked_for():
+    assert len(nearest("a", [f"a{i}" for i in range(20)], count=4)) == 4

@@ -1,0 +1,205 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import captum_clrp
+from captum_clrp.cli import explain, main
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The rows of every figure that is drawn."""
+    seen = []
+    draw = explain.draw
+
+    def recording(picture, title, methods, rows):
+        seen.append((title, methods, rows))
+        return draw(picture, title, methods, rows)
+
+    monkeypatch.setattr(explain, "draw", recording)
+    return seen
+
+
+def test_one_picture_one_png_with_all_methods(workplace, with_tiny, picture, capsys, asked):
+    code, out, err = run(capsys, "explain", picture, "--target", "zebra,tabby_cat,7")
+    assert (code, err) == (0, "")
+    assert [path.name for path in workplace.iterdir()] == ["holiday_clrp.png"]
+    assert Image.open("holiday_clrp.png").format == "PNG"
+    ((title, methods, rows),) = asked
+    assert (title, methods) == ("holiday.png", ["LRP", "CLRP1", "CLRP2"])
+    assert [row.label.split("\n")[0] for row in rows] == ["zebra", "tabby cat", "cup"]
+    assert [line[4:20].split("  ")[0] for line in out.splitlines() if line.startswith("  * ")]
+    assert out.count("  * ") == 3
+    assert "-> holiday_clrp.png" in out
+
+
+def test_the_maps_and_figures_are_those_of_the_library(
+    workplace, with_tiny, picture, capsys, asked
+):
+    run(capsys, "explain", picture, "--target", "3", "--avg-pool", "even", "--conserve")
+    tiny = with_tiny
+    inputs = tiny.preprocess(Image.open(picture).convert("RGB"))[None]
+    ((_, _, (row,)),) = asked
+    with torch.no_grad():
+        logit = tiny.model(inputs)[0, 3]
+        chance = tiny.model(inputs)[0].softmax(0)[3]
+    assert row.label == f"crane\n{100 * chance:.1f} %, logit {logit:.2f}"
+    for kind, found in zip(
+        ("LRPZBeta", "ContrastiveLRP1", "ContrastiveLRP2"), row.maps, strict=True
+    ):
+        explainer = getattr(captum_clrp, kind)(
+            tiny.model, tiny.low, tiny.high, avg_pool="even", conserve=True
+        )
+        expected = explainer.attribute(inputs, target=3)[0].detach().numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+        assert np.abs(found).max() > 0
+
+
+def test_bounds_of_the_image_itself(workplace, with_tiny, picture, capsys, asked):
+    for bounds in ("pixels", "image"):
+        run(capsys, "explain", picture, "-t", "0", "-m", "lrp", "--bounds", bounds)
+    first, second = (rows[0].maps[0] for _, _, rows in asked)
+    assert not np.allclose(first, second)
+
+
+def test_the_default_target_is_the_top_two(workplace, with_tiny, picture, capsys, asked):
+    run(capsys, "explain", picture, "-m", "clrp2, lrp")
+    ((_, methods, rows),) = asked
+    with torch.no_grad():
+        top = (
+            with_tiny.model(with_tiny.preprocess(Image.open(picture).convert("RGB"))[None])
+            .topk(2)
+            .indices[0]
+        )
+    assert methods == ["CLRP2", "LRP"]
+    assert [row.label.split("\n")[0] for row in rows] == [with_tiny.class_names[i] for i in top]
+
+
+def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
+    Path("out").mkdir()
+    other = workplace / "holiday.png"
+    other.write_bytes(picture.read_bytes())
+    code, out, _ = run(capsys, "explain", picture, other, "-m", "lrp", "-o", "out")
+    assert code == 0
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "holiday_clrp.png",
+        "holiday_clrp_2.png",
+    ]
+    assert out.count("-> out/") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.jpg"], "there is no picture nowhere.jpg"),
+        (["."], "is a folder"),
+        (["PICTURE", "broken.png"], "broken.png cannot be decoded"),
+        (["PICTURE", "-t", "zebraa"], "nearest names are: zebra"),
+        (["PICTURE", "-t", "99"], "classes 0 to 7"),
+        (["PICTURE", "-m", "gradcam"], "lrp,clrp1,clrp2"),
+        (["PICTURE", "-m", ""], "unknown method"),
+        (["PICTURE", "-o", "missing/x.png"], "mkdir -p missing"),
+        (["PICTURE", "-o", "PICTURE"], "overwrite"),
+        (["PICTURE", "--avg-pool", "max"], "invalid choice"),
+        (["PICTURE", "--frobnicate"], "--frobnicate"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(
+    workplace, with_tiny, picture, capsys, arguments, says
+):
+    content = picture.read_bytes()
+    Path("broken.png").write_bytes(content[: len(content) // 2])
+    before = {path: path.read_bytes() for path in workplace.iterdir()}
+    given = [str(picture) if one == "PICTURE" else one for one in arguments]
+    code, out, err = run(capsys, "explain", *given)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert err.startswith("captum-clrp: ")
+    assert err.count("\n") == 1
+    assert {path: path.read_bytes() for path in workplace.iterdir()} == before
+    assert picture.read_bytes() == content
+
+
+def test_a_network_that_cannot_be_explained_is_one_line_too(
+    workplace, with_tiny, picture, capsys, monkeypatch
+):
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :8].tan()
+
+    odd = captum_clrp.cli.classifiers.Classifier(**{**vars(with_tiny), "model": Odd()})
+    monkeypatch.setattr(explain, "load_classifier", lambda *_: odd)
+    code, _, err = run(capsys, "explain", picture)
+    assert code == 2
+    assert "tan" in err
+    assert err.count("\n") == 1
+    assert list(workplace.iterdir()) == []
+
+
+def test_weights_that_are_not_finite_are_said(workplace, with_tiny, picture, capsys):
+    with torch.no_grad():
+        next(with_tiny.model.parameters()).fill_(float("nan"))
+    code, _, err = run(capsys, "explain", picture)
+    assert code == 2
+    assert "no finite logits" in err
+
+
+def test_ctrl_c_leaves_nothing_half_written(workplace, with_tiny, picture, capsys, monkeypatch):
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain, "draw", interrupted)
+    code, _, err = run(capsys, "explain", picture)
+    assert code == 130
+    assert err.count("\n") == 1
+    assert list(workplace.iterdir()) == []
+
+
+def test_a_file_name_with_a_line_break_still_gives_one_line(workplace, capsys):
+    code, _, err = run(capsys, "explain", "a\nb\udcff.jpg")
+    assert code == 2
+    assert err.count("\n") == 1
+
+
+def test_weights_that_need_the_network(workplace, picture, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    code, out, err = run(capsys, "explain", picture, "--model", "vgg16")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "vgg16-397923af.pth elsewhere and pass the file with --weights FILE" in err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_network_by_name_with_random_weights(workplace, picture, capsys):
+    code, out, err = run(
+        capsys, "explain", picture, "--model", "squeezenet1_1", "--weights", "random", "-t", "340"
+    )
+    assert code == 0
+    assert "squeezenet1_1, weights: random" in out
+    # Random weights contrast so little that nothing may be left; the library's remark stays one line.
+    assert all(line.startswith("captum-clrp: note: ") for line in err.splitlines())
+
+
+def test_the_example_shows_the_cat_and_the_cup_apart(workplace, lite0, capsys, asked):
+    """Without arguments: the cat is left of the middle and the cup right, for CLRP and not for LRP."""
+    code, _, err = run(capsys, "explain")
+    assert (code, err) == (0, "")
+    assert [path.name for path in workplace.iterdir()] == ["cat_and_coffee_clrp.png"]
+    ((_, _, (cat, cup)),) = asked
+    assert cat.label.startswith("Egyptian cat")
+    assert cup.label.startswith("espresso")
+    share_left = [
+        [(m.sum(0)[:, :112].sum() / m.sum()).item() for m in row.maps] for row in (cat, cup)
+    ]
+    (lrp_cat, clrp1_cat, clrp2_cat), (lrp_cup, clrp1_cup, clrp2_cup) = share_left
+    assert min(clrp1_cat, clrp2_cat) > 0.9
+    assert max(clrp1_cup, clrp2_cup) < 0.1
+    assert max(lrp_cat, 1 - lrp_cup) < 0.85

@@ -1,0 +1,118 @@
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captum_clrp.cli.errors import CommandError
+from captum_clrp.cli.images import example_picture, open_picture
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG whose header promises more pixels than it holds: a bomb for whoever allocates first."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(10))) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + data
+
+
+def test_the_example_is_a_square_rgb_picture():
+    picture = example_picture()
+    assert (picture.mode, picture.size) == ("RGB", (256, 256))
+
+
+@pytest.mark.skipif(not (ROOT / "tools").is_dir(), reason="tests run apart from the checkout")
+def test_the_example_is_what_its_script_makes(monkeypatch):
+    data = pytest.importorskip("skimage.data")
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    try:
+        data.chelsea(), data.coffee()
+    except Exception as error:  # scikit-image fetches photographs that it was not packaged with
+        pytest.skip(f"scikit-image's photographs are not on this machine: {error}")
+    import make_example_picture
+
+    made, kept = np.asarray(make_example_picture.make(), int), np.asarray(example_picture(), int)
+    assert np.abs(made - kept).max() <= 2  # resampling may round otherwise in another Pillow
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "LA"])
+def test_every_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / "picture.tif" if mode == "CMYK" else tmp_path / "picture.png"
+    Image.new("RGB", (8, 6), (200, 200, 200)).convert(mode).save(path)
+    opened = open_picture(path)
+    assert (opened.mode, opened.size) == ("RGB", (8, 6))
+
+
+def test_transparent_parts_are_white(tmp_path):
+    pixels = np.zeros((2, 2, 4), np.uint8)
+    pixels[0, 0] = (10, 20, 30, 255)
+    Image.fromarray(pixels).save(tmp_path / "clear.png")
+    opened = np.asarray(open_picture(tmp_path / "clear.png"))
+    assert opened[0, 0].tolist() == [10, 20, 30]
+    assert opened[1, 1].tolist() == [255, 255, 255]
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    Image.fromarray(np.array([[0, 32768, 65535]], np.uint16)).save(tmp_path / "deep.png")
+    assert np.asarray(open_picture(tmp_path / "deep.png"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+def test_a_photograph_taken_upright_stands_upright(tmp_path):
+    picture = Image.new("RGB", (8, 4))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # the camera was turned
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    assert open_picture(tmp_path / "turned.jpg").size == (4, 8)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "gif"])
+def test_half_a_file_is_refused(tmp_path, ending):
+    path = tmp_path / f"half.{ending}"
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CommandError, match=r"damaged or incomplete"):
+        open_picture(path)
+
+
+@pytest.mark.parametrize("size", [(100_000, 100_000), (11_000, 11_000)])
+def test_a_giant_picture_is_refused_before_it_is_decoded(tmp_path, size):
+    (tmp_path / "giant.png").write_bytes(png_claiming(*size))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nor does Pillow's warning reach the terminal
+        with pytest.raises(CommandError, match="more than 100 million; shrink it"):
+            open_picture(tmp_path / "giant.png")
+
+
+def test_a_thread_of_pixels_is_refused(tmp_path):
+    Image.new("RGB", (4, 400)).save(tmp_path / "thread.png")
+    with pytest.raises(CommandError, match="crop it first"):
+        open_picture(tmp_path / "thread.png")
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"", "is empty"), (b"hello", "known format")])
+def test_what_is_no_picture_is_refused(tmp_path, content, says):
+    (tmp_path / "note.jpg").write_bytes(content)
+    with pytest.raises(CommandError, match=says):
+        open_picture(tmp_path / "note.jpg")
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+    with pytest.raises(CommandError, match="there is no picture"):
+        open_picture(tmp_path / "nowhere.jpg")
+    with pytest.raises(CommandError, match="is a folder"):
+        open_picture(tmp_path)
