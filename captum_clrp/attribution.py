@@ -7,6 +7,7 @@ the dual concept that they name.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -187,7 +188,7 @@ class LRPZBeta(LRP):
             relevance = propagation.relevance(output, seed)
             delta = self.compute_convergence_delta(relevance, self._total(seed)) if return_convergence_delta else None
             if positive_part:
-                relevance = tuple(r.clamp(min=0) for r in relevance)
+                relevance = _positive_part(relevance)
             attributions = format_output(_is_tuple(inputs, relevance, place), relevance)
             return attributions if delta is None else (attributions, delta)
 
@@ -216,7 +217,7 @@ class LRPZBeta(LRP):
             maps = []
             for k, (output, seed) in enumerate(seeds):
                 relevance = propagation.relevance(output, seed, last=k == len(seeds) - 1)
-                maps.append([r.clamp(min=0) for r in relevance] if positive_part else relevance)
+                maps.append(_positive_part(relevance) if positive_part else relevance)
             stacked = tuple(torch.stack(of_input, dim=1) for of_input in zip(*maps, strict=True))
             return format_output(_is_tuple(inputs, stacked, place), stacked)
 
@@ -513,6 +514,21 @@ def _at_least_single(tensor: Tensor) -> torch.dtype:
 
 def _sum_examples(tensor: Tensor) -> Tensor:
     return tensor.reshape(tensor.shape[0], -1).sum(1)
+
+
+def _positive_part(relevance: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """``max(0, R - R_dual)``, with a warning where nothing is left of an example."""
+    positive = tuple(r.clamp(min=0) for r in relevance)
+    nothing_left = sum(_sum_examples(r) for r in positive) == 0
+    if bool(nothing_left.any()):  # type: ignore[union-attr]
+        examples = nothing_left.nonzero().flatten().tolist()  # type: ignore[union-attr]
+        warnings.warn(
+            f"the contrast of example(s) {examples} is zero everywhere: no value speaks more for the target than for its "
+            "dual concept. If relevance is absorbed on the way (see check_conservation), conserve=True compares equal "
+            "totals; relu_attributions=False shows the signed difference",
+            stacklevel=4,
+        )
+    return positive
 
 
 def _is_tuple(inputs: Any, relevance: tuple[Tensor, ...], place: Place | None) -> bool:

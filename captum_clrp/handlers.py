@@ -246,7 +246,8 @@ def weighted(trace: Trace, call: Call, signal: Tensor, layer: LinearMap) -> Any:
     if chosen is not None:
         rule, reason = rule_of(*chosen, trace.module_name), "set by the user as module.rule"
     elif info.bounds is not None:
-        rule, reason = ZBeta(*info.bounds), "first weighted operation after the input"
+        low, high = info.bounds  # which rounding on the way may have moved across the signal
+        rule, reason = ZBeta(signal.detach().minimum(low), signal.detach().maximum(high)), "first weighted operation"
     else:
         rule, reason = ZPlus(), "weighted operation on activations"
     node = Weighted(

@@ -71,11 +71,15 @@ class Node:
             self._prepared = self.prepare()
         shares = self.share(relevance, self._prepared)
         if self.ledger:
-            self.received += float(relevance.sum(dtype=torch.float64))
+            self.received += self.expected(float(relevance.sum(dtype=torch.float64)))
             self.shared += sum(float(s.sum(dtype=torch.float64)) for s in shares if s is not None)
         if not self.keep:
             self._prepared, self.saved = None, ()
         return shares
+
+    def expected(self, received: float) -> float:
+        """What the shares sum to where nothing is absorbed."""
+        return received
 
     def prepare(self) -> Any:
         """What depends on activations alone."""
@@ -102,6 +106,9 @@ class Weighted(Node):
         self.nonnegative = nonnegative
         self.conserve = conserve
         self.contrast = False
+
+    def expected(self, received: float) -> float:
+        return 0.0 if self.contrast else received
 
     def prepare(self) -> list[tuple[LinearMap, Prepared]]:
         if isinstance(self.rule, Identity):

@@ -146,10 +146,10 @@ class ZBeta(RelevanceRule):
         self.high = high
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
-        return (
-            Term(activations - self.low, layer.positive),
-            Term(activations - self.high, layer.negative),
-        )
+        above_low, below_high = activations - self.low, activations - self.high
+        if layer.channel_dim is None:
+            return Term(above_low, layer.positive), Term(below_high, layer.negative)
+        return (Term(torch.cat((above_low, below_high), layer.channel_dim), layer.both_signs),)
 
 
 class Epsilon(RelevanceRule):
@@ -329,17 +329,21 @@ def distribute(
     """Relevance of the inputs from ``relevance`` of the outputs. Pure, and linear in ``relevance``."""
     quotient = relevance.to(prepared.denominator.dtype) / prepared.denominator
     if not conserve:
-        return pull_back(layer, prepared.terms, zero_if_not_finite(quotient))
+        return pull_back(layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape)
     unshared = torch.where(quotient.isfinite(), 0.0, relevance.to(quotient.dtype))
-    received = pull_back(layer, prepared.terms, zero_if_not_finite(quotient))
+    received = pull_back(layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape)
     return received.add_(spread(layer, prepared.activations, unshared))
 
 
-def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor) -> Tensor:
-    """``sum_k a^k * transpose(W^k) signal``."""
+def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor, size: torch.Size) -> Tensor:
+    """``sum_k a^k * transpose(W^k) signal``, of ``size``; terms that stand side by side are summed."""
     received: Tensor | None = None
     for activations, weight in terms:
         share = layer.transpose(signal, weight, activations).mul_(activations)
+        if share.shape != size:
+            assert layer.channel_dim is not None
+            first, second = share.chunk(2, layer.channel_dim)
+            share = first + second
         received = share if received is None else received.add_(share)
     if received is None:
         raise ValueError("a rule needs at least one term")
@@ -368,6 +372,6 @@ def spread(layer: LinearMap, activations: Tensor, unshared: Tensor) -> Tensor:
         term = fallback(layer, activations)
         quotient = unshared / layer.apply(*term)
         unshared = torch.where(quotient.isfinite(), 0.0, unshared)
-        received += pull_back(layer, (term,), zero_if_not_finite(quotient))
+        received += pull_back(layer, (term,), zero_if_not_finite(quotient), activations.shape)
     rest = unshared.flatten(1).sum(1) / activations[0].numel()
     return received.add_(rest.reshape(-1, *[1] * (activations.dim() - 1)))
