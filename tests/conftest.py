@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from nets import torchvision_network
+from torch import nn
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +54,18 @@ def photographs() -> Path:
     if not (path / "imagenet_samples").is_dir():
         pytest.fail(f"CLRP_SAMPLE_IMAGES={folder} holds no folder imagenet_samples")
     return path
+
+
+@pytest.fixture(scope="session")
+def alexnet() -> nn.Module:
+    """AlexNet with random weights and biases, float32; shared, so no test may change it."""
+    return torchvision_network("alexnet")
+
+
+@pytest.fixture(scope="session")
+def vgg16() -> nn.Module:
+    """VGG16 with random weights and biases, float32; shared, so no test may change it."""
+    return torchvision_network("vgg16")
 
 
 @pytest.fixture(scope="session")
