@@ -1,0 +1,61 @@
+"""A lost factor of two shows in the number of convolutions and matrix products, without timing anything.
+
+The floor is three per layer: the forward pass, the denominator, and the transposed pass. Each further class costs one
+more per layer. CLRP1 costs nothing extra, CLRP2 two more at the output layer (denominator and transpose for ``-W``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+
+HEAVY = ("aten::convolution", "aten::convolution_backward", "aten::addmm", "aten::mm", "aten::bmm")
+
+
+def count(run: Callable[[], object]) -> int:
+    """How many convolutions and matrix products PyTorch's profiler sees."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        run()
+    return sum(event.count for event in profiled.key_averages() if event.key in HEAVY)
+
+
+def layers_of(model: nn.Module) -> int:
+    return sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model.modules())
+
+
+@pytest.fixture(params=["alexnet", "resnet18"])
+def model(request: pytest.FixtureRequest) -> nn.Module:
+    torch.manual_seed(0)
+    return torchvision.models.get_model(request.param, weights=None).eval()
+
+
+def test_lrp_takes_three_operations_per_layer(model: nn.Module) -> None:
+    x = torch.rand(1, 3, 64, 64)
+    assert count(lambda: LRPZBeta(model).attribute(x, 5)) == 3 * layers_of(model)
+
+
+def test_the_contrast_is_free(model: nn.Module) -> None:
+    x = torch.rand(1, 3, 64, 64)
+    assert count(lambda: ContrastiveLRP1(model).attribute(x, 5)) == 3 * layers_of(model)
+    assert count(lambda: ContrastiveLRP2(model).attribute(x, 5)) == 3 * layers_of(model) + 2
+
+
+def test_each_further_class_takes_one_operation_per_layer(model: nn.Module) -> None:
+    x = torch.rand(1, 3, 64, 64)
+    calls = count(lambda: LRPZBeta(model).attribute_classes(x, [1, 2, 3, 4, 5]))
+    assert calls == (3 + 4) * layers_of(model)
+
+
+def test_activations_of_both_signs_cost_two_more() -> None:
+    """Positive and negative activations meet different weights: one more denominator and one more transposed pass."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(144, 3)).eval()
+    calls = count(lambda: LRPZBeta(model).attribute(torch.randn(1, 3, 10, 10), 1))
+    assert calls == 3 + 5 + 5
