@@ -95,7 +95,7 @@ class LRPZBeta(LRP):
         self.conserve = conserve
 
     @log_usage(part_of_slo=True)
-    def attribute(  # type: ignore[override]
+    def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,
@@ -301,7 +301,7 @@ class ContrastiveLRP(LRPZBeta):
         self.dual = dual
 
     @log_usage(part_of_slo=True)
-    def attribute(  # type: ignore[override]
+    def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,

@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -219,13 +220,13 @@ def _accepted(output: Tensor) -> str:
     return f"a tuple of {output.dim() - 1} indices, or a list of {output.shape[0]} such tuples"
 
 
-def plain_target(target: object) -> TargetType:
+def plain_target(target: Any) -> Any:
     """The target with NumPy integers as Python ones, which Captum insists on."""
     if isinstance(target, tuple | list):
-        return type(target)(plain_target(item) for item in target)  # type: ignore[return-value, arg-type]
+        return type(target)(plain_target(item) for item in target)
     if not isinstance(target, bool | int | Tensor) and hasattr(target, "__index__"):
         return operator.index(target)
-    return target  # type: ignore[return-value]
+    return target
 
 
 def _check_target(output: Tensor, target: TargetType) -> None:

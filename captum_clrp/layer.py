@@ -54,7 +54,7 @@ class LayerLRPZBeta(LRPZBeta, LayerAttribution):
         self.layer = layer
 
     @log_usage(part_of_slo=True)
-    def attribute(  # type: ignore[override]
+    def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
         target: TargetType = None,

@@ -45,7 +45,7 @@ class WeightCache:
                 derived = entry[3]
             else:
                 identity = id(weight)
-                reference = weakref.ref(weight, lambda _: self._entries.pop(identity, None))
+                reference: weakref.ref[Tensor] = weakref.ref(weight, lambda _: self._entries.pop(identity, None))
                 derived = {}
                 self._entries[identity] = (reference, state, self._probe(weight).clone(), derived)
         if key not in derived:
@@ -155,9 +155,9 @@ class LinearMap:
             return self.weight.detach()
         return self.transformed("full", lambda weight: weight)
 
-    def bias_over_outputs(self) -> Tensor | None:
-        """The bias shaped to be added to an output, or ``None``."""
-        return None if self.bias is None else self.bias.detach().to(self.compute_dtype)
+    def over_outputs(self, values: Tensor) -> Tensor:
+        """One value for each output channel, shaped to be added to an output."""
+        return values.detach().to(self.compute_dtype)
 
 
 class FullyConnected(LinearMap):
@@ -222,9 +222,8 @@ class Convolution(LinearMap):
             return F.pad(gradients[0], [-p for p in self.uneven_padding])
         return gradients[0]
 
-    def bias_over_outputs(self) -> Tensor | None:
-        bias = super().bias_over_outputs()
-        return None if bias is None else bias.reshape(-1, *[1] * len(self.stride))
+    def over_outputs(self, values: Tensor) -> Tensor:
+        return super().over_outputs(values).reshape(-1, *[1] * len(self.stride))
 
 
 class ProductMap(LinearMap):

@@ -108,7 +108,7 @@ class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
         self.layer = layer
 
     @log_usage(part_of_slo=True)
-    def attribute(  # type: ignore[override]
+    def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
         neuron_selector: NeuronSelector,
@@ -174,7 +174,7 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         self.layer = layer
 
     @log_usage(part_of_slo=True)
-    def attribute(  # type: ignore[override]
+    def attribute(
         self,
         inputs: TensorOrTupleOfTensorsGeneric,
         neuron_selector: NeuronSelector,

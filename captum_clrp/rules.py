@@ -176,8 +176,8 @@ class Epsilon(RelevanceRule):
         return (Term(activations, layer.full),)
 
     def complete_denominator(self, denominator: Tensor, layer: LinearMap) -> Tensor:
-        bias = layer.bias_over_outputs() if self.bias else None
-        if bias is not None:
+        if self.bias and layer.bias is not None:
+            bias = layer.over_outputs(layer.bias)
             denominator = denominator + (-bias if layer.negated else bias)
         return stabilize(denominator, self.epsilon)
 
@@ -255,7 +255,7 @@ class CaptumRule(RelevanceRule):
         self.module = module
         self.distinguishes_negated_weights = not isinstance(rule, EpsilonRule)
 
-    def _changed(self, weight: Tensor, bias: Tensor | None) -> nn.Module:
+    def _changed(self, weight: Tensor, bias: Tensor | None) -> Any:
         stand_in = copy.copy(self.module)
         stand_in._parameters = {
             "weight": nn.Parameter(weight.clone(), requires_grad=False),
@@ -266,14 +266,13 @@ class CaptumRule(RelevanceRule):
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         key = (type(self.rule), *sorted((k, v) for k, v in vars(self.rule).items() if isinstance(v, float | int)))
-        weight = layer.transformed(key, lambda w: self._changed(w, None).weight.data)  # type: ignore[operator]
+        weight = layer.transformed(key, lambda w: self._changed(w, None).weight.data)
         return (Term(activations, weight),)
 
     def complete_denominator(self, denominator: Tensor, layer: LinearMap) -> Tensor:
         if layer.bias is not None:
-            bias = self._changed(layer.weight.detach(), layer.bias.detach()).bias.data  # type: ignore[operator]
-            shape = layer.bias_over_outputs().shape  # type: ignore[union-attr]
-            denominator = denominator + bias.reshape(shape)
+            bias = self._changed(layer.weight.detach(), layer.bias.detach()).bias.data
+            denominator = denominator + layer.over_outputs(bias)
         return stabilize(denominator, self.rule.STABILITY_FACTOR)
 
     def __repr__(self) -> str:
