@@ -148,8 +148,8 @@ def test_half_precision_weights_are_derived_in_single_precision() -> None:
 
 def test_bias_is_shaped_to_be_added_to_an_output() -> None:
     module = nn.Conv2d(2, 3, 1)
-    assert convolution(module).bias_over_outputs().shape == (3, 1, 1)  # type: ignore[union-attr]
-    assert FullyConnected(torch.ones(1, 1)).bias_over_outputs() is None
+    assert convolution(module).over_outputs(module.bias).shape == (3, 1, 1)
+    assert FullyConnected(torch.ones(4, 1)).over_outputs(torch.ones(4)).shape == (4,)
 
 
 # --- the cache
