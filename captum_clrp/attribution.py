@@ -279,7 +279,7 @@ class ContrastiveLRP(LRPZBeta):
         avg_pool, conserve: As for :class:`LRPZBeta`. Under ``conserve=True`` the signed contrast sums to 0.
 
     Raises:
-        As :class:`LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`LRPZBeta`.
 
     Example::
 
@@ -316,8 +316,8 @@ class ContrastiveLRP(LRPZBeta):
         r"""Relevance by which the target exceeds its dual concept.
 
         Args:
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
-                internal_batch_size: As for :meth:`LRPZBeta.attribute`.
+            inputs, target, additional_forward_args, return_convergence_delta: As for :meth:`LRPZBeta.attribute`.
+            verbose, initial_relevance, internal_batch_size: As there.
             relu_attributions: Whether to return :math:`\max(0, R - R_{dual})` as the paper (default), or the signed
                 difference.
 
@@ -327,7 +327,7 @@ class ContrastiveLRP(LRPZBeta):
         Raises:
             InvalidTargetError: also if the output has no other class to contrast with.
             UnsupportedOperationError: also if CLRP2 finds no output layer that it could negate.
-            As :meth:`LRPZBeta.attribute` otherwise.
+            ContrastiveLRPError: otherwise as for :meth:`LRPZBeta.attribute`.
         """
         return self._explain(
             inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
@@ -344,7 +344,18 @@ class ContrastiveLRP(LRPZBeta):
         relu_attributions: bool = True,
         internal_batch_size: int | None = None,
     ) -> Any:
-        """As :meth:`LRPZBeta.attribute_classes`, each class against its dual concept."""
+        """Relevance by which each of K classes exceeds its dual concept, from one forward pass.
+
+        Args:
+            inputs, classes, additional_forward_args: As for :meth:`LRPZBeta.attribute_classes`.
+            relu_attributions, internal_batch_size: As for :meth:`attribute`.
+
+        Returns:
+            Tensor of shape ``(N, K, *input_shape)`` (a tuple of these for a tuple of inputs).
+
+        Raises:
+            ContrastiveLRPError: as for :meth:`attribute` and :meth:`LRPZBeta.attribute_classes`.
+        """
         return self._explain_classes(
             inputs, _targets_of(classes), additional_forward_args,
             positive_part=relu_attributions, internal_batch_size=internal_batch_size,
@@ -370,7 +381,7 @@ class ContrastiveLRP1(ContrastiveLRP):
         model, low, high, avg_pool, conserve: As for :class:`LRPZBeta`.
 
     Raises:
-        As :class:`LRPZBeta`. A model with one output has no other class: ``attribute`` says so.
+        InvalidInputError, TypeError: as for :class:`LRPZBeta`. A model with one output has no other class: ``attribute`` says so.
 
     Example::
 
@@ -396,7 +407,7 @@ class ContrastiveLRP2(ContrastiveLRP):
         model, low, high, avg_pool, conserve: As for :class:`LRPZBeta`.
 
     Raises:
-        As :class:`LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`LRPZBeta`.
 
     Example::
 

@@ -117,7 +117,7 @@ def check_conservation(
         A :class:`Conservation`, summed over the batch; ``print`` it.
 
     Raises:
-        As :meth:`captum_clrp.LRPZBeta.attribute`.
+        ContrastiveLRPError: as for :meth:`captum_clrp.LRPZBeta.attribute`.
     """
     method = LRPZBeta(model) if method is None else method
     propagation: Propagation = method._run(inputs, additional_forward_args, None, (method.low, method.high))

@@ -33,7 +33,7 @@ class LayerLRPZBeta(LRPZBeta, LayerAttribution):
         low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
 
     Raises:
-        As :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
 
     Example::
 
@@ -68,8 +68,8 @@ class LayerLRPZBeta(LRPZBeta, LayerAttribution):
         """Relevance of each value of the layer.
 
         Args:
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance: As for
-                :meth:`captum_clrp.LRPZBeta.attribute`.
+            inputs, target, additional_forward_args: As for :meth:`captum_clrp.LRPZBeta.attribute`.
+            return_convergence_delta, verbose, initial_relevance: As there.
             attribute_to_layer_input: Whether to read the layer's input instead of its output.
 
         Returns:
@@ -107,15 +107,15 @@ class _LayerContrastive:
         """Relevance of each value of the layer by which the target exceeds its dual concept.
 
         Args:
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
-                relu_attributions: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
+            inputs, target, additional_forward_args: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
+            return_convergence_delta, verbose, initial_relevance, relu_attributions: As there.
             attribute_to_layer_input: Whether to read the layer's input instead of its output.
 
         Returns:
-            As :meth:`LayerLRPZBeta.attribute`.
+            Relevance shaped as the layer's output (or input), as :meth:`LayerLRPZBeta.attribute`.
 
         Raises:
-            As :meth:`LayerLRPZBeta.attribute` and :meth:`captum_clrp.ContrastiveLRP.attribute`.
+            ContrastiveLRPError: as for :meth:`LayerLRPZBeta.attribute` and :meth:`captum_clrp.ContrastiveLRP.attribute`.
         """
         return self._explain(  # type: ignore[attr-defined]
             inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
@@ -130,7 +130,7 @@ class LayerContrastiveLRP1(_LayerContrastive, ContrastiveLRP1, LayerAttribution)
         model, layer, low, high, avg_pool, conserve: As for :class:`LayerLRPZBeta`.
 
     Raises:
-        As :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class LayerContrastiveLRP2(_LayerContrastive, ContrastiveLRP2, LayerAttribution)
         model, layer, low, high, avg_pool, conserve: As for :class:`LayerLRPZBeta`.
 
     Raises:
-        As :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
     """
 
     def __init__(

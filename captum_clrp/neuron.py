@@ -87,7 +87,7 @@ class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
         low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
 
     Raises:
-        As :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
 
     Example::
 
@@ -142,7 +142,18 @@ class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
         additional_forward_args: object | None = None,
         attribute_to_neuron_input: bool = False,
     ) -> Any:
-        """As :meth:`attribute` for K neurons that share the forward pass; returns ``(N, K, *input_shape)``."""
+        """Relevance of each input value for K neurons, which share the forward pass.
+
+        Args:
+            inputs, additional_forward_args, attribute_to_neuron_input: As for :meth:`attribute`.
+            neuron_selectors: K selectors, each as for :meth:`attribute`.
+
+        Returns:
+            Tensor of shape ``(N, K, *input_shape)`` (a tuple of these for a tuple of inputs).
+
+        Raises:
+            InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
+        """
         return self._explain_neurons(
             inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, False, True
         )
@@ -157,7 +168,7 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         model, layer, low, high, avg_pool, conserve: As for :class:`NeuronLRPZBeta`.
 
     Raises:
-        As :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
     """
 
     def __init__(
@@ -186,15 +197,15 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         """Relevance by which the neuron exceeds its opposite.
 
         Args:
-            inputs, neuron_selector, additional_forward_args, attribute_to_neuron_input: As for
-                :meth:`NeuronLRPZBeta.attribute`.
+            inputs, neuron_selector, additional_forward_args: As for :meth:`NeuronLRPZBeta.attribute`.
+            attribute_to_neuron_input: As there.
             relu_attributions: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
 
         Returns:
             Relevance shaped as ``inputs``.
 
         Raises:
-            As :meth:`NeuronLRPZBeta.attribute`.
+            InvalidTargetError: as for :meth:`NeuronLRPZBeta.attribute`.
         """
         return self._explain_neurons(
             inputs, [neuron_selector], additional_forward_args, attribute_to_neuron_input, relu_attributions, False
@@ -210,7 +221,18 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         *,
         relu_attributions: bool = True,
     ) -> Any:
-        """As :meth:`attribute` for K neurons that share the forward pass; returns ``(N, K, *input_shape)``."""
+        """Relevance by which each of K neurons exceeds its opposite; they share the forward pass.
+
+        Args:
+            inputs, additional_forward_args, attribute_to_neuron_input, relu_attributions: As for :meth:`attribute`.
+            neuron_selectors: K selectors, each as for :meth:`attribute`.
+
+        Returns:
+            Tensor of shape ``(N, K, *input_shape)`` (a tuple of these for a tuple of inputs).
+
+        Raises:
+            InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
+        """
         return self._explain_neurons(
             inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, relu_attributions, True
         )

@@ -4,7 +4,7 @@ A neuron :math:`f(x) = \max(0, \sum_i x_i w_i + b)` with :math:`b \le 0` is expa
 Every rule is one way to look for that point: from :math:`x` along a search direction :math:`v`,
 
 .. math:: x^r = x - \frac{x \cdot w + b}{v \cdot w}\, v, \qquad
-          R_i = \frac{\partial f}{\partial x_i}\Big|_{x^r} (x_i - x_i^r) = \frac{v_i w_i}{v \cdot w} f(x).
+          R_i = \frac{\partial f}{\partial x_i}\Bigl|_{x^r} (x_i - x_i^r) = \frac{v_i w_i}{v \cdot w} f(x).
 
 This module takes the derivatives of every order by automatic differentiation instead of on paper: the terms of first
 order are the rule, all others are zero. It stands apart from the propagation, which evaluates rules in closed form.
@@ -119,7 +119,7 @@ def taylor_terms(
     r"""Terms of the Taylor expansion of a function at a root point, order by order and input by input.
 
     .. math:: R_i^{(n)} = \frac{1}{n!} \sum_{l_1 \ldots l_{n-1}}
-              \frac{\partial^n f}{\partial x_i \partial x_{l_1} \ldots \partial x_{l_{n-1}}}\Big|_{x^r}
+              \frac{\partial^n f}{\partial x_i \partial x_{l_1} \ldots \partial x_{l_{n-1}}}\Bigl|_{x^r}
               (x_i - x_i^r) \prod_p (x_{l_p} - x_{l_p}^r)
 
     Source: paper, supplement A. A rectifier has a kink at its root, and no derivative there. What the expansion means
