@@ -4,13 +4,18 @@ They land in ``docs/_build/generated`` and are included by the pages:
 
 - ``operations.md``: :data:`captum_clrp.operations.ROWS` as a table.
 - ``command-*.md``: the help of each command, from its ``argparse`` parser.
+- ``upstream-files.md``: where ``tools/upstream.py`` puts each file.
 - ``result-*.md``: what a command wrote to ``docs/results``, or how to make it where it is missing.
+
+The notebooks in ``tutorials/`` are copied to ``docs/tutorials``.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +25,7 @@ from sphinx.application import Sphinx
 DOCS = Path(__file__).resolve().parent.parent
 RESULTS = DOCS / "results"
 GENERATED = DOCS / "_build" / "generated"
+TUTORIALS = DOCS.parent / "tutorials"
 
 WIDE = 6
 """Tables of more columns keep their first column in sight while they scroll."""
@@ -106,6 +112,18 @@ def _escape(text: str) -> str:
     return re.sub(r"([*_`<>\[\]|$])", r"\\\1", text)
 
 
+# -- the way upstream ---------------------------------------------------------------------------------------------
+
+
+def upstream_files() -> str:
+    """Which file goes where in Captum's tree, from the command that puts it there."""
+    listed = subprocess.run(
+        [sys.executable, DOCS.parent / "tools" / "upstream.py", "--list"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return re.sub(r"\| ((?:captum|tests|tutorials)/\S+) \|$", r"| `\1` |", listed.stdout, flags=re.MULTILINE)
+
+
 # -- results ------------------------------------------------------------------------------------------------------
 
 
@@ -147,9 +165,9 @@ def parsers() -> dict[str, Callable[[], argparse.ArgumentParser]]:
     """Every command of the repository that has options, by the name of its generated file."""
 
     def ours() -> argparse.ArgumentParser:
-        from captum_clrp.cli import make_parser
+        from captum_clrp.cli import _parser
 
-        return make_parser()
+        return _parser()
 
     def benchmark(name: str) -> Callable[[], argparse.ArgumentParser]:
         def make() -> argparse.ArgumentParser:
@@ -176,19 +194,33 @@ RESULT_COMMANDS = {
 """The command that writes each report in ``docs/results``."""
 
 
-def write_all(folder: Path = GENERATED) -> None:
+def write_parts(folder: Path = GENERATED) -> None:
     """Write every part that changed, so that unchanged pages are not built again."""
-    parts = {"operations": operations()}
+    parts = {"operations": operations(), "upstream-files": upstream_files()}
     parts |= {f"command-{name}": command(make()) for name, make in parsers().items()}
     parts |= {f"result-{name}": result(name, how) for name, how in RESULT_COMMANDS.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in parts.items():
-        path = folder / f"{name}.md"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
+        _write(folder / f"{name}.md", text)
+
+
+def copy_tutorials() -> None:
+    """Put the notebooks where Sphinx finds them: it reads nothing above its own folder."""
+    notebooks = {path.name: path.read_text(encoding="utf-8") for path in TUTORIALS.glob("*.ipynb")}
+    for old in (DOCS / "tutorials").glob("*.ipynb"):
+        if old.name not in notebooks:
+            old.unlink()
+    for name, text in notebooks.items():
+        _write(DOCS / "tutorials" / name, text)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Write the parts when the builder is ready."""
-    app.connect("builder-inited", lambda app: write_all())
+    """Write the parts before Sphinx looks for pages."""
+    write_parts()
+    copy_tutorials()
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,163 @@
+"""Draw every picture of the documentation, from CC0 photographs and EfficientNet-Lite0 with its ImageNet weights.
+
+    python docs/make_pictures.py             # all of them
+    python docs/make_pictures.py distance    # those that are named
+
+Needs the extra ``demo``. What the pictures show is said in the alternative texts of the pages that include them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from captum_clrp import (
+    ContrastiveLRP1,
+    LayerLRPZBeta,
+    LRPZBeta,
+    NeuronContrastiveLRP2,
+    NeuronLRPZBeta,
+)
+from captum_clrp.cli import main as captum_clrp_command
+from captum_clrp.cli.classifiers import Classifier, load_classifier
+from captum_clrp.cli.figures import Row, draw
+from captum_clrp.cli.images import example_picture
+
+PICTURES = Path(__file__).resolve().parent / "pictures"
+CLASSES = {"Egyptian cat": 285, "espresso": 967}
+
+
+@functools.cache
+def _network() -> tuple[Classifier, Tensor]:
+    classifier = load_classifier()
+    return classifier, classifier.preprocess(example_picture()).unsqueeze(0)
+
+
+def _draw(name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    classifier, image = _network()
+    picture = classifier.denormalize(image)[0].permute(1, 2, 0).clamp(0, 1).numpy()
+    _save(name, draw(picture, "the photograph", columns, rows, dpi=110))
+
+
+def _save(name: str, png: bytes) -> None:
+    """As WebP, a tenth of the size of a PNG of noisy maps."""
+    Image.open(io.BytesIO(png)).convert("RGB").save(PICTURES / f"{name}.webp", quality=85, method=6)
+
+
+def _compare(name: str, columns: dict[str, LRPZBeta]) -> None:
+    """One column for each explainer, one row for each class."""
+    _, image = _network()
+    maps = [e.attribute_classes(image, list(CLASSES.values()))[0].numpy() for e in columns.values()]
+    _draw(name, list(columns), [Row(label, [m[k] for m in maps]) for k, label in enumerate(CLASSES)])
+
+
+def cat_and_coffee_explained() -> None:
+    """What the command writes when it is given no picture."""
+    with tempfile.TemporaryDirectory() as folder:
+        png = Path(folder) / "explained.png"
+        captum_clrp_command(["explain", "--output", str(png)])
+        _save("cat_and_coffee_explained", png.read_bytes())
+
+
+def average_pooling() -> None:
+    """LRP and CLRP1 with even and with proportional pooling."""
+    classifier, _ = _network()
+    _compare("average_pooling", {
+        f"{title}, {how}": method(classifier.model, classifier.low, classifier.high, avg_pool=how)
+        for title, method in (("LRP", LRPZBeta), ("CLRP1", ContrastiveLRP1))
+        for how in ("even", "proportional")
+    })  # fmt: skip
+
+
+def conserve() -> None:
+    """LRP and CLRP1 with relevance absorbed and conserved."""
+    classifier, _ = _network()
+    _compare("conserve", {
+        f"{title}, {'conserved' if keep else 'absorbed'}": method(
+            classifier.model, classifier.low, classifier.high, conserve=keep
+        )
+        for title, method in (("LRP", LRPZBeta), ("CLRP1", ContrastiveLRP1))
+        for keep in (False, True)
+    })  # fmt: skip
+
+
+def neurons() -> None:
+    """What channels of the last convolution saw: the two that matter most to each of the classes."""
+    classifier, image = _network()
+    layer = classifier.model.bn2
+    channels = []
+    for target in CLASSES.values():
+        relevance = LayerLRPZBeta(classifier.model, layer).attribute(image, target)[0].sum((1, 2))
+        channels += relevance.topk(2).indices.tolist()
+    selectors = [(c, slice(None), slice(None)) for c in channels]
+    maps: list[NDArray[np.floating]] = [
+        method(classifier.model, layer, classifier.low, classifier.high, conserve=True)
+        .attribute_neurons(image, selectors)[0]
+        .numpy()
+        for method in (NeuronLRPZBeta, NeuronContrastiveLRP2)
+    ]
+    rows = [Row(f"channel {c}", [m[k] for m in maps]) for k, c in enumerate(channels)]
+    _draw("neurons", ["LRP", "CLRP2"], rows)
+
+
+def distance() -> None:
+    """How far apart the maps of two classes are, layer by layer, for both kinds of pooling."""
+    classifier, image = _network()
+    network = classifier.model
+    places = {"output\nlayer": network.classifier, "last\nconvolution": network.conv_head}
+    places |= {f"block {i}": network.blocks[i] for i in range(6, -1, -1)}
+    figure = Figure(figsize=(7, 3.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for how, colour in (("proportional", "#a3202f"), ("even", "#4393c3")):
+        distances = [_distance(network, layer, image, classifier, how) for layer in places.values()]
+        axes.plot(distances, "o-", color=colour, label=f"average pooling: {how}")
+    axes.set_xticks(range(len(places)), list(places), fontsize=8)
+    axes.set_ylim(0, 1)
+    axes.set_ylabel("distance of the two maps")
+    axes.set_xlabel("at the input of this layer; relevance goes from left to right")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    _save("distance", file.getvalue())
+
+
+def _distance(network: object, layer: object, image: Tensor, classifier: Classifier, how: str) -> float:
+    """Half the sum of absolute differences of two maps that each sum to one."""
+    lrp = LayerLRPZBeta(network, layer, classifier.low, classifier.high, avg_pool=how)  # type: ignore[arg-type]
+    maps = [lrp.attribute(image, c, attribute_to_layer_input=True) for c in CLASSES.values()]
+    a, b = (m / m.sum() for m in maps)
+    return float((a - b).abs().sum() / 2)
+
+
+MAKERS: dict[str, Callable[[], None]] = {
+    maker.__name__: maker
+    for maker in (cat_and_coffee_explained, average_pooling, conserve, neurons, distance)
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the pictures that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python docs/make_pictures.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="pictures to draw; all of them by default")
+    PICTURES.mkdir(exist_ok=True)
+    for name in parser.parse_args(arguments).names or MAKERS:
+        MAKERS[name]()
+        sys.stdout.write(f"wrote {PICTURES / name}.webp\n")
+
+
+if __name__ == "__main__":
+    main()
