@@ -26,7 +26,7 @@ from captum_clrp._captum import (
 )
 from captum_clrp._propagation import Place, Propagation, run_model
 from captum_clrp.batching import in_batches
-from captum_clrp.bounds import BoundType
+from captum_clrp.bounds import BoundType, by_example
 from captum_clrp.contrast import (
     DualConcept,
     NegatedWeights,
@@ -194,7 +194,7 @@ class LRPZBeta(LRP):
 
         return in_batches(
             explain, inputs, internal_batch_size,
-            target, additional_forward_args, initial_relevance, (self.low, self.high),
+            target, additional_forward_args, initial_relevance, self._bounds(inputs),
         )  # fmt: skip
 
     def _explain_classes(
@@ -222,8 +222,11 @@ class LRPZBeta(LRP):
             return format_output(_is_tuple(inputs, stacked, place), stacked)
 
         return in_batches(
-            explain, inputs, internal_batch_size, additional_forward_args, (self.low, self.high), *targets
+            explain, inputs, internal_batch_size, additional_forward_args, self._bounds(inputs), *targets
         )
+
+    def _bounds(self, inputs: Any) -> tuple[BoundType, BoundType]:
+        return by_example(self.low, inputs), by_example(self.high, inputs)
 
     def _run(
         self, inputs: Any, additional_forward_args: object | None, place: Place | None, bounds: tuple[BoundType, BoundType]

@@ -108,6 +108,17 @@ def domain_of(inputs: tuple[Tensor, ...], low: BoundType, high: BoundType) -> tu
     return tuple(_domain(x, a, b, i) for i, (x, a, b) in enumerate(zip(inputs, lows, highs, strict=True)))
 
 
+def by_example(bound: BoundType, inputs: Any) -> BoundType:
+    """The bound with as many dimensions as the input, so that its dimension 0 counts examples as that of the input."""
+    if isinstance(bound, tuple):
+        matching = inputs if isinstance(inputs, tuple) and len(inputs) == len(bound) else (inputs,) * len(bound)
+        return tuple(by_example(b, x) for b, x in zip(bound, matching, strict=True))  # type: ignore[misc]
+    first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
+    if isinstance(bound, Tensor) and isinstance(first, Tensor) and bound.dim() < first.dim():
+        return bound.reshape((1,) * (first.dim() - bound.dim()) + bound.shape)
+    return bound
+
+
 def _for_each(inputs: tuple[Tensor, ...], bound: BoundType, name: str) -> tuple[float | Tensor | None, ...]:
     if not isinstance(bound, tuple):
         return (bound,) * len(inputs)

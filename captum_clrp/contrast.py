@@ -176,8 +176,8 @@ def target_scores(output: Tensor, target: TargetType) -> Tensor:
     """
     target = plain_target(target)
     _check_target(output, target)
-    with torch.enable_grad():
-        variable = output.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        variable = output.detach().clone().requires_grad_()
         try:
             selected = select_targets(variable, target)
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:

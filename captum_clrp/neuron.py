@@ -53,8 +53,8 @@ class _Selected:
         if not callable(selector):
             chosen = _chosen(activations, selector if isinstance(selector, tuple) else (selector,))
         else:
-            with torch.enable_grad():
-                variable = activations.detach().requires_grad_()
+            with torch.inference_mode(False), torch.enable_grad():
+                variable = activations.detach().clone().requires_grad_()
                 value = selector(variable)
                 if not isinstance(value, Tensor) or not value.requires_grad:
                     raise InvalidTargetError("neuron_selector does not return a tensor computed from the activations")
