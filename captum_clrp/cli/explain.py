@@ -15,10 +15,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
-from captum_clrp.cli.classifiers import DEFAULT_MODEL, Classifier, load_classifier
+from captum_clrp.cli.classifiers import Classifier, load_classifier
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.figures import Row, draw
 from captum_clrp.cli.images import EXAMPLE_NAME, example_picture, open_picture
+from captum_clrp.cli.options import add_model_options, default_device
 from captum_clrp.cli.output import output_paths, write_whole
 from captum_clrp.cli.targets import Targets, parse_targets
 
@@ -98,31 +99,6 @@ def add_parser(subparsers: Any) -> None:
         help="domain of the first layer's input: all pixel values (default) or the image's own range",
     )
     parser.set_defaults(run=run)
-
-
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say which network explains or is evaluated, for every command that needs one."""
-    group = parser.add_argument_group("network")
-    group.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="a classifier of torchvision or timm, if need be as timm/NAME (default: %(default)s)",
-    )
-    group.add_argument(
-        "--weights",
-        metavar="NAME|FILE",
-        help="published weights by name (DEFAULT, IMAGENET1K_V1, a timm tag), a state dict file (.pth, .safetensors), "
-        "or random (default: the library's DEFAULT)",
-    )
-    group.add_argument(
-        "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)"
-    )
-
-
-def default_device() -> str:
-    """The device to compute on when none is asked for."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)

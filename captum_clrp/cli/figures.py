@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ _COLOURS = LinearSegmentedColormap.from_list(
 )
 _GAP = 0.06
 """White space between two maps of a column, in units of a map's height."""
-_PANEL, _LABELS, _TITLES, _FOOT = 2.3, 1.45, 0.42, 0.38
+_PANEL, _LABELS, _TITLES, _FOOT = 2.3, 1.6, 0.42, 0.46
 """Inches: side of a map, width of the class labels, height of the headings and of the note below."""
 _OUTLIERS = 1
 """Percent of a column's relevance that may lie in pixels of full colour."""
@@ -76,7 +77,7 @@ def draw(
     place = axes(0.15, _FOOT + (stack_h - picture_h) / 2, picture_w, picture_h)
     place.imshow(picture)
     place.set_axis_off()
-    place.set_title(title, fontsize=10, parse_math=False)
+    place.set_title(_shortened(title, 32), fontsize=10, parse_math=False)
     left = 0.15 + picture_w + _LABELS
     for column, method in enumerate(methods):
         place = axes(left + column * (panel_w + 0.12), _FOOT, panel_w, stack_h)
@@ -105,18 +106,31 @@ def draw(
                 place.text(
                     -0.05 * width,
                     top + height / 2,
-                    rows[index].label,
+                    _wrapped(rows[index].label, 19),
                     ha="right",
                     va="center",
                     fontsize=10,
                     parse_math=False,
                 )
     against = any((one.sum(0) < 0).any() for row in rows for one in row.maps)
-    note = "    ".join([_RED] + [_BLUE] * against + [_SCALE])
-    figure.text(0.5, 0.12 / total_h, note, ha="center", va="center", fontsize=8, color="#555555")
+    note = "    ".join([_RED] + [_BLUE] * against) + f"\n{_SCALE}" * (count > 1)
+    figure.text(
+        0.5, _FOOT / 2 / total_h, note, ha="center", va="center", fontsize=8, color="#555555"
+    )
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": "captum-clrp"})
     return file.getvalue()
+
+
+def _shortened(text: str, length: int) -> str:
+    half = length // 2
+    return text if len(text) <= length else f"{text[: half - 1]}…{text[-half:]}"
+
+
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(
+        part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]
+    )
 
 
 def stacked(maps: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:

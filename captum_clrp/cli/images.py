@@ -66,9 +66,9 @@ def open_picture(path: Path) -> Image.Image:
             f"{path} {empty}; give a JPEG, PNG, WebP, TIFF, BMP or GIF file"
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(path, "too many") from error
+        raise _too_large(path) from error
     except MemoryError as error:
-        raise _too_large(path, "too many") from error
+        raise _too_large(path) from error
     except Exception as error:  # decoders raise almost anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise CommandError(
@@ -85,9 +85,9 @@ def _check_size(path: Path, width: int, height: int) -> None:
         )
 
 
-def _too_large(path: Path, pixels: str) -> CommandError:
+def _too_large(path: Path, size: str = "its") -> CommandError:
     return CommandError(
-        f"{path} has {pixels} pixels, more than {MOST_PIXELS // 1_000_000} million; shrink it first "
+        f"{path} is too large, {size} pixels are more than {MOST_PIXELS // 1_000_000} million; shrink it first "
         "(networks see a few hundred pixels a side)"
     )
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captum_clrp.cli import figures
 from captum_clrp.cli.figures import Row, draw, stacked
 
 SIDE = 20
@@ -66,3 +67,15 @@ def test_equal_maps_give_equal_bytes_and_names_need_no_escaping():
     first = draw(PICTURE, title, methods, rows)
     assert first.startswith(b"\x89PNG")
     assert first == draw(PICTURE, title, methods, rows)
+
+
+def test_long_names_are_wrapped_and_long_titles_shortened():
+    assert figures._wrapped("black-and-tan coonhound\n3.1 %, logit 5.28", 19).split("\n") == [
+        "black-and-tan",
+        "coonhound",
+        "3.1 %, logit 5.28",
+    ]
+    short = figures._shortened("a" * 100 + "_17.jpg", 32)
+    assert len(short) <= 32
+    assert short.endswith("_17.jpg")
+    assert figures._shortened("cat.jpg", 32) == "cat.jpg"

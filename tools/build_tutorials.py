@@ -1,0 +1,110 @@
+"""Make ``tutorials/*.ipynb`` from ``tutorials/sources/*.py``: run each one and keep what it shows.
+
+    pip install ".[tutorials]"
+    python tools/build_tutorials.py            # all of them
+    python tools/build_tutorials.py 1_first_explanation 8_from_taylor_to_rules
+
+A source is a Python file in cells: ``# %%`` begins code, ``# %% [markdown]`` text. What follows ``alt:`` on the line of
+a code cell describes its picture to those who cannot see it. Pictures are kept with 256 colours, to stay small.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+from PIL import Image
+
+TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
+SOURCES = TUTORIALS / "sources"
+_CELL = re.compile(r"^# %%(?: \[(?P<kind>markdown)\])?(?: alt: (?P<alt>.*))?\n", re.MULTILINE)
+
+
+def from_source(text: str) -> Any:
+    """The notebook of a source, not yet run."""
+    starts = list(_CELL.finditer(text))
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    cells = []
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        content = text[start.end() : end].strip("\n")
+        if start["kind"]:
+            content = re.sub(r"^# ?", "", content, flags=re.MULTILINE)
+            cell = nbformat.v4.new_markdown_cell(content)
+        else:
+            cell = nbformat.v4.new_code_cell(content)
+            if start["alt"]:
+                cell.metadata["mystnb"] = {"image": {"alt": start["alt"]}}
+        cell.id = f"cell-{number}"  # a random one would change with every build
+        cells.append(cell)
+    return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+
+
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+def execute(notebook: Any, timeout: float = 900) -> None:
+    """Run all cells in a fresh kernel; ``timeout`` in seconds for each cell."""
+    nbclient.NotebookClient(
+        notebook, timeout=timeout, kernel_name="python3", record_timing=False
+    ).execute()
+    notebook.metadata = nbformat.from_dict(METADATA)
+
+
+def tidy(notebook: Any) -> None:
+    """Make outputs small, and the same wherever they were made."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                data["image/png"] = _with_256_colours(data["image/png"])
+                data.pop("text/plain", None)
+        cell["outputs"] = (
+            [o for o in cell["outputs"] if o.get("name") != "stderr"] if "outputs" in cell else None
+        )
+        if cell["outputs"] is None:
+            del cell["outputs"]
+
+
+def _with_256_colours(encoded: str) -> str:
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+    file = io.BytesIO()
+    picture.quantize(256, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def build(source: Path) -> Path:
+    """Make one notebook."""
+    notebook = from_source(source.read_text())
+    started = time.perf_counter()
+    execute(notebook)
+    tidy(notebook)
+    path = TUTORIALS / f"{source.stem}.ipynb"
+    nbformat.write(notebook, path)
+    seconds, size = time.perf_counter() - started, path.stat().st_size / 1000
+    sys.stdout.write(f"{path.name}: {seconds:.0f} s, {size:.0f} kB\n")
+    sys.stdout.flush()
+    return path
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", help="tutorials to build, by name; default: all")
+    names = parser.parse_args(arguments).names or sorted(p.stem for p in SOURCES.glob("*.py"))
+    for name in names:
+        build(SOURCES / f"{name}.py")
+
+
+if __name__ == "__main__":
+    main()
