@@ -1,0 +1,81 @@
+"""The photographs that come with the package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from importlib import resources
+from typing import Any
+
+from PIL import Image
+
+from captum_clrp.evaluation.datasets.base import Dataset, Photograph, Target
+from captum_clrp.evaluation.geometry import Box, Geometry
+
+__all__ = ["Embedded"]
+
+_CELL = 224
+
+
+class Embedded(Dataset):
+    """Photographs that come with the package: five of them with boxes, and collages of four.
+
+    Each collage leaves one photograph out and shows the others, cut to squares, in two rows; so it holds objects of
+    four classes, each with its boxes. Sources and licences: ``captum_clrp/evaluation/data/README.md``.
+
+    Args:
+        collages: Whether the collages belong to it. Default: yes.
+    """
+
+    name = "embedded photographs"
+
+    def __init__(self, *, collages: bool = True) -> None:
+        file = resources.files("captum_clrp.evaluation") / "data" / "photographs.json"
+        self._annotations: list[dict[str, Any]] = json.loads(file.read_text())
+        names = [a["file"].partition(".")[0] for a in self._annotations]
+        self.ids = names + [f"collage_without_{name}" for name in names] * collages
+
+    def photograph(self, index: int) -> Photograph:
+        count = len(self._annotations)
+        if index < count:
+            return self._single(index)
+        return _collage(
+            self.ids[index], [self._single(i) for i in range(count) if i != index - count]
+        )
+
+    def _single(self, index: int) -> Photograph:
+        annotation = self._annotations[index]
+        boxes = tuple(Box(*box) for box in annotation["boxes"])
+        target = Target(annotation["class"], annotation["name"], boxes)
+        return Photograph(self.ids[index], (target,), partial(_read, annotation["file"]))
+
+
+def _read(file: str) -> Image.Image:
+    with (resources.files("captum_clrp.evaluation") / "data" / file).open("rb") as stream:
+        return Image.open(stream).convert("RGB")
+
+
+_SQUARE = Geometry(_CELL, (_CELL, _CELL))
+
+
+def _collage(id_: str, parts: Sequence[Photograph]) -> Photograph:
+    targets = []
+    for cell, part in enumerate(parts):
+        width, height = part.read().size
+        row, column = divmod(cell, 2)
+        for target in part.targets:
+            boxes = tuple(
+                _SQUARE.box(box, width, height).shifted(column * _CELL, row * _CELL)
+                for box in target.boxes
+            )
+            targets.append(Target(target.label, target.name, boxes))
+    return Photograph(id_, tuple(targets), partial(_draw_collage, tuple(parts)))
+
+
+def _draw_collage(parts: Sequence[Photograph]) -> Image.Image:
+    collage = Image.new("RGB", (2 * _CELL, 2 * _CELL))
+    for cell, part in enumerate(parts):
+        row, column = divmod(cell, 2)
+        collage.paste(_SQUARE.picture(part.read()), (column * _CELL, row * _CELL))
+    return collage

@@ -1,0 +1,174 @@
+"""The gradient methods that the paper compares with, from one forward pass for any number of classes.
+
+- *gradient* (Simonyan et al. 2014, "vanilla gradient"): largest magnitude over the channels of the gradient.
+- *input x gradient*: sum over channels of their product, signed.
+- *Grad-CAM* (Selvaraju et al. 2017): channels of the last feature map, weighted by their mean gradient; positive
+part. - *guided backprop* (Springenberg et al. 2015): the gradient with negative values stopped at every rectifier.
+
+Captum's ``GuidedBackprop`` hooks ``nn.ReLU`` modules and leaves other rectifiers (``F.relu``, ``ReLU6``) to their
+gradients without a word. Here rectifiers are found as torch functions, so that none is missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from captum_clrp.errors import InvalidInputError
+
+__all__ = ["GuidedRectifiers", "gradient_maps", "guided_maps"]
+
+
+def gradient_maps(
+    model: nn.Module,
+    inputs: Tensor,
+    concepts: Sequence[Tensor],
+    wanted: Sequence[str],
+    layer: nn.Module | None = None,
+) -> dict[str, Tensor]:
+    """Maps of the methods that need the ordinary gradient.
+
+    Args:
+        model: From ``(N, C, H, W)`` to logits ``(N, m)``; its parameters' gradients are not touched.
+        inputs: ``(N, C, H, W)``.
+        concepts: K tensors ``(N, M)`` of classes; the scores of a concept's M classes are added.
+        wanted: Some of ``"gradient"``, ``"input-x-gradient"``, ``"grad-cam"``.
+        layer: Of Grad-CAM. Default: the last module whose output is a feature map of more than one position.
+
+    Returns:
+        For each wanted method ``(N, K, H, W)``.
+    """
+    features = _Features(model, layer) if "grad-cam" in wanted else None
+    variable = inputs.detach().clone().requires_grad_()
+    with torch.enable_grad(), features or nullcontext():
+        logits = model(variable)
+        last = features.found() if features else None
+        maps: dict[str, list[Tensor]] = {name: [] for name in wanted}
+        receivers = [variable] if last is None else [variable, last]
+        for k, concept in enumerate(concepts):
+            score = logits.gather(1, concept.to(logits.device)).sum()
+            gradient, *rest = torch.autograd.grad(
+                score, receivers, retain_graph=k < len(concepts) - 1
+            )
+            if "gradient" in maps:
+                maps["gradient"].append(gradient.abs().amax(1))
+            if "input-x-gradient" in maps:
+                maps["input-x-gradient"].append((gradient * variable.detach()).sum(1))
+            if last is not None:
+                weighted = (last.detach() * rest[0].mean((2, 3), keepdim=True)).sum(1, keepdim=True)
+                size = (int(inputs.shape[2]), int(inputs.shape[3]))
+                cam = F.interpolate(
+                    weighted.clamp(min=0), size, mode="bilinear", align_corners=False
+                )
+                maps["grad-cam"].append(cam[:, 0])
+    return {name: torch.stack(of_concept, dim=1) for name, of_concept in maps.items()}
+
+
+def guided_maps(model: nn.Module, inputs: Tensor, concepts: Sequence[Tensor]) -> Tensor:
+    """Guided backprop: largest magnitude over channels, ``(N, K, H, W)``; arguments as for :func:`gradient_maps`.
+
+    Raises:
+        InvalidInputError: if the model has no rectifier, for which alone the method is defined.
+    """
+    variable = inputs.detach().clone().requires_grad_()
+    maps = []
+    with torch.enable_grad():
+        with GuidedRectifiers() as guided:
+            logits = model(variable)
+        if not guided.count:
+            raise InvalidInputError(
+                f"{type(model).__name__} runs no rectifier (ReLU, ReLU6, leaky ReLU), for which alone guided "
+                f"backprop is "
+                "defined; leave the method guided-backprop out"
+            )
+        for k, concept in enumerate(concepts):
+            score = logits.gather(1, concept.to(logits.device)).sum()
+            (gradient,) = torch.autograd.grad(score, variable, retain_graph=k < len(concepts) - 1)
+            maps.append(gradient.abs().amax(1))
+    return torch.stack(maps, dim=1)
+
+
+class _Features:
+    """Finds the feature map of Grad-CAM while the model runs."""
+
+    def __init__(self, model: nn.Module, layer: nn.Module | None) -> None:
+        self._modules = [layer] if layer is not None else list(model.modules())[1:]
+        self._last: Tensor | None = None
+
+    def __enter__(self) -> _Features:
+        self._handles = [m.register_forward_hook(self._see) for m in self._modules]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _see(self, _: nn.Module, __: Any, output: Any) -> None:
+        if (
+            isinstance(output, Tensor)
+            and output.dim() == 4
+            and output.shape[2] * output.shape[3] > 1
+        ):
+            self._last = output
+
+    def found(self) -> Tensor:
+        if self._last is None:
+            raise InvalidInputError(
+                "no module returns a feature map of more than one position, which Grad-CAM needs; leave grad-cam out"
+            )
+        return self._last
+
+
+class GuidedRectifiers(TorchFunctionMode):
+    """While it is on, rectifiers pass on the positive part of the gradient that reaches them only.
+
+    Attributes:
+        count: How many rectifiers have run.
+    """
+
+    _NAMES = frozenset(
+        {
+            "relu",
+            "relu_",
+            "relu6",
+            "hardtanh",
+            "hardtanh_",
+            "leaky_relu",
+            "leaky_relu_",
+            "prelu",
+            "threshold",
+            "threshold_",
+        }
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if (
+            getattr(func, "__name__", "") in self._NAMES
+            and isinstance(output, Tensor)
+            and output.requires_grad
+        ):
+            # The hook stays with this version of the tensor, also where the rectifier works in place.
+            output.register_hook(_positive)
+            self.count += 1
+        return output
+
+
+def _positive(gradient: Tensor) -> Tensor:
+    return gradient.clamp(min=0)

@@ -1,0 +1,306 @@
+"""The methods that are compared, by name, and their maps for several classes of the same images.
+
+Methods of one family share the forward pass: LRP with its contrasts, and the plain gradient methods. A map is
+``(H, W)``: relevance is summed over the colour channels; gradients as :mod:`captum_clrp.evaluation.gradients` says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from captum_clrp._propagation import Propagation
+from captum_clrp.attribution import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.gradients import gradient_maps, guided_maps
+from captum_clrp.evaluation.network import Network
+from captum_clrp.nodes import Weighted
+
+__all__ = ["METHODS", "Concept", "MethodSet", "check_methods", "image_seed"]
+
+METHODS = (
+    "random", "centre", "gradient", "guided-backprop", "input-x-gradient", "grad-cam", "lrp", "clrp1", "clrp2",
+)  # fmt: skip
+"""All methods that need no further word. ``lrp``, ``clrp1`` and ``clrp2`` also take ``-even`` (the paper's average
+pooling) and ``-conserve``; ``captum:NAME`` is an attribution of Captum, ``PACKAGE.MODULE:NAME`` a function (or class)
+from the model to any object with Captum's ``attribute``."""
+
+_RELEVANCE = re.compile(r"(lrp|clrp1|clrp2)((?:-even|-conserve)*)$")
+_CLASSES: dict[str, type[LRPZBeta]] = {
+    "lrp": LRPZBeta,
+    "clrp1": ContrastiveLRP1,
+    "clrp2": ContrastiveLRP2,
+}
+
+Concept = Tensor
+"""Classes ``(N, M)`` that are explained together; usually M is 1."""
+
+
+class Family(Protocol):
+    """Methods that share their computation."""
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Maps ``(N, K, H, W)`` of each method for K concepts of N images."""
+        ...
+
+
+def image_seed(*parts: object) -> int:
+    """A seed that depends on what it is for (image, method, ...) and not on the order of work."""
+    return int.from_bytes(hashlib.sha256("\n".join(map(str, parts)).encode()).digest()[:7], "big")
+
+
+class _Random:
+    """Uniform noise."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        size = (len(concepts), *inputs.shape[2:])
+        drawn = [
+            torch.rand(
+                size, generator=torch.Generator().manual_seed(image_seed(self.seed, "random", id_))
+            )
+            for id_ in ids
+        ]
+        return {"random": torch.stack(drawn)}
+
+
+class _Centre:
+    """A cone: largest at the pixel in the middle, falling evenly to 0 at the farthest corner."""
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        height, width = inputs.shape[2:]
+        rows = torch.arange(height).float()[:, None] - height // 2
+        columns = torch.arange(width).float()[None, :] - width // 2
+        distance = (rows**2 + columns**2).sqrt()
+        return {
+            "centre": (distance.max() - distance).expand(len(inputs), len(concepts), height, width)
+        }
+
+
+class _Gradients:
+    def __init__(self, model: nn.Module, names: Sequence[str], layer: nn.Module | None) -> None:
+        self.model, self.names, self.layer = model, names, layer
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        return gradient_maps(self.model, inputs, concepts, self.names, self.layer)
+
+
+class _Guided:
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        return {"guided-backprop": guided_maps(self.model, inputs, concepts)}
+
+
+class _Scores:
+    """Initial relevance of the classes of a concept, different for each image: their logits, or the magnitudes."""
+
+    def __init__(self, concept: Concept, magnitude: bool) -> None:
+        self.concept, self.magnitude = concept, magnitude
+
+    def __call__(self, output: Tensor) -> Tensor:
+        chosen = torch.zeros_like(output).scatter_(1, self.concept.to(output.device), 1.0)
+        return chosen * (output.abs() if self.magnitude else output)
+
+
+class _Relevance:
+    """LRP and its contrasts with the same settings: one forward pass, one backward pass for each class and method.
+
+    Where all methods explain single classes, each goes through its own public ``attribute_classes``'s steps on the
+    shared pass. CLRP2 comes last, because it makes the output layer return the contrast from then on.
+    """
+
+    def __init__(self, explainers: dict[str, LRPZBeta]) -> None:
+        def negates(name: str) -> bool:
+            explainer = explainers[name]
+            return isinstance(explainer, ContrastiveLRP) and explainer.dual.negates_output_layer
+
+        self.explainers = {name: explainers[name] for name in sorted(explainers, key=negates)}
+        self.negating = {name for name in explainers if negates(name)}
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        first = next(iter(self.explainers.values()))
+        propagation = first._run(inputs, None, None, (first.low, first.high))
+        left = len(self.explainers) * len(concepts)
+        maps = {}
+        for name, explainer in self.explainers.items():
+            contrast = isinstance(explainer, ContrastiveLRP)
+            of_concepts = []
+            for concept in concepts:
+                left -= 1
+                output, seed = explainer._seed(propagation, None, _Scores(concept, contrast))
+                if name in self.negating and concept is concepts[0]:
+                    _forget_output_layer(propagation)
+                (relevance,) = propagation.relevance(output, seed, last=left == 0)
+                of_concepts.append((relevance.clamp(min=0) if contrast else relevance).sum(1))
+            maps[name] = torch.stack(of_concepts, dim=1)
+        return maps
+
+
+def _forget_output_layer(propagation: Propagation) -> None:
+    """Let the output layer work out its shares anew, now that it contrasts ``W`` with ``-W``."""
+    for node in propagation.trace.nodes:
+        if isinstance(node, Weighted) and node.contrast:
+            node._prepared = None
+
+
+class _Captum:
+    """Anything with Captum's ``attribute(inputs, target=...)``; for several classes together, the sum over them."""
+
+    def __init__(self, name: str, attribution: Any) -> None:
+        self.name, self.attribution = name, attribution
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        of_concepts = []
+        for concept in concepts:
+            parts = [self._one(inputs, labels) for labels in concept.to(inputs.device).unbind(1)]
+            of_concepts.append(torch.stack(parts).sum(0))
+        return {self.name: torch.stack(of_concepts, dim=1)}
+
+    def _one(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        attributed = self.attribution.attribute(inputs.detach().clone(), target=labels)
+        attributed = attributed[0] if isinstance(attributed, tuple) else attributed
+        if (
+            not isinstance(attributed, Tensor)
+            or attributed.dim() != 4
+            or len(attributed) != len(inputs)
+        ):
+            raise InvalidInputError(
+                f"the method {self.name} returned {type(attributed).__name__} "
+                f"{tuple(getattr(attributed, 'shape', ()))} for inputs {tuple(inputs.shape)}; a map (N, C, H, "
+                f"W) is needed"
+            )
+        summed = attributed.detach().sum(1)
+        if summed.shape[1:] != inputs.shape[2:]:
+            size = (int(inputs.shape[2]), int(inputs.shape[3]))
+            summed = nn.functional.interpolate(
+                summed[:, None], size, mode="bilinear", align_corners=False
+            )[:, 0]
+        return summed
+
+
+def check_methods(names: Iterable[str]) -> list[str]:
+    """The names, each once.
+
+    Raises:
+        InvalidInputError: for a name that is not known.
+    """
+    chosen = list(dict.fromkeys(names))
+    for name in chosen:
+        if name not in METHODS and not _RELEVANCE.match(name) and ":" not in name:
+            raise InvalidInputError(
+                f"unknown method {name!r}; choose from {', '.join(METHODS)}, the last three also with -even or "
+                f"-conserve, "
+                "or captum:NAME, or PACKAGE.MODULE:NAME"
+            )
+    if not chosen:
+        raise InvalidInputError("no method was named; choose from " + ", ".join(METHODS))
+    return chosen
+
+
+class MethodSet:
+    """Several methods on one network.
+
+    Args:
+        network: The network.
+        names: As :data:`METHODS` says.
+        seed: Of the random method.
+        layer: Of Grad-CAM; see :func:`captum_clrp.evaluation.gradients.gradient_maps`.
+        others: Further methods: objects with Captum's ``attribute``, by name.
+
+    Raises:
+        InvalidInputError: for a name that is not known.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        names: Sequence[str],
+        *,
+        seed: int = 0,
+        layer: nn.Module | None = None,
+        others: dict[str, Any] | None = None,
+    ) -> None:
+        others = others or {}
+        self.names = [*check_methods([*names])] if names or not others else []
+        self.names += [name for name in others if name not in self.names]
+        model, (low, high) = network.model, network.bounds
+        families: list[Family] = []
+        relevance: dict[tuple[bool, bool], dict[str, LRPZBeta]] = {}
+        for name in self.names:
+            if name in others:
+                families.append(_Captum(name, others[name]))
+            elif match := _RELEVANCE.match(name):
+                even, conserve = "-even" in match[2], "-conserve" in match[2]
+                explainer = _CLASSES[match[1]](
+                    model, low, high, avg_pool="even" if even else "proportional", conserve=conserve
+                )
+                relevance.setdefault((even, conserve), {})[name] = explainer
+            elif ":" in name:
+                families.append(_Captum(name, _made(name, model)))
+        plain = [n for n in self.names if n in ("gradient", "input-x-gradient", "grad-cam")]
+        families += [_Gradients(model, plain, layer)] if plain else []
+        families += [_Guided(model)] if "guided-backprop" in self.names else []
+        families += [_Random(seed)] if "random" in self.names else []
+        families += [_Centre()] if "centre" in self.names else []
+        self._families = families + [_Relevance(explainers) for explainers in relevance.values()]
+
+    def maps(
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+    ) -> dict[str, Tensor]:
+        """Maps of all methods.
+
+        Args:
+            inputs: ``(N, C, H, W)``, as the model takes it.
+            concepts: K concepts.
+            ids: The images' names, which seed the random method.
+
+        Returns:
+            For each method ``(N, K, H, W)``, in the order of :attr:`names`, on the CPU.
+        """
+        found: dict[str, Tensor] = {}
+        for family in self._families:
+            found |= family.maps(inputs, concepts, ids)
+        return {name: found[name].detach().cpu() for name in self.names}
+
+
+def _made(name: str, model: nn.Module) -> Any:
+    place, _, attribute = name.rpartition(":")
+    try:
+        made = getattr(
+            importlib.import_module("captum.attr" if place == "captum" else place), attribute
+        )(model)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise InvalidInputError(
+            f"the method {name} cannot be made ({error}); PACKAGE.MODULE:NAME must name a function or class "
+            f"that takes the "
+            "model alone and returns an object with attribute(inputs, target=...)"
+        ) from error
+    if not callable(getattr(made, "attribute", None)):
+        raise InvalidInputError(
+            f"the method {name} made a {type(made).__name__} without attribute(inputs, target=...)"
+        )
+    return made

@@ -1,0 +1,51 @@
+"""What a result was made with: versions, commit, machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+import captum_clrp
+
+__all__ = ["commit", "versions"]
+
+_PACKAGES = ("torch", "torchvision", "captum", "numpy", "timm", "torchmetrics", "pillow")
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """Versions of what computes, and where it runs."""
+    found = {"captum_clrp": captum_clrp.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    found["system"] = f"{platform.system()} {platform.machine()}"
+    found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    found["threads"] = str(torch.get_num_threads())
+    return found
+
+
+def commit() -> str | None:
+    """The git commit of the package's source, with ``-dirty`` if files differ; ``None`` for an installed package."""
+    root = Path(captum_clrp.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        return head + (
+            "-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True
+    )
+    return done.stdout.strip()
