@@ -129,9 +129,11 @@ class Bench:
     def call(self, case: Case) -> Callable[[], object]:
         """The work of ``case`` as a function without arguments."""
         run = self._runner(case)
+        # Peers change weights in place, which autocast's cache of converted weights would not see.
+        cache = case.method in ("saliency", "guided", "ours")
 
         def call() -> object:
-            with settled(self.setting), warnings.catch_warnings():
+            with settled(self.setting, cache=cache), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return run()
 
@@ -204,14 +206,15 @@ class Bench:
 
 
 @contextlib.contextmanager
-def settled(setting: Setting) -> Iterator[None]:
-    """The arithmetic of a setting: TF32 on or off, autocast to bfloat16."""
+def settled(setting: Setting, *, cache: bool = True) -> Iterator[None]:
+    """The arithmetic of a setting: TF32 on or off, autocast to bfloat16 with or without its cache."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = setting.precision == "tf32"
     kind = torch.device(setting.device).type
     try:
-        with torch.autocast(kind, torch.bfloat16, enabled=setting.precision == "bfloat16"):
+        low_precision = setting.precision == "bfloat16"
+        with torch.autocast(kind, torch.bfloat16, enabled=low_precision, cache_enabled=cache):
             yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
