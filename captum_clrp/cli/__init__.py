@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import captum_clrp
-from captum_clrp.cli import explain
+from captum_clrp.cli import evaluate, explain
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.errors import ContrastiveLRPError
 
 __all__ = ["main"]
 
-_COMMANDS = (explain,)
+_COMMANDS = (explain, evaluate)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,10 +1,10 @@
 r"""The paper's pointing game with an energy threshold (section 5.2, fig. 4).
 
-Does the foreground that holds p percent of the energy lie on the object? The foreground at :math:`p` is the smallest set
-:math:`\{ \text{map} \ge t \}` that holds at least the share :math:`p` of the energy, the sum of positive values. It lies
-on the object as long as :math:`t` exceeds the largest value beside the object. So one number says everything about an
-image: the *critical share* :math:`p^*`, the energy of all pixels above that value. The image is a hit for every
-:math:`p \le p^*` and a miss beyond.
+Does the foreground that holds p percent of the energy lie on the object? The foreground at :math:`p` is the smallest
+set :math:`\{ \text{map} \ge t \}` that holds at least the share :math:`p` of the energy, the sum of positive values.
+It lies on the object as long as :math:`t` exceeds the largest value beside the object. So one number says everything
+about an image: the *critical share* :math:`p^*`, the energy of all pixels above that value. The image is a hit for
+every :math:`p \le p^*` and a miss beyond.
 """
 
 from __future__ import annotations

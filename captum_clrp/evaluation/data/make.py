@@ -80,7 +80,7 @@ def main() -> None:
         )
     (FOLDER / "photographs.json").write_text(json.dumps(annotations, indent=1) + "\n")
 
-    from timm.data import ImageNetInfo
+    from timm.data import ImageNetInfo  # type: ignore[attr-defined]
 
     info = ImageNetInfo("imagenet-1k")
     wnids = [info.index_to_label_name(i) for i in range(info.num_classes())]

@@ -137,7 +137,7 @@ class Experiment(ABC):
     def measure(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
         """What each sample of a batch gives."""
 
-    def check(self, methods: Sequence[str]) -> None:
+    def check(self, methods: Sequence[str]) -> None:  # noqa: B027
         """Refuse methods that this experiment cannot compare.
 
         Raises:

@@ -88,8 +88,8 @@ class Neurons(Experiment):
         for name in methods:
             if not re.match(r"random$|(lrp|clrp2)(-even|-conserve)*$", name):
                 raise InvalidInputError(
-                    f"the method {name} does not explain neurons; choose from {', '.join(NEURON_METHODS)} (the last two "
-                    "also with -even or -conserve)"
+                    f"the method {name} does not explain neurons; choose from {', '.join(NEURON_METHODS)} "
+                    "(the last two also with -even or -conserve)"
                 )
 
     def settings(self) -> dict[str, Any]:
