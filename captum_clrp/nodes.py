@@ -19,6 +19,7 @@ from captum_clrp.rules import (
     Identity,
     Prepared,
     RelevanceRule,
+    any_of,
     distribute,
     prepare,
     stabilize,
@@ -175,7 +176,7 @@ class Sum(Node):
         a, b, part, total = prepared
         relevance_a = zero_if_not_finite((relevance / total).mul_(part))
         unshared = (total == 0).logical_and_(relevance != 0)
-        if bool(unshared.any()):
+        if any_of(unshared):
             size = a.abs()
             share = (size / (size + b.abs())).nan_to_num_(nan=0.5)
             relevance_a = torch.where(unshared, relevance * share, relevance_a)
@@ -222,7 +223,7 @@ class Pooling(Node):
                 empty = pooled.detach() == 0
                 pairs.append((shares, pooled if settled is None else pooled.masked_fill(settled, torch.inf)))
             settled = ~empty if settled is None else settled | ~empty
-            if bool(settled.all()):
+            if not any_of(~settled):
                 break
         return pairs
 

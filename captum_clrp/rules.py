@@ -349,6 +349,11 @@ def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor, size: tor
     return received
 
 
+def any_of(mask: Tensor) -> bool:
+    """Whether any value is true; on an accelerator always ``True``, for looking would make it wait for the CPU."""
+    return mask.device.type != "cpu" or bool(mask.any())
+
+
 def zero_if_not_finite(quotient: Tensor) -> Tensor:
     """0 where a denominator was 0: there is nothing to share by. In place."""
     return quotient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
@@ -366,7 +371,7 @@ def spread(layer: LinearMap, activations: Tensor, unshared: Tensor) -> Tensor:
     """Relevance of the inputs from the relevance of outputs that the rule itself could not share."""
     received = torch.zeros_like(activations)
     for fallback in FALLBACKS:
-        if not unshared.any():
+        if not any_of(unshared != 0):
             return received
         term = fallback(layer, activations)
         quotient = unshared / layer.apply(*term)
