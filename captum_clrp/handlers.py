@@ -30,7 +30,7 @@ from captum_clrp.nodes import (
     Sum,
     Weighted,
 )
-from captum_clrp.rules import Epsilon, Identity, RelevanceRule, ZBeta, ZPlus, rule_of
+from captum_clrp.rules import Epsilon, Identity, RelevanceRule, ZBeta, ZPlus, any_of, rule_of
 from captum_clrp.trace import Info, Trace
 
 # -- what a result is known to be -------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def _bound_pieces(trace: Trace, call: Call, pieces: Sequence[Any]) -> None:
         return
     lows, highs = (call.as_function_of(call.tracked[0])(side) for side in bounds)
     for piece, low, high in zip(pieces, lows, highs, strict=True):
-        if isinstance(piece, Tensor) and piece.is_floating_point():
+        if depends_on_input(piece):
             trace.describe(piece, trace.info(piece)._replace(bounds=Bounds(low, high)))
 
 
@@ -252,7 +252,7 @@ def weighted(trace: Trace, call: Call, signal: Tensor, layer: LinearMap) -> Any:
         rule, reason = ZPlus(), "weighted operation on activations"
     node = Weighted(
         record_of(trace, call, rule, reason), trace.save(signal), layer, rule,
-        nonnegative=info.nonnegative or not bool((signal.detach() < 0).any()),
+        nonnegative=info.nonnegative or not any_of(signal.detach() < 0),
         conserve=trace.settings.conserve,
     )  # fmt: skip
     return trace.propagate(node, call.run, [signal], Info())
@@ -364,17 +364,16 @@ def add(trace: Trace, call: Call) -> Any:
     """Sum or difference: shares of the positive parts; constants are bypassed like biases."""
     call = call.without_parameters()
     a, b = _operands(call)
-    sign = -1.0 if "sub" in call.name else 1.0
-    nonnegative = sign > 0 and _is_nonnegative(trace, a) and _is_nonnegative(trace, b)
+    scale = float(call.get(2, "alpha", 1)) * (-1.0 if "sub" in call.name else 1.0)
+    nonnegative = scale > 0 and _is_nonnegative(trace, a) and _is_nonnegative(trace, b)
     if len(call.tracked) == 1:
         signal = call.tracked[0]
         info = info_of(trace, call, nonnegative=nonnegative)
         node: Node = Pass(record_of(trace, call, "pass", "sum with a constant, bypassed like a bias"), signal.shape)
         return trace.propagate(node, call.run, [signal], info, _overwritten(call, [signal]))
-    info = info_of(trace, call, nonnegative=nonnegative, monotone=sign > 0)
+    info = info_of(trace, call, nonnegative=nonnegative, monotone=scale > 0)
     record = record_of(trace, call, "sum", "shares of the positive parts")
-    scale = sign * float(call.get(2, "alpha", 1))
-    node = Sum(record, trace.save(a), trace.save(b), scale, nonnegative=nonnegative and scale > 0)
+    node = Sum(record, trace.save(a), trace.save(b), scale, nonnegative=nonnegative)
     if call.overwrites:
         trace.before_overwriting(call.args[0])
     return trace.propagate(node, call.run, [a, b], info)
@@ -433,9 +432,26 @@ def pooling(contributions: str | None = None) -> Callable[[Trace, Call], Any]:
 
 
 def clamping(trace: Trace, call: Call) -> Any:
-    """Clamped activations: without negative values if the lower end is not negative."""
-    lowest = call.get(1, "min", call.kwargs.get("min_val"))
-    return passing(nonnegative=isinstance(lowest, int | float) and lowest >= 0, keeps_sign=True)(trace, call)
+    """Clamped activations: without negative values if neither end is negative."""
+    lowest, highest = call.get(1, "min", call.kwargs.get("min_val")), call.get(2, "max", call.kwargs.get("max_val"))
+    if call.name.startswith("clamp_max"):
+        lowest, highest = None, call.get(1, "max")
+    ends = [end for end in (lowest, highest) if end is not None]
+    signs_known = all(isinstance(end, int | float) and end >= 0 for end in ends)
+    return passing(nonnegative=signs_known and lowest is not None, keeps_sign=signs_known)(trace, call)
+
+
+def deviation(trace: Trace, call: Call) -> Any:
+    """Variance and standard deviation: shares of the squared deviations that they sum."""
+    signal, dim = call.tracked[0], call.get(1, "dim")
+    dims = tuple(range(signal.dim())) if dim is None or isinstance(dim, bool) else dim  # a bool is ``unbiased``
+    keepdim = bool(call.get(3, "keepdim", False))
+    node = Pooling(
+        record_of(trace, call, "squares", "shares of squared deviations from the mean"), trace.save(signal),
+        lambda values: values.sum(dims, keepdim),
+        (lambda x: (x - x.mean(dims, keepdim=True)).square(), torch.ones_like),
+    )  # fmt: skip
+    return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False))
 
 
 def lp_pooling(trace: Trace, call: Call) -> Any:
