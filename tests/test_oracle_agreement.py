@@ -8,7 +8,7 @@ small, and rounding errors count.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import oracles
@@ -34,15 +34,15 @@ class Pair(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def alexnets(alexnet: nn.Module) -> Iterator[Pair]:
+def alexnets(alexnet: nn.Module) -> Pair:
     # 160 x 160: the adaptive pooling in front of the classifier makes 6 x 6 of 4 x 4, in overlapping regions.
-    yield Pair(alexnet, copy.deepcopy(alexnet).double(), pictures(2, 160))
+    return Pair(alexnet, copy.deepcopy(alexnet).double(), pictures(2, 160))
 
 
 @pytest.fixture(scope="module")
-def vgg11s() -> Iterator[Pair]:
+def vgg11s() -> Pair:
     single = torchvision_network("vgg11")
-    yield Pair(single, copy.deepcopy(single).double(), pictures(1, 64))
+    return Pair(single, copy.deepcopy(single).double(), pictures(1, 64))
 
 
 # --- 1. LRP, CLRP1 and CLRP2 against the oracle
@@ -141,9 +141,7 @@ def stacked(name: str) -> nn.Sequential:
 @pytest.mark.parametrize("avg_pool", ["even", "proportional"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", STACKS)
-def test_other_layers_are_the_oracle(
-    name: str, method: str, avg_pool: str, conserve: bool
-) -> None:
+def test_other_layers_are_the_oracle(name: str, method: str, avg_pool: str, conserve: bool) -> None:
     model, x = stacked(name), pictures(2, 12).double()
     options: dict[str, Any] = {"avg_pool": avg_pool, "conserve": conserve}
     expected = ORACLES[method](model, x, [3, 1], **options)
@@ -205,7 +203,6 @@ def test_one_pass_equals_two_passes_and_is_more_accurate(
     two = distance(two_passes(method, alexnets.single, x, 3), exact)
     record_property("one pass", one)
     record_property("two passes", two)
-    print(f"{method} in float32, distance to float64: one pass {one:.1e}, two passes {two:.1e}")
     assert one < two
 
 

@@ -7,7 +7,6 @@ tiny stabilizer and ``zero_params="bias"`` its ``ZPlus`` and ``ZBox`` are the ru
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -96,13 +95,13 @@ NETWORKS = {
 
 
 @pytest.fixture(params=NETWORKS)
-def model(request: pytest.FixtureRequest) -> Iterator[nn.Module]:
+def model(request: pytest.FixtureRequest) -> nn.Module:
     net = NETWORKS[request.param]().double()
     for module in net:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.normal_(module.bias, std=0.2)
-    yield net.eval()
+    return net.eval()
 
 
 def test_zplus_is_zennits(model: nn.Module) -> None:
