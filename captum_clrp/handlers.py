@@ -5,6 +5,7 @@ A handler gets the trace and the call, decides which tensors receive relevance a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -94,9 +95,10 @@ def refuse(trace: Trace, call: Call, reason: str) -> Any:
         return result
 
     def link(value: Any) -> Any:
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value.detach() + anchor.to(value.dtype)
-        return value
+        if not carries_values(value):
+            return value
+        value = value.dequantize() if value.is_quantized else value.detach()
+        return value + anchor.to(value.dtype)
 
     with torch.enable_grad():
         anchor = call.tracked[0].flatten()[:1].sum() * 0
@@ -116,11 +118,24 @@ def refusing(reason: str) -> Callable[[Trace, Call], Any]:
 
 
 def unknown(trace: Trace, call: Call) -> Any:
-    """A function outside the table: harmless unless it makes floating-point values."""
+    """A function outside the table: harmless unless it makes values that could carry the signal on."""
+    if getattr(call.func, "__self__", None) is torch.Tensor.data and call.name == "__set__":
+        return refuse(trace, call, "replaces the values of a tensor behind its back; assign the variable instead")
     result = call.run()
-    if any(isinstance(t, Tensor) and t.is_floating_point() for t in flatten(result)):
+    if any(carries_values(t) for t in flatten(result)):
         return refuse(trace, call, "not known to captum_clrp: it has no rule and is not known to only move values")
+    if call.name in ("numpy", "__array__", "tolist") and call.tracked[0].numel() > 1:
+        warnings.warn(
+            f"{call.name}() in module '{trace.module_name}' takes values that depend on the input out of PyTorch; if they "
+            "come back into the model, they count as constants and get no relevance",
+            stacklevel=2,
+        )
     return result
+
+
+def carries_values(value: Any) -> bool:
+    """Whether ``value`` is a tensor of real, complex or quantised numbers, not of indices or truth values."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex() or value.is_quantized)
 
 
 def route(trace: Trace, call: Call, *, keeps_sign: bool = True) -> Any:

@@ -69,19 +69,19 @@ ROWS: tuple[Row, ...] = (
         "passes, saturated or not", "Bach et al. 2015",
     ),
     Row(
-        "leaky_relu prelu elu selu celu rrelu threshold clamp_max sqrt log log1p expm1 "
-        "erf atan nan_to_num round floor ceil",
+        "leaky_relu prelu elu selu celu rrelu sqrt log1p expm1 erf atan "
+        "nan_to_num round floor ceil",
         handlers.passing(keeps_sign=True), "passes, saturated or not", "Bach et al. 2015",
     ),
-    Row("hardtanh clamp clip clamp_min", handlers.clamping, "passes, saturated or not", "Bach et al. 2015"),
+    Row("hardtanh clamp clip clamp_min clamp_max", handlers.clamping, "passes, saturated or not", "Bach et al. 2015"),
     Row(
-        "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid sin cos",
+        "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid log_softmax log threshold sin cos",
         handlers.passing(monotone=False), "passes, saturated or not", "Bach et al. 2015",
     ),
     Row("pow float_power __pow__ square abs absolute rsqrt", handlers.passing(monotone=False, keeps_sign=True), "passes"),
     Row("neg negative reciprocal", handlers.passing(), "passes"),
     Row(
-        "sigmoid hardsigmoid softmax log_softmax softmin gumbel_softmax", handlers.passing(nonnegative=True, gate=True, monotone=False),
+        "sigmoid hardsigmoid softmax softmin gumbel_softmax", handlers.passing(nonnegative=True, gate=True, monotone=False),
         "passes; the result counts as a gate in products",
     ),
     Row("tanh", handlers.passing(gate=True), "passes; the result counts as a gate in products"),
@@ -108,7 +108,8 @@ ROWS: tuple[Row, ...] = (
         'z+ for a mean ("even": paper, section 3.1)',
     ),
     Row("sum fold", handlers.pooling("proportional"), "shares of the positive parts, else of the sizes, else even", "z+ for a sum"),
-    Row("norm var std", handlers.pooling("sizes"), "shares of the sizes"),
+    Row("norm", handlers.pooling("sizes"), "shares of |x|^p"),
+    Row("var std", handlers.deviation, "shares of squared deviations"),
     Row("lp_pool1d lp_pool2d lp_pool3d", handlers.lp_pooling, "shares of |x|^p"),
     Row(
         "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
@@ -132,7 +133,7 @@ ROWS: tuple[Row, ...] = (
         "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip fliplr flipud rot90 "
         "split chunk tensor_split unsafe_chunk unsafe_split hsplit vsplit dsplit "
         "unbind narrow select index_select gather take take_along_dim masked_select __getitem__ contiguous clone to type "
-        "type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle "
+        "type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle "
         "unfold as_strided view_as reshape_as atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
         "requires_grad_ split_with_sizes ravel",
         handlers.route, "moves with the values",

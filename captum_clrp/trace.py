@@ -215,7 +215,7 @@ class Trace(TorchFunctionMode):
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(self.save, lambda saved: saved.tensor):
             output = run()
         for tensor in output if isinstance(output, tuple | list) else (output,):
-            if isinstance(tensor, Tensor):
+            if depends_on_input(tensor):  # not a constant that comes back as it is
                 self.describe(tensor, info)
         return output
 
