@@ -177,6 +177,7 @@ _TIMM: dict[str, str] = {
     "efficientnet_lite": "efficientnet_lite0 tf_efficientnet_lite0",
     "efficientnetv2": "efficientnetv2_rw_t tf_efficientnetv2_b0",
     "efficientnet_evos": "efficientnet_b0_g16_evos",
+    "efficientnet_condconv": "efficientnet_cc_b0_4e",
     "mixnet": "mixnet_s tf_mixnet_s",
     "mnasnet": "mnasnet_050 semnasnet_050 spnasnet_100",
     "fbnet": "fbnetc_100 fbnetv3_b",
@@ -230,10 +231,10 @@ _TIMM: dict[str, str] = {
 _USUAL_SIZE = 112
 _SIZES = {
     64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 nasnetalarge pnasnet5large cspdarknet53 darknetaa53 "
-    "resnetv2_50x1_bit regnetv_040 xception41 xception41p convmixer_768_32",
+    "resnetv2_50x1_bit regnetv_040 convmixer_768_32",
     160: "shufflenet_v2_x0_5 shufflenet_v2_x1_0 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
     "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 tf_efficientnet_b0 "
-    "efficientnet_b0_gn efficientnet_b0_g16_evos efficientnet_es efficientnet_lite0 "
+    "efficientnet_b0_gn efficientnet_b0_g16_evos efficientnet_es efficientnet_cc_b0_4e efficientnet_lite0 "
     "tf_efficientnet_lite0 tf_efficientnetv2_b0 mixnet_s tf_mixnet_s mnasnet_050 semnasnet_050 "
     "spnasnet_100 fbnetc_100 fbnetv3_b mobilenetv1_100 mobilenetv2_035 mobilenetv3_small_050 "
     "mobilenetv3_large_100 mobilenetv3_rw mobilenetv4_conv_small_035 mobilenetv4_conv_medium "
@@ -254,7 +255,6 @@ _REFUSED = (
     Network("edgenext_xx_small", "timm", "edgenext", size=64, refused=True),
     Network("gcresnext26ts", "timm", "global_context_resnet", size=64, refused=True),
     Network("iformer_t", "timm", "iformer", size=64, refused=True),
-    Network("efficientnet_cc_b0_4e", "timm", "conditional_convolution", size=64, refused=True),
 )
 
 
