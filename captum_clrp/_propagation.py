@@ -149,13 +149,15 @@ def run_model(
             with trace.watching_modules(reader.before, reader.after), trace:
                 output = model(*started, *additional_args)
         except _LayerReached:
-            output = reader.found[0]
+            output = reader.reached()
         except ContrastiveLRPError:
             raise
         except Exception:
             trace.raise_refusals()  # the refused operation is the likely cause
             raise
         trace.raise_refusals()
+    if place is not None and place.stop:
+        reader.check_runs()
     tensors = [t for t in flatten(output) if isinstance(t, Tensor)]
     if not any(depends_on_input(t) for t in tensors):
         raise ModelStateError(
@@ -292,13 +294,21 @@ class _Reader:
                 return type(tensors)(copy(t) for t in tensors)
             return copy(tensors)
 
-    def receivers(self) -> tuple[Tensor, ...]:
+    def reached(self) -> Any:
+        """What the layer at which the pass ended returns (or takes); one tensor without the tuple around it."""
+        (tensors,) = self.found
+        return tensors[0] if isinstance(tensors, tuple) and len(tensors) == 1 else tensors
+
+    def check_runs(self) -> None:
         if len(self.found) != 1:
             times = "does not run" if not self.found else f"runs {len(self.found)} times"
             raise ModelStateError(
                 f"the layer {type(self.place.layer).__name__} {times} in the forward pass; choose a layer that runs "  # type: ignore[union-attr]
                 "exactly once"
             )
+
+    def receivers(self) -> tuple[Tensor, ...]:
+        self.check_runs()
         tensors = tuple(t for t in flatten(self.found[0]) if depends_on_input(t))
         if not tensors:
             raise ModelStateError("no tensor at this layer depends on the inputs; choose another layer")

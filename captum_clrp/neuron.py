@@ -33,22 +33,27 @@ class _NeuronExplanation:
         at_input: bool, positive_part: bool, stack: bool,
     ) -> Any:  # fmt: skip
         place = Place(self.layer, at_input, stop=True)
+        started = [_Selected(s, self._score) for s in selectors]  # type: ignore[attr-defined]
         result = self._explain_classes(  # type: ignore[attr-defined]
-            inputs, [_Selected(s) for s in selectors], additional_forward_args,
-            place=place, positive_part=positive_part,
-        )  # fmt: skip
+            inputs, started, additional_forward_args, place=place, positive_part=positive_part
+        )
         if stack:
             return result
         return tuple(r[:, 0] for r in result) if isinstance(result, tuple) else result[:, 0]
 
 
 class _Selected:
-    """Initial relevance of chosen neurons: their own activations."""
+    """Initial relevance of chosen neurons: their own activations, or their magnitudes for a contrast."""
 
-    def __init__(self, selector: NeuronSelector) -> None:
+    def __init__(self, selector: NeuronSelector, score: Callable[[Tensor], Tensor]) -> None:
         self.selector = selector
+        self.score = score
 
-    def __call__(self, activations: Tensor) -> Tensor:
+    def __call__(self, activations: Any) -> Tensor:
+        if not isinstance(activations, Tensor):
+            raise InvalidTargetError(
+                f"the layer takes or returns {len(activations)} values where one tensor is needed; choose another layer"
+            )
         selector = self.selector
         if not callable(selector):
             chosen = _chosen(activations, selector if isinstance(selector, tuple) else (selector,))
@@ -59,7 +64,7 @@ class _Selected:
                 if not isinstance(value, Tensor) or not value.requires_grad:
                     raise InvalidTargetError("neuron_selector does not return a tensor computed from the activations")
                 (chosen,) = torch.autograd.grad(value.sum(), variable)
-        return chosen * activations
+        return self.score(chosen * activations.detach())
 
 
 def _chosen(activations: Tensor, index: tuple[int | slice, ...]) -> Tensor:
@@ -162,7 +167,8 @@ class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
 class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttribution):
     """CLRP2 for a neuron of a hidden layer: what it saw that its opposite did not (paper, section 5.3).
 
-    The dual concept negates the weights of the weighted operation that makes the neuron.
+    The dual concept negates the weights of the weighted operation that makes the neuron. As for classes, the magnitude
+    of the activation is propagated, also where it is negative.
 
     Args:
         model, layer, low, high, avg_pool, conserve: As for :class:`NeuronLRPZBeta`.
