@@ -64,7 +64,15 @@ class DualConcept:
         raise NotImplementedError(f"{type(self).__name__} must implement relevance")
 
     def signed(self, output: Tensor, initial: Tensor) -> Tensor:
-        """Initial relevance minus that of the dual: what is sent down."""
+        """Initial relevance minus that of the dual: what is sent down.
+
+        Args:
+            output: The model's output, ``(N, m, ...)``.
+            initial: Initial relevance of the explained concept, shaped as ``output``.
+
+        Returns:
+            A tensor shaped as ``output``.
+        """
         return initial - self.relevance(output, initial)
 
     def __repr__(self) -> str:
@@ -96,6 +104,9 @@ class TheseClasses(DualConcept):
 
     Args:
         classes: Indices into dimension 1 of the output. The target itself is left out.
+
+    Raises:
+        InvalidTargetError: in ``attribute``, if a class is out of range or none is left besides the target.
     """
 
     def __init__(self, classes: Sequence[int]) -> None:
@@ -117,7 +128,7 @@ class TheseClasses(DualConcept):
 
 
 class OtherLogits(DualConcept):
-    """The score spread over all other classes by the magnitudes of their logits, as in the authors' published script.
+    """The score spread over all other classes by the magnitudes of their logits, as in the script published with the paper.
 
     The script normalises both maps by their sums before it subtracts them; where relevance is conserved this is the same
     as giving both the same total, as here.

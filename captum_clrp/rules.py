@@ -77,13 +77,24 @@ class RelevanceRule(PropagationRule):
 
         Args:
             layer: The operation; its weights come as ``layer.positive``, ``layer.negative``, ``layer.full``, ...
-            activations: Input of the operation, at least float32.
+            activations: Input of the operation, ``(N, ...)``, at least float32.
             nonnegative: Whether no activation is known to be negative, so that terms for them can be left out.
+
+        Returns:
+            One pair or several; each weight is shaped as the operation's own.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement terms")
 
     def complete_denominator(self, denominator: Tensor, layer: LinearMap) -> Tensor:
-        """Add what belongs to the denominator alone (a bias, a stabilizer). May work in place."""
+        """Add what belongs to the denominator alone (a bias, a stabilizer).
+
+        Args:
+            denominator: Shaped as the output of the operation. May be changed in place.
+            layer: The operation, with its bias.
+
+        Returns:
+            The denominator that relevance is divided by, of the same shape.
+        """
         return denominator
 
     def __repr__(self) -> str:
@@ -95,7 +106,13 @@ class RelevanceRule(PropagationRule):
     # -- Captum's interface: the same rule inside captum.attr.LRP -----------------------------------------------
 
     def forward_hook(self, module: nn.Module, inputs: Any, outputs: Tensor) -> Tensor:
-        """Captum's hook: return the module's output with a backward that carries relevance by this rule."""
+        """Captum's hook: the module's output, with a backward that carries relevance by this rule.
+
+        Args:
+            module: The module that the rule was assigned to.
+            inputs: Its input, or a tuple that starts with it.
+            outputs: Its output, a tensor of any shape; computed anew here.
+        """
         from captum_clrp._propagation import propagate_module
 
         return propagate_module(self, module, inputs if isinstance(inputs, tuple) else (inputs,))
@@ -225,7 +242,11 @@ class WSquare(RelevanceRule):
 
 
 class Flat(RelevanceRule):
-    """Share relevance evenly over the receptive field (flat rule). Cannot tell ``W`` from ``-W``."""
+    """Share relevance evenly over the receptive field (flat rule).
+
+    Source: Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview", table 10.1. Shows what the
+    architecture alone does. Padding receives nothing. Cannot tell ``W`` from ``-W``.
+    """
 
     distinguishes_negated_weights = False
 
@@ -312,7 +333,14 @@ def stabilize(denominator: Tensor, epsilon: float) -> Tensor:
 def prepare(
     rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonnegative: bool = False
 ) -> Prepared:
-    """Everything of a rule that does not depend on relevance: its terms and the denominator."""
+    """Everything of a rule that does not depend on relevance: its terms and the denominator.
+
+    Args:
+        rule: Names the terms.
+        layer: The operation.
+        activations: Its input, ``(N, ...)``.
+        nonnegative: Whether no activation is known to be negative.
+    """
     activations = activations.to(layer.compute_dtype)
     terms = rule.terms(layer, activations, nonnegative)
     first, *rest = terms
@@ -325,7 +353,17 @@ def prepare(
 def distribute(
     layer: LinearMap, prepared: Prepared, relevance: Tensor, *, conserve: bool = False
 ) -> Tensor:
-    """Relevance of the inputs from ``relevance`` of the outputs. Pure, and linear in ``relevance``."""
+    """Relevance of the inputs from relevance of the outputs: pure, and linear in relevance.
+
+    Args:
+        layer: The operation.
+        prepared: What :func:`prepare` made of its input.
+        relevance: Shaped as the output of the operation.
+        conserve: Whether relevance without positive contributions is spread by :data:`FALLBACKS`.
+
+    Returns:
+        Relevance shaped as the input of the operation.
+    """
     quotient = relevance.to(prepared.denominator.dtype) / prepared.denominator
     if not conserve:
         return pull_back(layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape)

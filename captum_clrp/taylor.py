@@ -38,14 +38,14 @@ SearchDirection = Callable[[Tensor, Tensor], Tensor]
 
 
 def z_direction(x: Tensor, w: Tensor) -> Tensor:
-    """Towards the origin, ``v = x``: the z rule."""
+    """Towards the origin, ``v = x`` whatever ``w``, both of shape ``(n,)``: the z rule."""
     return x
 
 
 def z_plus_direction(x: Tensor, w: Tensor) -> Tensor:
     """Take away what excites the neuron: ``x`` where ``x_i w_i > 0`` and 0 elsewhere. The z+ rule.
 
-    For inputs that are not negative this is the paper's ``x_i`` where ``w_i > 0``.
+    For inputs that are not negative this is the paper's ``x_i`` where ``w_i > 0``. Both ``x`` and ``w`` have shape ``(n,)``.
     """
     return torch.where(x * w > 0, x, 0.0)
 
@@ -68,7 +68,7 @@ def z_beta_direction(low: float | Tensor, high: float | Tensor) -> SearchDirecti
 
 
 def w_square_direction(x: Tensor, w: Tensor) -> Tensor:
-    """To the nearest root, along the gradient ``v = w``, whatever the domain of the input: the w^2 rule."""
+    """To the nearest root, along the gradient ``v = w``, wherever ``x`` and its domain lie: the w^2 rule. Shapes ``(n,)``."""
     return w
 
 
@@ -77,7 +77,7 @@ def rectifier(w: Tensor, b: float | Tensor) -> Callable[[Tensor], Tensor]:
 
     Args:
         w: Weights of shape ``(n,)``.
-        b: Bias.
+        b: Bias, a number.
     """
     return lambda x: torch.relu(x @ w + b)
 
@@ -88,7 +88,7 @@ def root_point(x: Tensor, w: Tensor, b: float | Tensor, direction: SearchDirecti
     Args:
         x: Input of shape ``(n,)``.
         w: Weights of shape ``(n,)``.
-        b: Bias, at most 0; otherwise a neuron can be active in its whole domain and has no root in it.
+        b: Bias, a number of at most 0; otherwise a neuron can be active in its whole domain and has no root in it.
         direction: One of this module's search directions.
 
     Returns:
