@@ -1,0 +1,188 @@
+"""The documentation: its code runs and prints what it shows, its links lead somewhere, its site builds without a warning."""
+
+import importlib.util
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from pages import DOCS, ROOT, blocks, pages, printed, runs
+
+pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="tests run apart from the checkout: there are no pages")
+
+PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
+TESTED_ELSEWHERE = {"README.md"}  # in test_packaging.py, with a stand-in for weights that cannot be had offline
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def text_of(name: str) -> str:
+    return PAGES[name].read_text(encoding="utf-8")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def same_output(actual: str, shown: str) -> bool:
+    """Equal words; numbers may differ by one in their last digit, as another processor rounds them."""
+    number = re.compile(r"-?\d+(?:\.\d+)?")
+
+    def parts(text: str) -> tuple[list[str], list[str]]:
+        text = "\n".join(line.rstrip() for line in text.strip().splitlines())
+        return number.split(text), number.findall(text)
+
+    (words, numbers), (shown_words, shown_numbers) = parts(actual), parts(shown)
+    return words == shown_words and all(
+        abs(float(a) - float(b)) <= 1.001 * 10.0 ** -len(b.partition(".")[2])
+        for a, b in zip(numbers, shown_numbers, strict=True)
+    )
+
+
+# --- code
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in PAGES if n not in TESTED_ELSEWHERE and any(runs(text_of(n)))]
+)
+def test_code_runs_and_prints_what_the_page_shows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object) -> None:
+        raise OSError("examples must run without network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    names: dict[str, object] = {"__name__": "page"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for block, shown in runs(text_of(name)):
+            output = printed(block, PAGES[name], names)
+            if shown is None:
+                assert not output.strip(), f"{name}:{block.line} prints, and the page does not show it:\n{output}"
+            else:
+                assert same_output(output, shown.content), (
+                    f"{name}:{shown.line} shows\n{shown.content}but the code prints\n{output}"
+                    f"If that is right: python tests/pages.py {name}"
+                )
+
+
+def test_output_is_compared_up_to_the_last_digit() -> None:
+    assert same_output("score 7.96 (cat)\n", "score 7.97 (cat)")
+    assert same_output("99%", "100%")
+    assert not same_output("score 7.95", "score 7.97")
+    assert not same_output("cat 1", "cup 1")
+    assert not same_output("torch.Size([1, 3])", "torch.Size([1, 5])")
+
+
+def test_what_is_not_run_says_why() -> None:
+    text = "<!-- not run: needs ImageNet -->\n```python\nboom()\n```\n\n```python\nprint(1)\n```\n\n```text\n1\n```\n"
+    (block, shown), *rest = runs(text)
+    assert (block.content, block.line) == ("print(1)\n", 6)
+    assert shown is not None
+    assert shown.content == "1\n"
+    assert not rest
+    assert blocks(text)[0].not_run == "needs ImageNet"
+
+
+def command_lines() -> list[tuple[str, str]]:
+    found = []
+    for name in PAGES:
+        for block in blocks(text_of(name)):
+            if block.language == "bash":
+                lines = block.content.replace("\\\n", " ").splitlines()
+                found += [(name, part.strip()) for line in lines for part in line.split("&&")]
+    return [(name, line) for name, line in found if re.match(r"captum-clrp |\S*python -m |torchrun ", line)]
+
+
+@pytest.mark.parametrize(("name", "line"), command_lines())
+def test_commands_take_the_arguments_that_pages_give_them(name: str, line: str) -> None:
+    words = shlex.split(line, comments=True)
+    if words[0] == "torchrun":
+        words = words[words.index("-m") - 1 :]
+    module, arguments = ("captum_clrp", words[1:]) if words[0] == "captum-clrp" else (words[2], words[3:])
+    if module == "captum_clrp":
+        from captum_clrp.cli import _parser as parser
+    elif module.startswith("benchmarks."):
+        parser = importlib.import_module(module)._parser
+    else:
+        pytest.skip(f"{module} is not ours")
+    parser().parse_args(arguments)
+
+
+# --- links and pictures
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name: str) -> None:
+    for target in LINK.findall(without_code(text_of(name))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        page = (PAGES[name].parent / path) if path else PAGES[name]
+        assert page.exists(), f"{name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {slug(h) for h in headings}, f"{name} links to {target}"
+
+
+def slug(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pictures_exist_and_say_what_they_show(name: str) -> None:
+    for alternative, target in IMAGE.findall(text_of(name)):
+        assert len(alternative.split()) >= 8, f"{name}: {target} needs a text that can stand for it"
+        if not re.match(r"[a-z]+:", target):
+            assert (PAGES[name].parent / target).exists(), f"{name} shows {target}"
+
+
+def test_every_picture_is_made_by_the_script_and_shown() -> None:
+    script = (DOCS / "make_pictures.py").read_text(encoding="utf-8")
+    shown = {Path(target).name for name in PAGES for _, target in IMAGE.findall(text_of(name))}
+    for picture in (DOCS / "pictures").iterdir():
+        assert f"def {picture.stem}()" in script, picture.name
+        assert picture.name in shown, f"no page shows {picture.name}"
+
+
+def test_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
+    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "captum_clrp").glob("*.py"))
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    rows = re.findall(r"^\| `(.+?)` ", text_of("docs/reference/errors.md"), flags=re.MULTILINE)
+    assert len(rows) > 10
+    for message in rows:
+        assert message in code, message
+
+
+# --- the site
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(n) is None for n in ("sphinx", "furo", "myst_nb")),
+    reason="needs the extra 'docs'",
+)
+def test_site_builds_without_a_warning(tmp_path: Path) -> None:
+    # From a copy: the build writes generated parts beside its sources.
+    source = tmp_path / "repository"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "_build", "build", "dist", "*.egg-info"))
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", "site"],
+        cwd=source, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-5000:]
+    index = (source / "site" / "explanation" / "relevance.html").read_text(encoding="utf-8")
+    assert "<math" in index
+    assert "mathjax" not in index.lower()
+    # Complete without network: nothing is loaded from elsewhere.
+    for page in (source / "site").rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|link)[^>]*?(?:src|href)=\"(https?:[^\"]+)\"", page.read_text(encoding="utf-8"))
+        assert not loaded, f"{page.name} loads {loaded}"
