@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor
@@ -44,6 +44,17 @@ def replace(value: Any, change: Callable[[Any], Any]) -> Any:
     return change(value)
 
 
+def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
+    """Tensors of nested arguments; every operation of a model passes here, hence no generators."""
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, tuple | list):
+            _collect(value, found)
+        elif isinstance(value, dict):
+            _collect(value.values(), found)
+
+
 class Call:
     """A torch function with its arguments."""
 
@@ -51,21 +62,18 @@ class Call:
         self.func = func
         self.args = args
         self.kwargs = kwargs
+        found: list[Tensor] = []
+        _collect(args, found)
+        if kwargs:
+            _collect(kwargs.values(), found)
+        self.tensors = [t for t in found if t.is_floating_point()]
+        """All floating-point tensors among the arguments, those in lists included."""
+        self.tracked = [t for t in self.tensors if t.requires_grad and t.grad_fn is not None]
+        """Those that depend on the inputs."""
 
-    @functools.cached_property
+    @property
     def name(self) -> str:
-        name = getattr(self.func, "__name__", None) or str(self.func)
-        return name if name != "__get__" else str(getattr(self.func.__self__, "__name__", name))  # type: ignore[attr-defined]
-
-    @functools.cached_property
-    def tracked(self) -> list[Tensor]:
-        """Floating-point arguments that depend on the inputs, those in lists included."""
-        return [t for t in flatten((self.args, self.kwargs)) if depends_on_input(t)]
-
-    @functools.cached_property
-    def tensors(self) -> list[Tensor]:
-        """All floating-point tensors among the arguments."""
-        return [t for t in flatten((self.args, self.kwargs)) if isinstance(t, Tensor) and t.is_floating_point()]
+        return _name(self.func)
 
     def get(self, position: int, name: str, default: Any = None) -> Any:
         """The argument at a position or of a name."""
@@ -98,6 +106,12 @@ class Call:
             return True
         position = _inplace_position(self.func)
         return position is not None and bool(self.get(position, "inplace", False))
+
+
+@functools.lru_cache(maxsize=1024)
+def _name(func: Callable[..., Any]) -> str:
+    name = getattr(func, "__name__", None) or str(func)
+    return name if name != "__get__" else str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=1024)

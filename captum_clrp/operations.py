@@ -191,8 +191,22 @@ TABLE: dict[Any, Row] = {function: row for row in ROWS for name in row.functions
 """Row of each function."""
 
 
+_ASKS_ONLY = {
+    function
+    for name in (
+        "shape dtype device layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_nested requires_grad grad_fn is_leaf "
+        "size dim ndimension numel nelement stride is_contiguous is_floating_point is_complex is_inference element_size "
+        "get_device __len__ __hash__ __bool__"
+    ).split()
+    for function in _functions(name)
+}
+"""Functions that ask something of a tensor and make none: they are called most often and need no look at the table."""
+
+
 def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the propagation mode does with each torch function that the model calls."""
+    if func in _ASKS_ONLY:
+        return func(*args, **kwargs)
     call = Call(func, args, kwargs)
     row = TABLE.get(func)
     for tensor in call.tensors:
