@@ -5,7 +5,7 @@ Bounds are in the units of the model's input: for photographs these are *normali
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -81,10 +81,11 @@ def _mean_and_std(transform: Any) -> tuple[Sequence[float], Sequence[float]] | N
         mean, std = getattr(transform, "mean", None), getattr(transform, "std", None)
     if mean is not None and std is not None:
         return [float(v) for v in mean], [float(v) for v in std]
-    nested = getattr(transform, "transforms", ())
+    nested: Any = getattr(transform, "transforms", ())
     if callable(nested) and not isinstance(nested, nn.Module):  # a member of a torchvision weights enum
         return _mean_and_std(nested())
-    for step in nested or (transform if isinstance(transform, nn.Sequential) else ()):
+    steps: Iterable[Any] = iter(transform) if isinstance(transform, nn.Sequential) else nested
+    for step in steps:
         found = _mean_and_std(step)
         if found is not None:
             return found
