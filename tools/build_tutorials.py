@@ -4,8 +4,8 @@
     python tools/build_tutorials.py            # all of them
     python tools/build_tutorials.py 1_first_explanation 8_from_taylor_to_rules
 
-A source is a Python file in cells: ``# %%`` begins code, ``# %% [markdown]`` text. What follows ``alt:`` on the line of
-a code cell describes its picture to those who cannot see it. Pictures are kept with 256 colours, to stay small.
+A source is a Python file in cells: ``# %%`` begins code, ``# %% [markdown]`` text. A code cell may begin with a comment
+``# alt: ...`` that describes its picture to those who cannot see it. Pictures are kept with 128 colours, to stay small.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from PIL import Image
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
 SOURCES = TUTORIALS / "sources"
-_CELL = re.compile(r"^# %%(?: \[(?P<kind>markdown)\])?(?: alt: (?P<alt>.*))?\n", re.MULTILINE)
+_CELL = re.compile(r"^# %%(?: \[(?P<kind>markdown)\])?\n", re.MULTILINE)
+_ALT = re.compile(r"# alt: (?P<text>.*\n(?:#   .*\n)*)")
 
 
 def from_source(text: str) -> Any:
@@ -39,9 +40,11 @@ def from_source(text: str) -> Any:
             content = re.sub(r"^# ?", "", content, flags=re.MULTILINE)
             cell = nbformat.v4.new_markdown_cell(content)
         else:
-            cell = nbformat.v4.new_code_cell(content)
-            if start["alt"]:
-                cell.metadata["mystnb"] = {"image": {"alt": start["alt"]}}
+            alt = _ALT.match(content)
+            cell = nbformat.v4.new_code_cell(content[alt.end() :] if alt else content)
+            if alt:
+                words = alt["text"].replace("#", " ").split()
+                cell.metadata["mystnb"] = {"image": {"alt": " ".join(words)}}
         cell.id = f"cell-{number}"  # a random one would change with every build
         cells.append(cell)
     return nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
@@ -64,22 +67,27 @@ def execute(notebook: Any, timeout: float = 900) -> None:
 def tidy(notebook: Any) -> None:
     """Make outputs small, and the same wherever they were made."""
     for cell in notebook.cells:
-        for output in cell.get("outputs", []):
+        if cell.cell_type != "code":
+            continue
+        kept: list[Any] = []
+        for output in cell.outputs:
             data = output.get("data", {})
             if "image/png" in data:
-                data["image/png"] = _with_256_colours(data["image/png"])
+                data["image/png"] = _with_few_colours(data["image/png"])
                 data.pop("text/plain", None)
-        cell["outputs"] = (
-            [o for o in cell["outputs"] if o.get("name") != "stderr"] if "outputs" in cell else None
-        )
-        if cell["outputs"] is None:
-            del cell["outputs"]
+            if output.get("name") == "stderr":  # warnings name paths of this machine
+                continue
+            if kept and output.get("name") == kept[-1].get("name") == "stdout":
+                kept[-1].text += output.text  # how printed lines are split depends on timing
+            else:
+                kept.append(output)
+        cell.outputs = kept
 
 
-def _with_256_colours(encoded: str) -> str:
+def _with_few_colours(encoded: str) -> str:
     picture = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
     file = io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
+    picture.quantize(128, dither=Image.Dither.NONE).save(file, format="png", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 

@@ -143,13 +143,9 @@ def _broken_comments(lines: list[str], width: int) -> list[str]:
         line = original
         if carried:
             indent = done[-1][: len(done[-1]) - len(done[-1].lstrip())]
-            joins = (
-                own_line
-                and column == len(indent)
-                and original.strip() != "#"
-                and not _RULER.match(original)
-            )
-            if joins:
+            text = original.strip().removeprefix("#").strip()
+            starts_anew = not text or _RULER.match(original) or _ITEM.match(text)
+            if own_line and column == len(indent) and not starts_anew:
                 line = f"{indent}# {carried} {original[len(indent) :].lstrip('# ')}"
             else:
                 done.append(f"{indent}# {carried}")

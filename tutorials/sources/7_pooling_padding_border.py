@@ -1,0 +1,212 @@
+# %% [markdown]
+# # 7. Max pooling, padding and the border
+#
+# Supplement B of [the paper](https://arxiv.org/abs/1812.02100) reports a flaw that the maps brought to light: for
+# torchvision's Inception v3 they light up along the *border of the image*. Relevance goes to the winner of each max
+# pooling, and at the border the winners lie in the outermost line more often than they should. The authors suspect
+# the zero padding of the convolutions in front.
+#
+# ImageNet weights of Inception v3 cannot be had as a package, so this tutorial builds the flaw from scratch, in a
+# network small enough to see why it happens. The command for a real network stands at the end.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+from PIL import Image
+from skimage import data
+from torch import nn
+
+from captum_clrp import LRPZBeta
+from captum_clrp.evaluation.pooling_indices import (
+    border_winners,
+    observe_pooling,
+    replicated_borders,
+    sign_flip_test,
+    winner_map,
+)
+
+# %% [markdown]
+# ## Zero padding is an edge
+#
+# A convolution with padding sees zeros beyond the border. Where the picture is bright, the step from zero to bright
+# is a strong edge: an edge detector fires along the whole border, although there is nothing.
+
+# %%
+# alt: Three pictures: a grey square, the response of an edge detector with zero padding, bright along the whole
+#   border, and the response with the border continued, which is zero.
+flat = torch.full((1, 1, 16, 16), 0.7)
+edges = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+with torch.no_grad():
+    edges.weight.copy_(torch.tensor([[-1.0, -1, -1], [-1, 8, -1], [-1, -1, -1]]))
+    zeros = edges(flat)
+    with replicated_borders():  # continues the border instead of padding with zeros
+        continued = edges(flat)
+
+figure, axes = plt.subplots(1, 3, figsize=(6, 2.2))
+for axis, values, title in zip(
+    axes, (flat, zeros, continued), ("input", "zero padding", "border continued"), strict=True
+):
+    axis.imshow(values[0, 0], cmap="gray", vmin=0, vmax=4)
+    axis.set_title(title, fontsize=8)
+    axis.set_axis_off()
+
+assert (zeros[0, 0, 0] > 1).all()
+assert zeros[0, 0, 1:-1, 1:-1].abs().max() < 1e-5
+assert continued.abs().max() < 1e-5
+
+# %% [markdown]
+# ## Who wins the pooling?
+#
+# A small network in the style of Inception's first layers: convolutions, a rectifier, then a max pooling of 3 x 3.
+# Its filters are random edge detectors (they sum to zero), as they occur in trained networks.
+
+# %%
+generator = torch.Generator().manual_seed(0)
+
+
+def network(padding: int) -> nn.Sequential:
+    conv1 = nn.Conv2d(3, 16, 3, padding=padding, bias=False)
+    conv2 = nn.Conv2d(16, 32, 3, padding=padding, bias=False)
+    head = nn.Linear(32, 10)
+    with torch.no_grad():
+        for conv in (conv1, conv2):
+            weight = torch.randn(conv.weight.shape, generator=generator)
+            conv.weight.copy_(weight - weight.mean((2, 3), keepdim=True))
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
+    return nn.Sequential(
+        conv1,
+        nn.ReLU(),
+        conv2,
+        nn.ReLU(),
+        nn.MaxPool2d(3, 3),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        head,
+    ).eval()
+
+
+def crop(photograph: Image.Image, left: int, top: int) -> torch.Tensor:
+    box = photograph.convert("RGB").crop((left, top, left + 192, top + 192)).resize((96, 96))
+    return (
+        torch.tensor(list(box.getdata()), dtype=torch.float32).reshape(96, 96, 3).permute(2, 0, 1)
+        / 255
+    )
+
+
+photographs = [
+    Image.fromarray(p) for p in (data.chelsea(), data.coffee(), data.astronaut(), data.camera())
+]
+images = torch.stack(
+    [crop(p, left, top) for p in photographs for left, top in ((20, 30), (200, 100))]
+)
+print(tuple(images.shape))
+padded = network(padding=1)
+
+# %% [markdown]
+# `observe_pooling` runs a network and notes each max pooling; `border_winners` counts in the outermost regions. If
+# each of the three lines of a region were equally likely, a third of the winners would lie in the outermost one.
+
+
+# %%
+def shares(model: nn.Module) -> list[dict[str, float]]:
+    (pooling,) = observe_pooling(model, images)
+    return [counts.shares() for counts in border_winners(pooling)]
+
+
+def mean_share(rows: list[dict[str, float]], name: str) -> float:
+    return sum(row[name] for row in rows) / len(rows)
+
+
+with_zeros = shares(padded)
+with replicated_borders():
+    with_border_continued = shares(padded)
+without = shares(network(padding=0))
+for title, rows in {
+    "zero padding": with_zeros,
+    "border continued": with_border_continued,
+    "no padding": without,
+}.items():
+    print(
+        f"{title:17s} winners in the outermost line {mean_share(rows, 'outer'):.0%}, "
+        f"expected {mean_share(rows, 'uniform'):.0%}, inside the picture {mean_share(rows, 'interior'):.0%}"
+    )
+assert mean_share(with_zeros, "outer") > mean_share(with_zeros, "interior") + 0.04
+assert abs(mean_share(with_border_continued, "outer") - 1 / 3) < 0.04
+assert abs(mean_share(without, "outer") - 1 / 3) < 0.04
+
+# %% [markdown]
+# With zeros the outermost line wins too often; with the border continued, or without padding, it wins about as
+# often as it should. Is it chance? Each image gives one difference to the uniform expectation. If there were no
+# effect, its sign would be arbitrary.
+
+# %%
+p_value = sign_flip_test([row["outer"] - row["uniform"] for row in with_zeros])
+print(f"p = {p_value:.4f} with {len(with_zeros)} images")
+assert p_value < 0.01
+
+# %% [markdown]
+# `winner_map` shows where the winners of the outermost regions lie.
+
+# %%
+# alt: Two maps of the winners near a corner. With zero padding the outer two of three lines are bright and the third
+# is dark; with the border continued the winners spread over all three.
+(pooling,) = observe_pooling(padded, images)
+with replicated_borders():
+    (pooling_continued,) = observe_pooling(padded, images)
+figure, axes = plt.subplots(1, 2, figsize=(5, 2.6))
+for axis, observed, title in zip(
+    axes, (pooling, pooling_continued), ("zero padding", "border continued"), strict=True
+):
+    axis.imshow(winner_map(observed)[:24, :24], cmap="magma", vmin=0, vmax=90)
+    axis.set_title(f"{title} (corner)", fontsize=8)
+    axis.set_axis_off()
+
+# %% [markdown]
+# ## What it does to the map
+#
+# Relevance goes to winners only, so it piles up at the border of the *image*. Nothing in the explanation is wrong:
+# the network really does go by its border.
+
+# %%
+# alt: The crop of the cup of coffee and its LRP map. The border of the map is a bright frame.
+relevance = LRPZBeta(padded, 0.0, 1.0).attribute(images, target=0)
+amount = relevance.abs().sum(1)  # (N, 96, 96)
+frame = torch.ones(96, 96, dtype=torch.bool)
+frame[2:-2, 2:-2] = False
+density = float((amount * frame).sum() / amount.sum()) / float(frame.float().mean())
+
+unpadded = network(padding=0)
+amount_without = LRPZBeta(unpadded, 0.0, 1.0).attribute(images, target=0).abs().sum(1)
+density_without = float((amount_without * frame).sum() / amount_without.sum()) / float(
+    frame.float().mean()
+)
+print(
+    f"relevance per pixel in a frame of 2 pixels, against the mean: {density:.1f} with zero padding,",
+    end=" ",
+)
+print(f"{density_without:.1f} without padding")
+assert density > 1.2
+assert density > 2 * density_without
+
+figure, axes = plt.subplots(1, 2, figsize=(4.6, 2.4))
+axes[0].imshow(images[2].permute(1, 2, 0))
+axes[1].imshow(amount[2], cmap="magma", vmax=amount[2].flatten().quantile(0.995))
+for axis in axes:
+    axis.set_axis_off()
+
+# %% [markdown]
+# ## A real network
+#
+# For any network, with the test and the picture, where its weights can be downloaded:
+#
+# ```python
+# from torchvision.models import Inception_V3_Weights, inception_v3
+#
+# weights = Inception_V3_Weights.IMAGENET1K_V1
+# model = inception_v3(weights=weights).eval()
+# for pooling in observe_pooling(model, images):
+#     print(pooling.name, [counts.shares() for counts in border_winners(pooling)])
+# ```
+#
+# What to do about it: nothing in the explanation. A network trained with another padding (`padding_mode="replicate"`)
+# does not have the edge.
