@@ -105,16 +105,21 @@ class Bench:
     """The network, the pictures and the methods of one setting; methods are built when first asked.
 
     Gradient methods and ours share the network, since neither changes it; each peer gets a copy.
+
+    Args:
+        setting: where and on what.
+        alone: for one case only: a peer takes the network itself, and no time goes into weights
+            that are realistic. For measuring memory.
     """
 
     setting: Setting
-    calibrated: bool = True
+    alone: bool = False
     _methods: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         setting = self.setting
         model = setting.entry.build()
-        if self.calibrated:
+        if not self.alone:
             networks.realistic(model, size=min(96, setting.pixels))
         self.model = self._placed(model)
         self.x = self._placed(networks.pictures(setting.batch, setting.pixels, seed=7))
@@ -159,7 +164,7 @@ class Bench:
     def _build(self, name: str) -> object:
         if name == "saliency":
             return peers.Gradients(self.model)
-        model = peers.own_copy(self.model)
+        model = self.model if self.alone else peers.own_copy(self.model)
         if name == "guided":
             return peers.Gradients(model, guided=True)
         if name == "captum":

@@ -312,7 +312,7 @@ class AutoLRP(Peer):
     package = "autoLRP"
 
     def relevances(self, x: Tensor, seeds: Sequence[Seed]) -> tuple[list[Tensor], Tensor]:
-        import autolrp  # type: ignore[import-untyped]
+        import autolrp
 
         box = {"low": float(self.low.min()), "high": float(self.high.max())}
         weighted = ("ConvolutionBackward", "AddmmBackward", "MmBackward")

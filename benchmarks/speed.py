@@ -101,7 +101,7 @@ def memory_of(argument: tuple[Setting, Case]) -> dict[str, int]:
         import torchvision  # noqa: F401
 
         Bench(Setting("toy/plain", device=setting.device)).call(case)()
-    return peak_of(lambda: Bench(setting, calibrated=False).call(case), setting.device)
+    return peak_of(lambda: Bench(setting, alone=True).call(case), setting.device)
 
 
 def table(record: dict[str, Any], cases: Sequence[Case] = CASES) -> str:

@@ -101,6 +101,14 @@ def test_memory_of_a_case_in_a_process_of_its_own():
     assert 0 <= outcome.value["peak"] < 100 * 2**20
 
 
+def test_a_peer_alone_takes_the_network_itself():
+    case = Case("zennit", "LRP")
+    for alone in (True, False):
+        bench = Bench(Setting("toy/plain"), alone=alone)
+        bench.call(case)
+        assert (bench._methods["zennit"].model is bench.model) == alone
+
+
 def test_promises_compare_with_saliency_and_peers():
     seconds = {"saliency: gradient": 1.0, "ours: LRP": 1.5, "ours: CLRP1": 1.6, "ours: CLRP2": 1.5}
     seconds |= {"ours: classes 5": 3.0, "zennit: LRP": 6.0, "captum: LRP": 3.0}

@@ -20,13 +20,13 @@ def misbehave(argument):
 
 def test_each_argument_gets_its_outcome():
     arguments = ["a", "fail", "die", "hang", "b"]
-    outcomes = {o.argument: o for o in isolated(misbehave, arguments, workers=1, limit=15)}
+    outcomes = {o.argument: o for o in isolated(misbehave, arguments, workers=1, limit=10)}
     assert set(outcomes) == set(arguments)
     assert outcomes["a"].value[0] == "a"
     assert outcomes["b"].value[0] == "b"
     assert outcomes["fail"].error.startswith("ValueError: said so")
     assert outcomes["die"].error == "the process ended with code 3"
-    assert outcomes["hang"].error == "no result within 15 s"
+    assert outcomes["hang"].error == "no result within 10 s"
 
 
 def test_processes_are_reused_or_not():
