@@ -13,6 +13,7 @@ The notebooks in ``tutorials/`` are copied to ``docs/tutorials``.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -85,7 +86,9 @@ def _command(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
             rows.append((_option(action), _help(parser, action)))
     if rows:
         yield _table(("argument", "what it does"), rows)
-    if parser.epilog:
+    if parser.epilog and issubclass(parser.formatter_class, argparse.RawDescriptionHelpFormatter):
+        yield f"```text\n{parser.epilog}\n```\n"
+    elif parser.epilog:
         yield _escape(parser.epilog) + "\n"
     for sub in subparsers.values():
         yield from _command(sub, heading + "#" if len(heading) < 4 else heading)
@@ -131,13 +134,72 @@ def result(name: str, how: str) -> str:
     """A report in ``docs/results`` without its title, or the command that makes it."""
     path = RESULTS / f"{name}.md"
     if not path.exists():
-        return (
-            ":::{admonition} Not measured yet\n"
-            f"There is no `docs/results/{path.name}`. To make it, run from the repository:\n\n"
-            f"```bash\n{how}\n```\n:::\n"
-        )
+        return _missing(path, how)
     text = re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
     return _command_line(how) + _mark_wide_tables(text)
+
+
+def evaluation(name: str, how: str) -> str:
+    """The summary of ``captum-clrp evaluate`` in ``docs/results``, or the command that makes it."""
+    from captum_clrp.evaluation import EXPERIMENTS
+
+    path = RESULTS / f"{name}.json"
+    how += f"\ncp evaluation/{name}/summary.json docs/results/{path.name}"
+    if not path.exists():
+        return _missing(path, how)
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    experiment = EXPERIMENTS[summary["metric"]]
+    quantities = {q.name: q.title + _BETTER[q.better] for q in experiment.quantities}
+    cells = {(row["method"], row["quantity"]): _with_interval(row) for row in summary["rows"]}
+    rows = [
+        (f"`{method}`", *(cells.get((method, quantity), "") for quantity in quantities))
+        for method in dict.fromkeys(row["method"] for row in summary["rows"])
+    ]
+    made = summary["made_with"]
+    count = f"{summary['images']['measured']} of {summary['images']['total']} images"
+    skipped = "".join(f" Left out: {n} times because *{why}*." for why, n in summary["skipped"].items())
+    versions = ", ".join(f"{key} {value}" for key, value in made["versions"].items())
+    return "".join([
+        _command_line(how),
+        f"{made['model']}, {made['weights']}; {count} of *{made['data']}*; seed {made['seed']}. "
+        f"{made.get('date', '')} {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
+        f"{summary['conventions']} Means with 95 % bootstrap intervals.{skipped}\n\n",
+        _mark_wide_tables(_table(("method", *quantities.values()), rows)),
+        *_curves(name, summary),
+    ])  # fmt: skip
+
+
+_BETTER = {"high": " (higher is better)", "low": " (lower is better)", "": ""}
+
+
+def _with_interval(row: dict[str, Any]) -> str:
+    if row["mean"] is None:
+        return ""
+    return f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+
+
+def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
+    from captum_clrp.evaluation import EXPERIMENTS, Summary
+    from captum_clrp.evaluation.figures import draw_curve
+    from captum_clrp.evaluation.summary import CurveRow
+
+    curves = [CurveRow(**curve) for curve in summary["curves"]]
+    experiment = EXPERIMENTS[summary["metric"]]()
+    for curve in experiment.curves:
+        if any(c.curve == curve.name for c in curves):
+            drawn = draw_curve(experiment, Summary(**(summary | {"curves": curves})), curve.name)
+            (GENERATED / f"{name}-{curve.name}.png").write_bytes(drawn)
+            last = [f"{c.method} {c.mean[-1]:.2f}" for c in curves if c.curve == curve.name]
+            told = f"{curve.title} over {curve.axis}, one curve for each method; at the right end {', '.join(last)}."
+            yield f"\n![{told}]({name}-{curve.name}.png)\n"
+
+
+def _missing(path: Path, how: str) -> str:
+    return (
+        ":::{admonition} Not measured yet\n"
+        f"There is no `docs/results/{path.name}`. To make it, run from the repository:\n\n"
+        f"```bash\n{how}\n```\n:::\n"
+    )
 
 
 def _command_line(how: str) -> str:
@@ -197,12 +259,35 @@ RESULT_COMMANDS = {
 }
 """The command that writes each report in ``docs/results``."""
 
+_ALL = (
+    "random,centre,gradient,guided-backprop,input-x-gradient,grad-cam,"
+    "lrp-even,lrp,lrp-conserve,clrp1-even,clrp1,clrp1-conserve,clrp2-even,clrp2,clrp2-conserve"
+)
+_ON_PHOTOGRAPHS = f'--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods {_ALL}'
+EVALUATIONS = {
+    "grid": f"captum-clrp evaluate grid {_ON_PHOTOGRAPHS}",
+    "grid-lite2": "captum-clrp evaluate grid --model tf_efficientnet_lite2 "
+    '--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods lrp,clrp1,clrp2',
+    "ablation": f"captum-clrp evaluate ablation {_ON_PHOTOGRAPHS}",
+    "insertion-deletion": f"captum-clrp evaluate insertion-deletion {_ON_PHOTOGRAPHS}",
+    "similarity": f"captum-clrp evaluate similarity {_ON_PHOTOGRAPHS}",
+    "neurons": 'captum-clrp evaluate neurons --data "$CLRP_SAMPLE_IMAGES/imagenet_samples"',
+    "energy-pointing": "captum-clrp evaluate energy-pointing",
+    "energy-inside": "captum-clrp evaluate energy-inside",
+}
+"""The evaluations that the pages show, by the name of their file in ``docs/results``."""
+
 
 def write_parts(folder: Path = GENERATED) -> None:
     """Write every part that changed, so that unchanged pages are not built again."""
     parts = {"operations": operations(), "upstream-files": upstream_files()}
     parts |= {f"command-{name}": command(make()) for name, make in parsers().items()}
     parts |= {f"result-{name}": result(name, how) for name, how in RESULT_COMMANDS.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    parts |= {
+        f"evaluation-{name}": evaluation(name, f"{how} \\\n    --output evaluation/{name}")
+        for name, how in EVALUATIONS.items()
+    }
     for name, text in parts.items():
         _write(folder / f"{name}.md", text)
 
