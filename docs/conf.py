@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "extensions"))
@@ -62,3 +65,13 @@ html_theme_options = {
     "navigation_with_keys": True,
 }
 pygments_style = "friendly"
+
+
+def _skip_field_aliases(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Fields of named tuples say only their number; the class describes them."""
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def setup(app: Sphinx) -> None:
+    """Hooks of this documentation."""
+    app.connect("autodoc-skip-member", _skip_field_aliases)

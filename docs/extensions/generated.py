@@ -17,6 +17,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def _command(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
     yield f"{heading} {parser.prog}\n"
     if parser.description:
         yield _escape(parser.description) + "\n"
-    usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).strip()
-    yield f"```console\n$ {usage}\n```\n"
+    usage = textwrap.dedent(parser.format_usage().removeprefix("usage: ").strip())
+    yield "```console\n$ " + re.sub(r"\n +", "\n      ", usage) + "\n```\n"
     rows = []
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
