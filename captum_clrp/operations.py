@@ -187,23 +187,53 @@ def _functions(name: str) -> Iterator[Any]:
                 yield function.__get__
 
 
-TABLE: dict[Any, Row] = {function: row for row in ROWS for name in row.functions.split() for function in _functions(name)}
+TABLE: dict[Any, Row] = {
+    function: row for row in ROWS for name in row.functions.split() for function in _functions(name)
+}
 """Row of each function."""
 
 
 _ASKS_ONLY = {
     function
-    for name in (
-        "shape dtype device layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_nested requires_grad grad_fn is_leaf "
-        "size dim ndimension numel nelement stride is_contiguous is_floating_point is_complex is_inference element_size "
-        "get_device __len__ __hash__ __bool__"
-    ).split()
+    for name in [
+        "shape",
+        "dtype",
+        "device",
+        "layout",
+        "ndim",
+        "is_cuda",
+        "is_cpu",
+        "is_mps",
+        "is_sparse",
+        "is_quantized",
+        "is_nested",
+        "requires_grad",
+        "grad_fn",
+        "is_leaf",
+        "size",
+        "dim",
+        "ndimension",
+        "numel",
+        "nelement",
+        "stride",
+        "is_contiguous",
+        "is_floating_point",
+        "is_complex",
+        "is_inference",
+        "element_size",
+        "get_device",
+        "__len__",
+        "__hash__",
+        "__bool__",
+    ]
     for function in _functions(name)
 }
 """Functions that ask something of a tensor and make none: they are called most often and need no look at the table."""
 
 
-def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_operation(
+    trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """What the propagation mode does with each torch function that the model calls."""
     if func in _ASKS_ONLY:
         return func(*args, **kwargs)
@@ -222,4 +252,8 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
     if call.overwrites and isinstance(args[0], torch.Tensor):
         trace.before_overwriting(args[0])
     with trace.following(call.tensors):
+        if any(t.is_inference() for t in call.tensors):
+            call = call.changed(
+                lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v
+            )
         return (row.handler if row is not None else handlers.unknown)(trace, call)

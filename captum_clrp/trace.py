@@ -123,9 +123,15 @@ class _Outside(TorchDispatchMode):
         self.asleep = False
 
     def __torch_dispatch__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if not self.asleep and any(depends_on_input(value) for value in flatten((args, kwargs or {}))):
+        if not self.asleep and any(
+            depends_on_input(value) for value in flatten((args, kwargs or {}))
+        ):
             self._trace.refuse(
                 str(func),
                 "called outside torch functions (by a scripted function, torch.vmap or C++ code), where it cannot be "
@@ -212,7 +218,10 @@ class Trace(TorchFunctionMode):
 
     def route(self, run: Callable[[], Any], info: Info) -> Any:
         """Run an operation whose own gradient routes relevance; what the gradient needs is safe from overwriting."""
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(self.save, lambda saved: saved.tensor):
+        with (
+            torch.enable_grad(),
+            torch.autograd.graph.saved_tensors_hooks(self.save, lambda saved: saved.tensor),
+        ):
             output = run()
         for tensor in output if isinstance(output, tuple | list) else (output,):
             if depends_on_input(tensor):  # not a constant that comes back as it is
@@ -227,7 +236,9 @@ class Trace(TorchFunctionMode):
         info, version = getattr(tensor, "_clrp_info", None) or (Info(), None)
         if version == _version(tensor):
             return info
-        return Info(bounds=_still_valid(info.bounds, tensor))  # overwritten through a view: signs are not known
+        return Info(
+            bounds=_still_valid(info.bounds, tensor)
+        )  # overwritten through a view: signs are not known
 
     def was_described(self, tensor: Tensor) -> bool:
         return getattr(tensor, "_clrp_info", None) is not None
@@ -240,9 +251,15 @@ class Trace(TorchFunctionMode):
     # -- the mode --------------------------------------------------------------------------------------------------
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is torch._C._set_grad_enabled:  # a model's own enable_grad would make constants depend on parameters
+        if (
+            func is torch._C._set_grad_enabled
+        ):  # a model's own enable_grad would make constants depend on parameters
             return None
         return self._run_operation(self, func, args, kwargs or {})
 
@@ -250,10 +267,21 @@ class Trace(TorchFunctionMode):
     def following(self, tensors: Sequence[Tensor]) -> Iterator[None]:
         """While an operation on ``tensors`` is handled: what it does inside is its own affair."""
         self._outside.asleep = True
-        plain = all(type(t) in (Tensor, nn.Parameter) for t in tensors)  # the kernels of others may need Python
-        quiet = torch._C._ExcludeDispatchKeyGuard(_PYTHON_DISPATCH) if plain else contextlib.nullcontext()
+        ordinary = (
+            torch.inference_mode(False)
+            if torch.is_inference_mode_enabled()
+            else contextlib.nullcontext()
+        )
+        plain = all(
+            type(t) in (Tensor, nn.Parameter) for t in tensors
+        )  # the kernels of others may need Python
+        quiet = (
+            torch._C._ExcludeDispatchKeyGuard(_PYTHON_DISPATCH)
+            if plain
+            else contextlib.nullcontext()
+        )
         try:
-            with quiet:
+            with quiet, ordinary, torch.no_grad():
                 yield
         finally:
             self._outside.asleep = False
@@ -266,7 +294,9 @@ class Trace(TorchFunctionMode):
         """
         if not self.refusals:
             return
-        listed = "\n".join(f"  - {r.operation} in module '{r.module}': {r.reason}" for r in self.refusals)
+        listed = "\n".join(
+            f"  - {r.operation} in module '{r.module}': {r.reason}" for r in self.refusals
+        )
         raise UnsupportedOperationError(
             f"no relevance rule is known for {len(self.refusals)} operation(s) of this model, so a map would be "
             f"silently wrong:\n{listed}\n"
