@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 pytest.importorskip("zennit")
 pytest.importorskip("autolrp")
@@ -67,6 +68,31 @@ def test_a_promise_is_broken_by_each_fault():
     record = {**promised(), "refused": True, "realistic": refusing, "fresh": refusing}
     assert architectures.keeps_its_promise(record)
     assert not architectures.keeps_its_promise({**promised(), "refused": True})
+    crashing = dict.fromkeys(architectures.OURS, result("refuses", error="RuntimeError: y"))
+    assert not architectures.keeps_its_promise({**record, "realistic": crashing})
+
+
+def test_faults_of_a_contrastive_map():
+    good = torch.zeros(2, 3, 4, 4)
+    good[:, 0, 1, 1] = 1e-9
+    assert architectures._fault_of_map(good) is None
+    for value, fault in ((float("nan"), "not finite"), (-1e-12, "negative")):
+        bad = good.clone()
+        bad[1, 2, 3, 3] = value
+        assert architectures._fault_of_map(bad) == fault
+    good[1] = 0
+    assert architectures._fault_of_map(good) == "zero"
+
+
+def test_conserved_within_one_per_cent_on_every_picture():
+    scores = torch.tensor([2.0, -3.0])
+    for factors, outcome in (
+        ([1.009, 0.991], "conserves"),
+        ([1.0, 1.02], "runs"),
+        ([1.0, float("nan")], "runs"),
+    ):
+        found = architectures._conserved(scores * torch.tensor(factors), scores)
+        assert found["outcome"] == outcome
 
 
 def test_cells():
@@ -122,8 +148,6 @@ def test_promises_compare_with_saliency_and_peers():
 
 
 def test_no_gpu_is_said(capsys):
-    import torch
-
     if torch.cuda.is_available():
         pytest.skip("there is one")
     assert speed.main(["--device", "cuda"]) == 2
