@@ -67,9 +67,15 @@ html_theme_options = {
 pygments_style = "friendly"
 
 
-def _skip_field_aliases(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+def _skip_field_aliases(
+    app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any
+) -> bool | None:
     """Fields of named tuples say only their number; the class describes them."""
-    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+    return (
+        True
+        if (getattr(member, "__doc__", None) or "").startswith("Alias for field number")
+        else None
+    )
 
 
 def setup(app: Sphinx) -> None:

@@ -60,7 +60,9 @@ def _compare(name: str, columns: dict[str, LRPZBeta]) -> None:
     """One column for each explainer, one row for each class."""
     _, image = _network()
     maps = [e.attribute_classes(image, list(CLASSES.values()))[0].numpy() for e in columns.values()]
-    _draw(name, list(columns), [Row(label, [m[k] for m in maps]) for k, label in enumerate(CLASSES)])
+    _draw(
+        name, list(columns), [Row(label, [m[k] for m in maps]) for k, label in enumerate(CLASSES)]
+    )
 
 
 def cat_and_coffee_explained() -> None:
@@ -135,7 +137,9 @@ def distance() -> None:
     _save("distance", file.getvalue())
 
 
-def _distance(network: object, layer: object, image: Tensor, classifier: Classifier, how: str) -> float:
+def _distance(
+    network: object, layer: object, image: Tensor, classifier: Classifier, how: str
+) -> float:
     """Half the sum of absolute differences of two maps that each sum to one."""
     lrp = LayerLRPZBeta(network, layer, classifier.low, classifier.high, avg_pool=how)  # type: ignore[arg-type]
     maps = [lrp.attribute(image, c, attribute_to_layer_input=True) for c in CLASSES.values()]
@@ -151,8 +155,12 @@ MAKERS: dict[str, Callable[[], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the pictures that are named, or all."""
-    parser = argparse.ArgumentParser(prog="python docs/make_pictures.py", description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="pictures to draw; all of them by default")
+    parser = argparse.ArgumentParser(
+        prog="python docs/make_pictures.py", description=(__doc__ or "").split("\n\n")[0]
+    )
+    parser.add_argument(
+        "names", nargs="*", choices=[[], *MAKERS], help="pictures to draw; all of them by default"
+    )
     PICTURES.mkdir(exist_ok=True)
     for name in parser.parse_args(arguments).names or MAKERS:
         MAKERS[name]()

@@ -1,7 +1,9 @@
-"""What a result was made with: versions, commit, machine."""
+"""What a result was made with: versions, commit, machine, date."""
 
 from __future__ import annotations
 
+import datetime
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -17,17 +19,29 @@ _PACKAGES = ("torch", "torchvision", "captum", "numpy", "timm", "torchmetrics", 
 
 
 def versions(device: torch.device) -> dict[str, str]:
-    """Versions of what computes, and where it runs."""
+    """Versions of what computes, where it runs, and when."""
     found = {"captum_clrp": captum_clrp.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    found["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    found["processor"] = _processor()
     found["system"] = f"{platform.system()} {platform.machine()}"
     found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     found["threads"] = str(torch.get_num_threads())
     return found
+
+
+def _processor() -> str:
+    """Name of the processor, as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{named[0] if named else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def commit() -> str | None:

@@ -44,7 +44,9 @@ def operations() -> str:
     header = ("operations", "how relevance is shared", "source", "what is conserved")
     return "\n".join(
         [
-            _table(header, [(_names(r.functions), r.rule, r.source, r.conserved) for r in supported]),
+            _table(
+                header, [(_names(r.functions), r.rule, r.source, r.conserved) for r in supported]
+            ),
             "## Refused\n",
             _table(("operations", "why"), [(_names(r.functions), _reason(r)) for r in refused]),
         ]
@@ -103,7 +105,9 @@ def _option(action: argparse.Action) -> str:
     takes_value = action.nargs != 0
     if not action.option_strings:
         return f"`{value}`"
-    return ", ".join(f"`{name} {value}`" if takes_value else f"`{name}`" for name in action.option_strings)
+    return ", ".join(
+        f"`{name} {value}`" if takes_value else f"`{name}`" for name in action.option_strings
+    )
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
@@ -125,7 +129,9 @@ def upstream_files() -> str:
         [sys.executable, DOCS.parent / "tools" / "upstream.py", "--list"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return re.sub(r"\| ((?:captum|tests|tutorials)/\S+) \|$", r"| `\1` |", listed.stdout, flags=re.MULTILINE)
+    return re.sub(
+        r"\| ((?:captum|tests|tutorials)/\S+) \|$", r"| `\1` |", listed.stdout, flags=re.MULTILINE
+    )
 
 
 # -- results ------------------------------------------------------------------------------------------------------
@@ -158,12 +164,16 @@ def evaluation(name: str, how: str) -> str:
     ]
     made = summary["made_with"]
     count = f"{summary['images']['measured']} of {summary['images']['total']} images"
-    skipped = "".join(f" Left out: {n} times because *{why}*." for why, n in summary["skipped"].items())
-    versions = ", ".join(f"{key} {value}" for key, value in made["versions"].items())
+    skipped = "".join(
+        f" Left out: {n} times because *{why}*." for why, n in summary["skipped"].items()
+    )
+    found = dict(made["versions"])
+    date, processor = found.pop("date", ""), found.pop("processor", "")
+    versions = ", ".join(f"{key} {value}" for key, value in found.items())
     return "".join([
         _command_line(how),
         f"{made['model']}, {made['weights']}; {count} of *{made['data']}*; seed {made['seed']}. "
-        f"{made.get('date', '')} {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
+        f"{date}, {processor}; {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
         f"{summary['conventions']} Means with 95 % bootstrap intervals.{skipped}\n\n",
         _mark_wide_tables(_table(("method", *quantities.values()), rows)),
         *_curves(name, summary),
@@ -182,13 +192,16 @@ def _with_interval(row: dict[str, Any]) -> str:
 def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
     from captum_clrp.evaluation import EXPERIMENTS, Summary
     from captum_clrp.evaluation.figures import draw_curve
-    from captum_clrp.evaluation.summary import CurveRow
+    from captum_clrp.evaluation.summary import CurveRow, Row
 
     curves = [CurveRow(**curve) for curve in summary["curves"]]
+    read = Summary(
+        **(summary | {"curves": curves, "rows": [Row(**row) for row in summary["rows"]]})
+    )
     experiment = EXPERIMENTS[summary["metric"]]()
     for curve in experiment.curves:
         if any(c.curve == curve.name for c in curves):
-            drawn = draw_curve(experiment, Summary(**(summary | {"curves": curves})), curve.name)
+            drawn = draw_curve(experiment, read, curve.name)
             (GENERATED / f"{name}-{curve.name}.png").write_bytes(drawn)
             last = [f"{c.method} {c.mean[-1]:.2f}" for c in curves if c.curve == curve.name]
             told = f"{curve.title} over {curve.axis}, one curve for each method; at the right end {', '.join(last)}."
@@ -240,7 +253,9 @@ def parsers() -> dict[str, Callable[[], argparse.ArgumentParser]]:
         def make() -> argparse.ArgumentParser:
             import importlib
 
-            parser: argparse.ArgumentParser = importlib.import_module(f"benchmarks.{name}")._parser()
+            parser: argparse.ArgumentParser = importlib.import_module(
+                f"benchmarks.{name}"
+            )._parser()
             return parser
 
         return make

@@ -1,7 +1,7 @@
-"""Formulas as MathML, which browsers draw themselves: nothing is loaded, and screen readers can read it.
+r"""Formulas as MathML, which browsers draw themselves: nothing is loaded, and screen readers can read it.
 
 The converter comes with docutils. A formula that it cannot convert is a warning, which ends a build with ``-W``.
-Several lines need ``\\begin{aligned}``.
+Several lines need ``\begin{aligned}``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ _log = logging.getLogger(__name__)
 
 
 def _convert(formula: nodes.math | nodes.math_block, *, block: bool) -> str:
-    source = re.sub(r"\\(big|Big|bigg|Bigg)(?![a-zA-Z])", r"\\\1l", formula.astext())  # \big| is not known, \bigl| is
+    source = re.sub(
+        r"\\(big|Big|bigg|Bigg)(?![a-zA-Z])", r"\\\1l", formula.astext()
+    )  # \big| is not known, \bigl| is
     try:
         return tex2mathml(source, as_block=block)
     except MathError as error:
