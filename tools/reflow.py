@@ -10,7 +10,7 @@ import io
 import re
 import tokenize
 
-__all__ = ["excuse_overlong", "reflow"]
+__all__ = ["excuse", "reflow"]
 
 _ENTRY = re.compile(
     r"^\**[\w.]+(, \**[\w.]+)*( \([^)]*\))?: "
@@ -33,10 +33,11 @@ def reflow(source: str, width: int = 88) -> str:
     return "\n".join(lines) + "\n"
 
 
-def excuse_overlong(source: str, width: int = 88) -> str:
-    """``source`` with flake8's mark on each logical line that holds an unbreakable line longer than ``width``.
+def excuse(source: str, width: int = 88) -> str:
+    """``source`` with flake8's mark where it would complain for a good reason.
 
-    The mark stands behind the closing quotes of a string over several lines, and behind any other line itself.
+    That is on lines longer than ``width`` that cannot be broken (behind the closing quotes of a string over several
+    lines), and on imports below ``pytest.importorskip``.
     """
     lines = source.splitlines()
     ends = {
@@ -45,9 +46,14 @@ def excuse_overlong(source: str, width: int = 88) -> str:
         if token.type == tokenize.STRING
         for line in range(token.start[0], token.end[0] + 1)
     }
-    for number in {ends.get(n, n) for n, line in enumerate(lines, start=1) if len(line) > width}:
+    marks = {ends.get(n, n): "E501" for n, line in enumerate(lines, start=1) if len(line) > width}
+    skips = [n for n, line in enumerate(lines, start=1) if line.startswith("pytest.importorskip(")]
+    for node in ast.parse(source).body:
+        if skips and isinstance(node, ast.Import | ast.ImportFrom) and node.lineno > skips[0]:
+            marks[node.lineno] = "E402"
+    for number, code in marks.items():
         if "# noqa" not in lines[number - 1]:
-            lines[number - 1] += "  # noqa: E501"
+            lines[number - 1] += f"  # noqa: {code}"
     return "\n".join(lines) + "\n"
 
 

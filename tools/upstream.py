@@ -23,7 +23,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from reflow import excuse_overlong, reflow
+from reflow import excuse, reflow
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, TESTS, TUTORIALS = ROOT / "captum_clrp", ROOT / "tests", ROOT / "tutorials"
@@ -41,9 +41,12 @@ STAY = {"__init__", "__main__", "_captum", "taylor"}
 """What stays with us: the entry points, the gate to Captum's private names, and the derivation that only docs need."""
 
 TESTS_STAY = {
+    "test_docs": "is about these docs",
+    "test_docstrings": "is about these docs",
     "test_packaging": "is about this package",
-    "test_tutorials": "is about this package",
-    "test_upstream": "runs this",
+    "test_tutorials": "is about these tutorials",
+    "test_upstream": "tests this script",
+    "pages": "is about these docs",
 }
 
 TUTORIAL = ("1_first_explanation.ipynb", "Contrastive_LRP_First_Explanation.ipynb")
@@ -86,36 +89,46 @@ def core_modules() -> dict[str, str]:
 
 
 def helper_modules() -> dict[str, str]:
-    """From what our tests import of ``tests/`` to where it goes."""
+    """From what our tests share (modules in ``tests/`` that need the core alone) to where it goes."""
+    shared = [
+        path
+        for path in sorted(TESTS.glob("*.py"))
+        if not path.stem.startswith(("test_", "conftest"))
+    ]
+    shared = [path for path in shared if path.stem not in TESTS_STAY]
     return {
-        name: f"tests.helpers.lrp_{name}"
-        for name in ("nets", "oracles")
-        if (TESTS / f"{name}.py").exists()
+        path.stem: f"tests.helpers.lrp_{path.stem}" for path in shared if not outside_core(path)
     }
+
+
+def outside_core(path: Path) -> list[str]:
+    """What a file imports of ours beyond the core."""
+    known = {*core_modules(), "captum_clrp", "captum_clrp._captum"}
+    shared = {path.stem for path in TESTS.glob("*.py")}
+    outside = {
+        name
+        for name in imported(path)
+        if name.startswith(("captum_clrp.", "benchmarks")) and name not in known
+    }
+    for name in imported(path) & shared:
+        outside |= (
+            {f"tests/{name}.py"}
+            if outside_core(TESTS / f"{name}.py") or name in TESTS_STAY
+            else set()
+        )
+    return sorted(outside)
 
 
 def core_tests() -> tuple[dict[Path, str], dict[Path, str]]:
     """Test files that go along, with their place, and those that stay, with the reason."""
     modules, go, stay = core_modules(), {}, {}
-    known = {*modules, "captum_clrp", "captum_clrp._captum"}
     for path in sorted(TESTS.glob("test_*.py")):
-        ours = {
-            name
-            for name in imported(path)
-            if name.split(".")[0] in ("captum_clrp", "benchmarks", "pages")
-        }
-        outside = {
-            n
-            for n in ours
-            if n not in known and n.rpartition(".")[0] not in known - {"captum_clrp"}
-        }
+        outside = outside_core(path)
         subject = modules.get(f"captum_clrp.{path.stem.removeprefix('test_')}")
         if path.stem in TESTS_STAY:
             stay[path] = TESTS_STAY[path.stem]
         elif outside:
-            stay[path] = f"needs {', '.join(sorted(outside))}"
-        elif not ours and path.stem != "test_oracles":
-            stay[path] = "is not about the core"
+            stay[path] = f"needs {', '.join(outside)}"
         elif subject is None:
             go[path] = f"tests/attr/test_lrp_{path.stem.removeprefix('test_')}.py"
         else:
@@ -337,7 +350,7 @@ def restyle(files: list[Path]) -> None:
         ("black", "--quiet", *preview),
         reflow,
         ("ufmt", "--quiet", "format"),
-        excuse_overlong,
+        excuse,
         ("ufmt", "--quiet", "format"),
     ]
     for one in steps:
@@ -367,7 +380,7 @@ def check(output: Path, files: list[Path], pytest_arguments: list[str]) -> list[
     relative = [path.relative_to(output) for path in files]
     core = [path for path in relative if path.parts[0] == "captum"]
     mypy = ("--ignore-missing-imports", "--allow-redefinition", "--follow-imports=silent")
-    left = [path for path in relative if "captum_clrp" in (output / path).read_text()]
+    left = [path for path in relative if re.search(r"\bcaptum_clrp\b", (output / path).read_text())]
     for path in left:
         step(f"captum_clrp is still named in {path}")
     failed = ["names"] if left else []
