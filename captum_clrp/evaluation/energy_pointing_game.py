@@ -23,8 +23,8 @@ __all__ = ["SHARES", "EnergyPointingGame", "critical_share", "energy_hits"]
 
 SHARES = tuple(k / 20 for k in range(1, 21))
 """Where the curve is drawn: 5, 10, ... 100 percent."""
-_ROUNDING = 1e-9
-"""Shares are sums of thousands of float64 values; p = 1 must still count as held by everything."""
+_ROUNDING = 1e-6
+"""A share of exactly p counts as held, also after rounding to single precision."""
 
 
 def critical_share(attribution: Tensor, mask: Tensor) -> float:

@@ -161,7 +161,7 @@ def draw_examples(
         sample = source[record.index]
         measured = record.measured[k]
         inputs = bench.network.inputs(sample.pixels)[None]
-        maps = bench.methods.maps(inputs, [torch.tensor([[measured.label]])], [sample.id])
+        maps = bench.methods.maps(inputs, [torch.tensor([[measured.label]])], [sample.id], shown)
         axes = figure.add_subplot(len(chosen), len(shown) + 1, row * (len(shown) + 1) + 1)
         axes.imshow(sample.pixels.permute(1, 2, 0).numpy())
         mask = next((e.mask for e in sample.explained if e.label == measured.label), None)

@@ -106,8 +106,11 @@ def area_under(values: Tensor) -> Tensor:
 
 
 def blurred(image: Tensor, sigma: float = 5.0) -> Tensor:
-    """The image after a Gaussian blur of ``sigma`` pixels, cut at 4 sigma; ``(C, H, W)``."""
-    return gaussian_blur(image, [2 * round(4 * sigma) + 1] * 2, [sigma, sigma])
+    """The image after a Gaussian blur of ``sigma`` pixels, cut at 4 sigma or the image's size; ``(C, H, W)``."""
+    radii = [
+        min(round(4 * sigma), int(side) - 1) for side in image.shape[:0:-1]
+    ]  # across, then down
+    return gaussian_blur(image, [2 * radius + 1 for radius in radii], [sigma, sigma])
 
 
 class Scores(NamedTuple):

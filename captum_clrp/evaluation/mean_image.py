@@ -6,6 +6,7 @@ computed once and kept in a file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -88,4 +89,5 @@ def _write(file: Path, mean: Tensor) -> None:
         torch.save(mean, partial)
         os.replace(partial, file)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -43,7 +43,13 @@ Concept = Tensor
 
 
 class Family(Protocol):
-    """Methods that share their computation."""
+    """Methods that share their computation.
+
+    Attributes:
+        names: What it computes.
+    """
+
+    names: Sequence[str]
 
     def maps(
         self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
@@ -59,6 +65,8 @@ def image_seed(*parts: object) -> int:
 
 class _Random:
     """Uniform noise."""
+
+    names: Sequence[str] = ("random",)
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -78,6 +86,8 @@ class _Random:
 
 class _Centre:
     """A cone: largest at the pixel in the middle, falling evenly to 0 at the farthest corner."""
+
+    names: Sequence[str] = ("centre",)
 
     def maps(
         self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
@@ -102,6 +112,8 @@ class _Gradients:
 
 
 class _Guided:
+    names: Sequence[str] = ("guided-backprop",)
+
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
@@ -135,6 +147,7 @@ class _Relevance:
             return isinstance(explainer, ContrastiveLRP) and explainer.dual.negates_output_layer
 
         self.explainers = {name: explainers[name] for name in sorted(explainers, key=negates)}
+        self.names: Sequence[str] = tuple(self.explainers)
         self.negating = {name for name in explainers if negates(name)}
 
     def maps(
@@ -170,6 +183,7 @@ class _Captum:
 
     def __init__(self, name: str, attribution: Any) -> None:
         self.name, self.attribution = name, attribution
+        self.names: Sequence[str] = (name,)
 
     def maps(
         self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
@@ -269,7 +283,11 @@ class MethodSet:
         self._families = families + [_Relevance(explainers) for explainers in relevance.values()]
 
     def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
+        self,
+        inputs: Tensor,
+        concepts: Sequence[Concept],
+        ids: Sequence[str],
+        only: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
         """Maps of all methods.
 
@@ -277,14 +295,17 @@ class MethodSet:
             inputs: ``(N, C, H, W)``, as the model takes it.
             concepts: K concepts.
             ids: The images' names, which seed the random method.
+            only: The methods that are wanted. Default: all.
 
         Returns:
             For each method ``(N, K, H, W)``, in the order of :attr:`names`, on the CPU.
         """
+        wanted = set(self.names if only is None else only)
         found: dict[str, Tensor] = {}
         for family in self._families:
-            found |= family.maps(inputs, concepts, ids)
-        return {name: found[name].detach().cpu() for name in self.names}
+            if wanted.intersection(family.names):
+                found |= family.maps(inputs, concepts, ids)
+        return {name: found[name].detach().cpu() for name in self.names if name in wanted}
 
 
 def _made(name: str, model: nn.Module) -> Any:

@@ -6,6 +6,7 @@ number of processes, nor on where an earlier run stopped. So the numbers are the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -246,5 +247,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise

@@ -48,7 +48,9 @@ class Pointing(Experiment):
 
 
 def _hits(values: Mapping[str, Any]) -> Sequence[float]:
-    hits: list[float] = energy_hits(torch.tensor([values["critical"]]), SHARES)[0].tolist()
+    hits: list[float] = energy_hits(
+        torch.tensor([values["critical"]], dtype=torch.float64), SHARES
+    )[0].tolist()
     return hits
 
 

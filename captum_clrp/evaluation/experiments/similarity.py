@@ -63,9 +63,8 @@ class Similarity(Experiment):
 
 def _draw(order: Tensor, seed: int, id_: str) -> Tensor:
     among = order[:_AMONG].tolist()
-    return torch.tensor(
-        random.Random(image_seed(seed, "ten", id_)).sample(among, min(_DRAWN, len(among)))
-    )
+    count = max(1, min(_DRAWN, len(order) - 1))  # CLRP1 needs another class to contrast with
+    return torch.tensor(random.Random(image_seed(seed, "ten", id_)).sample(among, count))
 
 
 def _values(maps: Tensor) -> dict[str, float]:
