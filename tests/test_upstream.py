@@ -112,12 +112,12 @@ def test_docstrings_and_comments_are_broken_and_paragraphs_close_up(reflow):
 
 
 def test_what_cannot_be_broken_is_marked(reflow):
-    source = '"""A\n' + "b" * 30 + '\n"""\n\npytest.importorskip("x")\nimport x\n'
+    source = '"""A\n' + "b" * 30 + '\n"""\n\npytest.importorskip("xy")\nimport xy\n'
     assert reflow.excuse(source, width=24) == (
         '"""A\n'
         + "b" * 30
         + '\n"""  # noqa: E501\n\n'
-        + 'pytest.importorskip("x")  # noqa: E501\nimport x  # noqa: E402\n'
+        + 'pytest.importorskip("xy")  # noqa: E501\nimport xy  # noqa: E402\n'
     )
 
 
