@@ -54,7 +54,9 @@ class Propagation:
         trace: The recorded operations.
     """
 
-    def __init__(self, output: Any, receivers: tuple[Tensor, ...], inputs: tuple[Tensor, ...], trace: Trace) -> None:
+    def __init__(
+        self, output: Any, receivers: tuple[Tensor, ...], inputs: tuple[Tensor, ...], trace: Trace
+    ) -> None:
         self.output = output
         self.trace = trace
         self._receivers = receivers
@@ -89,7 +91,9 @@ class Propagation:
                 )
             node.contrast = True
 
-    def relevance(self, output: Tensor, initial: Tensor, *, last: bool = True) -> tuple[Tensor, ...]:
+    def relevance(
+        self, output: Tensor, initial: Tensor, *, last: bool = True
+    ) -> tuple[Tensor, ...]:
         """Relevance at the inputs (or at the place) for relevance ``initial`` of ``output``.
 
         Args:
@@ -102,7 +106,11 @@ class Propagation:
         scale = _underflow_scale(output)
         with torch.inference_mode(False):
             received = torch.autograd.grad(
-                output, self._receivers, (initial * scale).to(output.dtype), retain_graph=not last, allow_unused=True
+                output,
+                self._receivers,
+                (initial * scale).to(output.dtype),
+                retain_graph=not last,
+                allow_unused=True,
             )
         return tuple(
             torch.zeros_like(x) if r is None else (r / scale if scale != 1 else r).detach()
@@ -158,7 +166,12 @@ def run_model(
         trace.raise_refusals()
     if place is not None and place.stop:
         reader.check_runs()
-    tensors = [t for t in flatten(output) if isinstance(t, Tensor)]
+    held = (
+        output
+        if isinstance(output, Tensor | tuple | list | dict)
+        else getattr(output, "__dict__", output)
+    )
+    tensors = [t for t in flatten(held) if isinstance(t, Tensor)]
     if not any(depends_on_input(t) for t in tensors):
         raise ModelStateError(
             "the output does not depend on the inputs, as far as torch functions tell; if the model leaves PyTorch "
@@ -176,12 +189,11 @@ def run_model(
 def plain_model(model: nn.Module) -> nn.Module:
     """The module that computes: unwraps ``DataParallel`` and compiled models, whose parameters are the same objects."""
     while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
+        parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+        wrapped = getattr(model, "module" if parallel else "_orig_mod", None)
+        if not isinstance(wrapped, nn.Module):
             return model
+        model = wrapped
 
 
 def check_model(model: nn.Module) -> None:
@@ -228,7 +240,9 @@ def check_inputs(inputs: Sequence[Tensor]) -> None:
         raise InvalidInputError("no input tensors were given; pass a tensor or a tuple of tensors")
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
-            raise InvalidInputError(f"input {i} is a {type(x).__name__}; pass a tensor or a tuple of tensors")
+            raise InvalidInputError(
+                f"input {i} is a {type(x).__name__}; pass a tensor or a tuple of tensors"
+            )
         if not x.is_floating_point():
             raise InvalidInputError(
                 f"input {i} has dtype {x.dtype}; relevance needs floating-point inputs: convert it, e.g. x.float() / 255"
@@ -287,7 +301,11 @@ class _Reader:
             self.trace.refusals.clear()  # relevance that is read here does not pass what ran before
 
         def copy(value: Any) -> Any:
-            return self.trace.describe(value.clone(), self.trace.info(value)) if depends_on_input(value) else value
+            return (
+                self.trace.describe(value.clone(), self.trace.info(value))
+                if depends_on_input(value)
+                else value
+            )
 
         with torch.enable_grad():
             if isinstance(tensors, tuple | list):
@@ -311,7 +329,9 @@ class _Reader:
         self.check_runs()
         tensors = tuple(t for t in flatten(self.found[0]) if depends_on_input(t))
         if not tensors:
-            raise ModelStateError("no tensor at this layer depends on the inputs; choose another layer")
+            raise ModelStateError(
+                "no tensor at this layer depends on the inputs; choose another layer"
+            )
         return tensors
 
 

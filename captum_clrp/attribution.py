@@ -85,9 +85,13 @@ class LRPZBeta(LRP):
         conserve: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(f"model is a {type(model).__name__}; pass the nn.Module whose decision is to be explained")
+            raise TypeError(
+                f"model is a {type(model).__name__}; pass the nn.Module whose decision is to be explained"
+            )
         if avg_pool not in ("proportional", "even"):
-            raise InvalidInputError(f"avg_pool={avg_pool!r} is not known; choose 'proportional' or 'even'")
+            raise InvalidInputError(
+                f"avg_pool={avg_pool!r} is not known; choose 'proportional' or 'even'"
+            )
         super().__init__(model)
         self.low = low
         self.high = high
@@ -159,7 +163,10 @@ class LRPZBeta(LRP):
             InvalidTargetError: if there is no class or one does not fit the output; otherwise as :meth:`attribute`.
         """
         return self._explain_classes(
-            inputs, _targets_of(classes), additional_forward_args, internal_batch_size=internal_batch_size
+            inputs,
+            _targets_of(classes),
+            additional_forward_args,
+            internal_batch_size=internal_batch_size,
         )
 
     # -- the steps -------------------------------------------------------------------------------------------------
@@ -184,9 +191,15 @@ class LRPZBeta(LRP):
             output, seed = self._seed(propagation, target, initial)
             if verbose:
                 for node in propagation.trace.nodes:
-                    print("{module}: {operation} -> {rule}, {reason}".format(**node.record._asdict()))
+                    print(  # noqa: T201 (Captum's meaning of verbose)
+                        "{module}: {operation} -> {rule}, {reason}".format(**node.record._asdict())
+                    )
             relevance = propagation.relevance(output, seed)
-            delta = self.compute_convergence_delta(relevance, self._total(seed)) if return_convergence_delta else None
+            delta = (
+                self.compute_convergence_delta(relevance, self._total(seed))
+                if return_convergence_delta
+                else None
+            )
             if positive_part:
                 relevance = _positive_part(relevance)
             attributions = format_output(_is_tuple(inputs, relevance, place), relevance)
@@ -212,7 +225,10 @@ class LRPZBeta(LRP):
         def explain(inputs: Any, additional: Any, bounds: Any, *targets: Any) -> Any:
             propagation = self._run(inputs, additional, place, bounds)
             seeds = [
-                self._seed(propagation, None, t) if callable(t) else self._seed(propagation, t, None) for t in targets
+                self._seed(propagation, None, t)
+                if callable(t)
+                else self._seed(propagation, t, None)
+                for t in targets
             ]
             maps = []
             for k, (output, seed) in enumerate(seeds):
@@ -222,14 +238,23 @@ class LRPZBeta(LRP):
             return format_output(_is_tuple(inputs, stacked, place), stacked)
 
         return in_batches(
-            explain, inputs, internal_batch_size, additional_forward_args, self._bounds(inputs), *targets
+            explain,
+            inputs,
+            internal_batch_size,
+            additional_forward_args,
+            self._bounds(inputs),
+            *targets,
         )
 
     def _bounds(self, inputs: Any) -> tuple[BoundType, BoundType]:
         return by_example(self.low, inputs), by_example(self.high, inputs)
 
     def _run(
-        self, inputs: Any, additional_forward_args: object | None, place: Place | None, bounds: tuple[BoundType, BoundType]
+        self,
+        inputs: Any,
+        additional_forward_args: object | None,
+        place: Place | None,
+        bounds: tuple[BoundType, BoundType],
     ) -> Propagation:
         additional = format_additional_forward_args(additional_forward_args)
         return run_model(
@@ -246,7 +271,9 @@ class LRPZBeta(LRP):
         self, propagation: Propagation, target: TargetType, initial_relevance: InitialRelevance
     ) -> tuple[Tensor, Tensor]:
         """The output tensor that is explained, and the relevance it starts with."""
-        output, target, initial_relevance = choose_output(propagation.output, target, initial_relevance)
+        output, target, initial_relevance = choose_output(
+            propagation.output, target, initial_relevance
+        )
         if not bool(output.isfinite().all()):
             raise ModelStateError(
                 f"the model's output of shape {tuple(output.shape)} holds NaN or infinite values for finite inputs; "
@@ -400,7 +427,9 @@ class ContrastiveLRP1(ContrastiveLRP):
         avg_pool: str = "proportional",
         conserve: bool = False,
     ) -> None:
-        super().__init__(model, low, high, dual=OtherClasses(), avg_pool=avg_pool, conserve=conserve)
+        super().__init__(
+            model, low, high, dual=OtherClasses(), avg_pool=avg_pool, conserve=conserve
+        )
 
 
 class ContrastiveLRP2(ContrastiveLRP):
@@ -426,7 +455,9 @@ class ContrastiveLRP2(ContrastiveLRP):
         avg_pool: str = "proportional",
         conserve: bool = False,
     ) -> None:
-        super().__init__(model, low, high, dual=NegatedWeights(), avg_pool=avg_pool, conserve=conserve)
+        super().__init__(
+            model, low, high, dual=NegatedWeights(), avg_pool=avg_pool, conserve=conserve
+        )
 
 
 # -- outputs, targets, initial relevance ------------------------------------------------------------------------
@@ -447,7 +478,9 @@ def choose_output(
         return output, target, initial_relevance
     tensors = _named_tensors(output)
     if not tensors:
-        raise InvalidTargetError(f"the model returned a {type(output).__name__} without floating-point tensors")
+        raise InvalidTargetError(
+            f"the model returned a {type(output).__name__} without floating-point tensors"
+        )
     if initial_relevance is not None:
         chosen = initial_relevance(output) if callable(initial_relevance) else initial_relevance
         if isinstance(chosen, Tensor) and len(tensors) == 1:
@@ -480,10 +513,16 @@ def _named_tensors(output: Any) -> dict[Any, Tensor]:
         pairs = list(vars(output).items())
     else:
         pairs = []
-    return {key: value for key, value in pairs if isinstance(value, Tensor) and value.is_floating_point()}
+    return {
+        key: value
+        for key, value in pairs
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
 
 
-def checked_initial_relevance(output: Tensor, initial_relevance: Tensor | Callable[[Any], Any]) -> Tensor:
+def checked_initial_relevance(
+    output: Tensor, initial_relevance: Tensor | Callable[[Any], Any]
+) -> Tensor:
     """Initial relevance as a tensor shaped as ``output``.
 
     Raises:
@@ -492,7 +531,11 @@ def checked_initial_relevance(output: Tensor, initial_relevance: Tensor | Callab
     plain = output.detach().to(_at_least_single(output))
     given = initial_relevance(plain) if callable(initial_relevance) else initial_relevance
     if not isinstance(given, Tensor) or given.shape != output.shape:
-        what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
+        what = (
+            f"shape {tuple(given.shape)}"
+            if isinstance(given, Tensor)
+            else f"type {type(given).__name__}"
+        )
         raise InvalidTargetError(
             f"initial_relevance of {what} does not fit the output of shape {tuple(output.shape)}; "
             "give a tensor of exactly that shape, or a function from the output to it"
@@ -510,7 +553,9 @@ def _targets_of(classes: Sequence[Any] | Tensor) -> list[Any]:
         try:
             classes = torch.tensor(classes)
         except (TypeError, ValueError) as error:
-            raise InvalidTargetError(f"classes={classes!r} must hold as many classes for each example") from error
+            raise InvalidTargetError(
+                f"classes={classes!r} must hold as many classes for each example"
+            ) from error
     if isinstance(classes, Tensor):
         if classes.dim() != 2 or classes.numel() == 0:
             raise InvalidTargetError(

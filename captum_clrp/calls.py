@@ -58,7 +58,9 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
 class Call:
     """A torch function with its arguments."""
 
-    def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self.func = func
         self.args = args
         self.kwargs = kwargs
@@ -89,20 +91,28 @@ class Call:
     def without_parameters(self) -> Call:
         """The same call with parameters detached, so that its graph holds only what depends on the inputs."""
         return self.changed(
-            lambda v: v.detach() if isinstance(v, Tensor) and v.requires_grad and v.grad_fn is None else v
+            lambda v: (
+                v.detach() if isinstance(v, Tensor) and v.requires_grad and v.grad_fn is None else v
+            )
         )
 
     def as_function_of(self, signal: Tensor) -> Callable[[Tensor], Tensor]:
         """The call as a function of one argument; it does not keep the argument alive."""
         hole = object()
-        rest = self.changed(lambda v: hole if v is signal else v.detach() if isinstance(v, Tensor) else v)
+        rest = self.changed(
+            lambda v: hole if v is signal else v.detach() if isinstance(v, Tensor) else v
+        )
         return lambda values: rest.changed(lambda v: values if v is hole else v).run()
 
     @property
     def overwrites(self) -> bool:
         """Whether the function works in place on its first argument."""
         name = self.name
-        if name.startswith("__i") or name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
+        if (
+            name.startswith("__i")
+            or name == "__setitem__"
+            or (name.endswith("_") and not name.endswith("__"))
+        ):
             return True
         position = _inplace_position(self.func)
         return position is not None and bool(self.get(position, "inplace", False))

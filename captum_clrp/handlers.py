@@ -37,7 +37,14 @@ from captum_clrp.trace import Info, Trace
 # -- what a result is known to be -------------------------------------------------------------------------------
 
 
-def info_of(trace: Trace, call: Call, *, nonnegative: bool = False, gate: bool | None = None, monotone: bool = True) -> Info:
+def info_of(
+    trace: Trace,
+    call: Call,
+    *,
+    nonnegative: bool = False,
+    gate: bool | None = None,
+    monotone: bool = True,
+) -> Info:
     """Flags of a result, and its bounds as long as it lies before the first weighted operation."""
     infos = [trace.info(t) for t in call.tracked]
     in_input_domain = all(i.bounds is not None for i in infos)
@@ -84,6 +91,7 @@ def follow_bounds(trace: Trace, call: Call, monotone: bool) -> Bounds | None:
 
 
 def record_of(trace: Trace, call: Call, rule: object, reason: str) -> Record:
+    """What a report says of the operation."""
     return Record(call.name, trace.module_name, str(rule), reason)
 
 
@@ -114,16 +122,25 @@ def constant(trace: Trace, call: Call) -> Any:
 
 
 def refusing(reason: str) -> Callable[[Trace, Call], Any]:
+    """A handler that refuses for a known reason."""
     return lambda trace, call: refuse(trace, call, reason)
 
 
 def unknown(trace: Trace, call: Call) -> Any:
     """A function outside the table: harmless unless it makes values that could carry the signal on."""
     if getattr(call.func, "__self__", None) is torch.Tensor.data and call.name == "__set__":
-        return refuse(trace, call, "replaces the values of a tensor behind its back; assign the variable instead")
+        return refuse(
+            trace,
+            call,
+            "replaces the values of a tensor behind its back; assign the variable instead",
+        )
     result = call.run()
     if any(carries_values(t) for t in flatten(result)):
-        return refuse(trace, call, "not known to captum_clrp: it has no rule and is not known to only move values")
+        return refuse(
+            trace,
+            call,
+            "not known to captum_clrp: it has no rule and is not known to only move values",
+        )
     if call.name in ("numpy", "__array__", "tolist") and call.tracked[0].numel() > 1:
         warnings.warn(
             f"{call.name}() in module '{trace.module_name}' takes values that depend on the input out of PyTorch; if they "
@@ -135,7 +152,9 @@ def unknown(trace: Trace, call: Call) -> Any:
 
 def carries_values(value: Any) -> bool:
     """Whether ``value`` is a tensor of real, complex or quantised numbers, not of indices or truth values."""
-    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex() or value.is_quantized)
+    return isinstance(value, Tensor) and (
+        value.is_floating_point() or value.is_complex() or value.is_quantized
+    )
 
 
 def route(trace: Trace, call: Call, *, keeps_sign: bool = True) -> Any:
@@ -171,12 +190,20 @@ def join(trace: Trace, call: Call) -> Any:
     anchor = call.tracked[0]
 
     def accounted(value: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.is_floating_point() or depends_on_input(value):
+        if (
+            not isinstance(value, Tensor)
+            or not value.is_floating_point()
+            or depends_on_input(value)
+        ):
             return value
         node = Absorb(record_of(trace, call, "absorbed", "constants take their share"))
         return trace.propagate(node, value.detach().clone, [anchor], Info())
 
-    return route(trace, call.changed(accounted), keeps_sign=False) if len(call.tensors) > len(call.tracked) else route(trace, call)
+    return (
+        route(trace, call.changed(accounted), keeps_sign=False)
+        if len(call.tensors) > len(call.tracked)
+        else route(trace, call)
+    )
 
 
 def choose(trace: Trace, call: Call) -> Any:
@@ -200,7 +227,13 @@ def detached(trace: Trace, call: Call) -> Any:
 # -- element by element -----------------------------------------------------------------------------------------
 
 
-def passing(*, nonnegative: bool = False, keeps_sign: bool = False, gate: bool | None = None, monotone: bool = True) -> Callable[[Trace, Call], Any]:
+def passing(
+    *,
+    nonnegative: bool = False,
+    keeps_sign: bool = False,
+    gate: bool | None = None,
+    monotone: bool = True,
+) -> Callable[[Trace, Call], Any]:
     """Relevance passes unchanged from the result to the first tensor."""
 
     def handler(trace: Trace, call: Call) -> Any:
@@ -235,7 +268,9 @@ def unweighted_rule(trace: Trace) -> RelevanceRule | None:
     if chosen is None or not trace.scope or chosen[1] is not trace.scope[-1]:
         return None
     rule, module = chosen
-    if isinstance(rule, EpsilonRule) and not isinstance(rule_of(rule, module, trace.module_name), Identity):
+    if isinstance(rule, EpsilonRule) and not isinstance(
+        rule_of(rule, module, trace.module_name), Identity
+    ):
         return Epsilon(rule.STABILITY_FACTOR)
     return rule if isinstance(rule, RelevanceRule) else None
 
@@ -262,7 +297,10 @@ def weighted(trace: Trace, call: Call, signal: Tensor, layer: LinearMap) -> Any:
         rule, reason = rule_of(*chosen, trace.module_name), "set by the user as module.rule"
     elif info.bounds is not None:
         low, high = info.bounds  # which rounding on the way may have moved across the signal
-        rule, reason = ZBeta(signal.detach().minimum(low), signal.detach().maximum(high)), "first weighted operation"
+        rule, reason = (
+            ZBeta(signal.detach().minimum(low), signal.detach().maximum(high)),
+            "first weighted operation",
+        )
     else:
         rule, reason = ZPlus(), "weighted operation on activations"
     node = Weighted(
@@ -282,6 +320,7 @@ _WEIGHTS_ONLY = "its weights depend on the input and its operand does not"
 
 
 def linear(trace: Trace, call: Call) -> Any:
+    """``F.linear``: a fully connected layer."""
     signal, weight, bias = call.get(0, "input"), call.get(1, "weight"), call.get(2, "bias")
     if not depends_on_input(signal):
         return refuse(trace, call, _WEIGHTS_ONLY)
@@ -289,6 +328,7 @@ def linear(trace: Trace, call: Call) -> Any:
 
 
 def convolution(trace: Trace, call: Call) -> Any:
+    """Convolutions and transposed convolutions of 1 to 3 dimensions."""
     signal, weight, bias = call.get(0, "input"), call.get(1, "weight"), call.get(2, "bias")
     if not depends_on_input(signal):
         return refuse(trace, call, _WEIGHTS_ONLY)
@@ -304,7 +344,10 @@ def convolution(trace: Trace, call: Call) -> Any:
     groups = call.get(6, "groups", 1)
     uneven: list[int] = []
     if isinstance(padding, str):
-        totals = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
+        totals = [
+            d * (k - 1) if padding == "same" else 0
+            for d, k in zip(dilation, weight.shape[2:], strict=True)
+        ]
         if any(total % 2 for total in totals):  # one side gets one more
             uneven = [side for t in reversed(totals) for side in (t // 2, t - t // 2)]
             totals = [0] * spatial
@@ -325,17 +368,24 @@ def per_dimension(value: Any, dimensions: int) -> list[int]:
     return [int(v) for v in (values * dimensions if len(values) == 1 else values)]
 
 
-def product_with_constant(trace: Trace, call: Call, operands: Sequence[Any], multiply: Callable[..., Tensor]) -> Any:
+def product_with_constant(
+    trace: Trace, call: Call, operands: Sequence[Any], multiply: Callable[..., Tensor]
+) -> Any:
     """``matmul`` or ``einsum``: a linear map if one operand is constant, attention if neither is."""
     dependent = [depends_on_input(t) for t in operands]
     if len(operands) != 2 or sum(dependent) != 1:
-        return refuse(trace, call, "a product of two activations, as in attention; transformers are not supported")
+        return refuse(
+            trace,
+            call,
+            "a product of two activations, as in attention; transformers are not supported",
+        )
     if dependent[0]:
         return weighted(trace, call, operands[0], ProductMap(operands[1], multiply))
     return weighted(trace, call, operands[1], ProductMap(operands[0], lambda a, w: multiply(w, a)))
 
 
 def matmul(trace: Trace, call: Call) -> Any:
+    """``matmul`` and its kin with a constant matrix."""
     operands = [t for t in flatten((call.args, call.kwargs)) if isinstance(t, Tensor)]
     if call.name == "addmm":
         operands = operands[1:]
@@ -345,6 +395,7 @@ def matmul(trace: Trace, call: Call) -> Any:
 
 
 def einsum(trace: Trace, call: Call) -> Any:
+    """``einsum`` with a constant tensor."""
     equation = call.args[0]
     operands = [t for t in flatten(call.args[1:]) if isinstance(t, Tensor)]
     return product_with_constant(trace, call, operands, lambda a, b: torch.einsum(equation, a, b))
@@ -384,7 +435,10 @@ def add(trace: Trace, call: Call) -> Any:
     if len(call.tracked) == 1:
         signal = call.tracked[0]
         info = info_of(trace, call, nonnegative=nonnegative)
-        node: Node = Pass(record_of(trace, call, "pass", "sum with a constant, bypassed like a bias"), signal.shape)
+        node: Node = Pass(
+            record_of(trace, call, "pass", "sum with a constant, bypassed like a bias"),
+            signal.shape,
+        )
         return trace.propagate(node, call.run, [signal], info, _overwritten(call, [signal]))
     info = info_of(trace, call, nonnegative=nonnegative, monotone=scale > 0)
     record = record_of(trace, call, "sum", "shares of the positive parts")
@@ -400,7 +454,9 @@ def multiply(trace: Trace, call: Call) -> Any:
     a, b = _operands(call)
     divides = "div" in call.name
     if divides and not depends_on_input(a):
-        return refuse(trace, call, "a constant divided by an activation; no rule says how it shares relevance")
+        return refuse(
+            trace, call, "a constant divided by an activation; no rule says how it shares relevance"
+        )
     if len(call.tracked) == 1:
         signals, why = call.tracked, "product with a constant"
     elif divides:
@@ -441,45 +497,62 @@ def pooling(contributions: str | None = None) -> Callable[[Trace, Call], Any]:
         record = record_of(trace, call, how, "a mean or sum of activations")
         node = Pooling(record, trace.save(signal), call.as_function_of(signal), CONTRIBUTIONS[how])
         nonnegative = trace.info(signal).nonnegative
-        return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=nonnegative))
+        return trace.propagate(
+            node, call.run, [signal], info_of(trace, call, nonnegative=nonnegative)
+        )
 
     return handler
 
 
 def clamping(trace: Trace, call: Call) -> Any:
     """Clamped activations: without negative values if neither end is negative."""
-    lowest, highest = call.get(1, "min", call.kwargs.get("min_val")), call.get(2, "max", call.kwargs.get("max_val"))
+    lowest, highest = (
+        call.get(1, "min", call.kwargs.get("min_val")),
+        call.get(2, "max", call.kwargs.get("max_val")),
+    )
     if call.name.startswith("clamp_max"):
         lowest, highest = None, call.get(1, "max")
     ends = [end for end in (lowest, highest) if end is not None]
     signs_known = all(isinstance(end, int | float) and end >= 0 for end in ends)
-    return passing(nonnegative=signs_known and lowest is not None, keeps_sign=signs_known)(trace, call)
+    return passing(nonnegative=signs_known and lowest is not None, keeps_sign=signs_known)(
+        trace, call
+    )
 
 
 def deviation(trace: Trace, call: Call) -> Any:
     """Variance and standard deviation: shares of the squared deviations that they sum."""
     signal, dim = call.tracked[0], call.get(1, "dim")
-    dims = tuple(range(signal.dim())) if dim is None or isinstance(dim, bool) else dim  # a bool is ``unbiased``
+    dims = (
+        tuple(range(signal.dim())) if dim is None or isinstance(dim, bool) else dim
+    )  # a bool is ``unbiased``
     keepdim = bool(call.get(3, "keepdim", False))
     node = Pooling(
         record_of(trace, call, "squares", "shares of squared deviations from the mean"), trace.save(signal),
         lambda values: values.sum(dims, keepdim),
         (lambda x: (x - x.mean(dims, keepdim=True)).square(), torch.ones_like),
     )  # fmt: skip
-    return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False))
+    return trace.propagate(
+        node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False)
+    )
 
 
 def lp_pooling(trace: Trace, call: Call) -> Any:
     """``(sum |x|^p)^(1/p)``: shares of ``|x|^p``."""
     signal, power = call.get(0, "input"), float(call.get(1, "norm_type"))
-    kernel, stride, ceil = call.get(2, "kernel_size"), call.get(3, "stride"), call.get(4, "ceil_mode", False)
+    kernel, stride, ceil = (
+        call.get(2, "kernel_size"),
+        call.get(3, "stride"),
+        call.get(4, "ceil_mode", False),
+    )
     mean = {"lp_pool1d": F.avg_pool1d, "lp_pool2d": F.avg_pool2d}.get(call.name, F.avg_pool3d)
     node = Pooling(
         record_of(trace, call, "sizes", f"shares of |x|^{power:g}"), trace.save(signal),
         lambda values: mean(values, kernel, stride, 0, ceil),
         (lambda x: x.abs().pow(power), torch.ones_like),
     )  # fmt: skip
-    return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False))
+    return trace.propagate(
+        node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False)
+    )
 
 
 def interpolation(trace: Trace, call: Call) -> Any:

@@ -57,7 +57,14 @@ class Conservation(NamedTuple):
     def __str__(self) -> str:
         scale = abs(self.score) or 1.0
         rows = [
-            (x.operation, x.module, x.rule, f"{x.arrived:.6g}", f"{x.absorbed:.6g}", f"{x.absorbed / scale:.1%}")
+            (
+                x.operation,
+                x.module,
+                x.rule,
+                f"{x.arrived:.6g}",
+                f"{x.absorbed:.6g}",
+                f"{x.absorbed / scale:.1%}",
+            )
             for x in self.layers
             if abs(x.absorbed) > 1e-6 * scale
         ]
@@ -66,14 +73,20 @@ class Conservation(NamedTuple):
             f"({self.unaccounted:.2g} unaccounted)"
         ]
         if rows:
-            lines.append(_table(("operation", "module", "rule", "arrived", "absorbed", "of score"), rows))
+            lines.append(
+                _table(("operation", "module", "rule", "arrived", "absorbed", "of score"), rows)
+            )
         else:
             lines.append("no operation absorbs relevance")
         return "\n".join(lines)
 
 
 def explain_plan(
-    model: nn.Module, inputs: Any, additional_forward_args: object | None = None, *, avg_pool: str = "proportional"
+    model: nn.Module,
+    inputs: Any,
+    additional_forward_args: object | None = None,
+    *,
+    avg_pool: str = "proportional",
 ) -> Plan:
     """The rule of every operation of ``model``, without propagating anything.
 
@@ -120,7 +133,9 @@ def check_conservation(
         ContrastiveLRPError: as for :meth:`captum_clrp.LRPZBeta.attribute`.
     """
     method = LRPZBeta(model) if method is None else method
-    propagation: Propagation = method._run(inputs, additional_forward_args, None, (method.low, method.high))
+    propagation: Propagation = method._run(
+        inputs, additional_forward_args, None, (method.low, method.high)
+    )
     output, seed = method._seed(propagation, target, initial_relevance)
     for node in propagation.trace.nodes:
         node.ledger = True
@@ -144,5 +159,8 @@ def _total(tensor: Tensor) -> float:
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     texts = [header, *(tuple(str(cell) for cell in row) for row in rows)]
     widths = [max(len(row[i]) for row in texts) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in texts
+    ]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -62,7 +62,9 @@ class _Selected:
                 variable = activations.detach().clone().requires_grad_()
                 value = selector(variable)
                 if not isinstance(value, Tensor) or not value.requires_grad:
-                    raise InvalidTargetError("neuron_selector does not return a tensor computed from the activations")
+                    raise InvalidTargetError(
+                        "neuron_selector does not return a tensor computed from the activations"
+                    )
                 (chosen,) = torch.autograd.grad(value.sum(), variable)
         return self.score(chosen * activations.detach())
 
@@ -136,7 +138,12 @@ class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
                 :meth:`captum_clrp.LRPZBeta.attribute`.
         """
         return self._explain_neurons(
-            inputs, [neuron_selector], additional_forward_args, attribute_to_neuron_input, False, False
+            inputs,
+            [neuron_selector],
+            additional_forward_args,
+            attribute_to_neuron_input,
+            False,
+            False,
         )
 
     @log_usage()
@@ -160,7 +167,12 @@ class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
             InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
         """
         return self._explain_neurons(
-            inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, False, True
+            inputs,
+            neuron_selectors,
+            additional_forward_args,
+            attribute_to_neuron_input,
+            False,
+            True,
         )
 
 
@@ -214,7 +226,12 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
             InvalidTargetError: as for :meth:`NeuronLRPZBeta.attribute`.
         """
         return self._explain_neurons(
-            inputs, [neuron_selector], additional_forward_args, attribute_to_neuron_input, relu_attributions, False
+            inputs,
+            [neuron_selector],
+            additional_forward_args,
+            attribute_to_neuron_input,
+            relu_attributions,
+            False,
         )
 
     @log_usage()
@@ -240,5 +257,10 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
             InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
         """
         return self._explain_neurons(
-            inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, relu_attributions, True
+            inputs,
+            neuron_selectors,
+            additional_forward_args,
+            attribute_to_neuron_input,
+            relu_attributions,
+            True,
         )

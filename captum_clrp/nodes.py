@@ -26,7 +26,20 @@ from captum_clrp.rules import (
     zero_if_not_finite,
 )
 
-__all__ = ["CONTRIBUTIONS", "Absorb", "Jacobian", "Node", "Padding", "Pass", "Pooling", "Product", "Record", "Saved", "Sum", "Weighted"]
+__all__ = [
+    "CONTRIBUTIONS",
+    "Absorb",
+    "Jacobian",
+    "Node",
+    "Padding",
+    "Pass",
+    "Pooling",
+    "Product",
+    "Record",
+    "Saved",
+    "Sum",
+    "Weighted",
+]
 
 
 class Saved:
@@ -119,10 +132,13 @@ class Weighted(Node):
         if self.contrast:
             layers.append(self.layer.with_negated_weights())
         return [
-            (layer, prepare(self.rule, layer, activations, nonnegative=self.nonnegative)) for layer in layers
+            (layer, prepare(self.rule, layer, activations, nonnegative=self.nonnegative))
+            for layer in layers
         ]
 
-    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
+    def share(
+        self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]
+    ) -> tuple[Tensor, ...]:
         if isinstance(self.rule, Identity):
             return (relevance,)
         base, *dual = [
@@ -157,7 +173,9 @@ class Absorb(Node):
 class Sum(Node):
     """``a + b``: shares of the positive parts; if none is positive, of the sizes; if both are zero, equal."""
 
-    def __init__(self, record: Record, a: Saved, b: Saved, scale_b: float, *, nonnegative: bool) -> None:
+    def __init__(
+        self, record: Record, a: Saved, b: Saved, scale_b: float, *, nonnegative: bool
+    ) -> None:
         super().__init__(record, a, b)
         self.scale_b = scale_b
         self.nonnegative = nonnegative
@@ -172,7 +190,9 @@ class Sum(Node):
         part = a.clamp(min=0)
         return a, b, part, part + b.clamp(min=0)
 
-    def share(self, relevance: Tensor, prepared: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def share(
+        self, relevance: Tensor, prepared: tuple[Tensor, Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, ...]:
         a, b, part, total = prepared
         relevance_a = zero_if_not_finite((relevance / total).mul_(part))
         unshared = (total == 0).logical_and_(relevance != 0)
@@ -221,7 +241,9 @@ class Pooling(Node):
             with torch.enable_grad():
                 pooled = self.pool(shares.requires_grad_())
                 empty = pooled.detach() == 0
-                pairs.append((shares, pooled if settled is None else pooled.masked_fill(settled, torch.inf)))
+                pairs.append(
+                    (shares, pooled if settled is None else pooled.masked_fill(settled, torch.inf))
+                )
             settled = ~empty if settled is None else settled | ~empty
             if not any_of(~settled):
                 break
@@ -240,7 +262,13 @@ class Pooling(Node):
 class Jacobian(Node):
     """The epsilon rule on an operation without weights: ``x * J^T (R / y)`` (only where a user assigned it)."""
 
-    def __init__(self, record: Record, activations: Saved, function: Callable[[Tensor], Tensor], epsilon: float) -> None:
+    def __init__(
+        self,
+        record: Record,
+        activations: Saved,
+        function: Callable[[Tensor], Tensor],
+        epsilon: float,
+    ) -> None:
         super().__init__(record, activations)
         self.function = function
         self.epsilon = epsilon

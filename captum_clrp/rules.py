@@ -99,7 +99,9 @@ class RelevanceRule(PropagationRule):
 
     def __repr__(self) -> str:
         settings = ", ".join(
-            f"{key}={value}" for key, value in vars(self).items() if isinstance(value, float | int | bool)
+            f"{key}={value}"
+            for key, value in vars(self).items()
+            if isinstance(value, float | int | bool)
         )
         return f"{type(self).__name__}({settings})"
 
@@ -286,7 +288,10 @@ class CaptumRule(RelevanceRule):
         return stand_in
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
-        key = (type(self.rule), *sorted((k, v) for k, v in vars(self.rule).items() if isinstance(v, float | int)))
+        key = (
+            type(self.rule),
+            *sorted((k, v) for k, v in vars(self.rule).items() if isinstance(v, float | int)),
+        )
         weight = layer.transformed(key, lambda w: self._changed(w, None).weight.data)
         return (Term(activations, weight),)
 
@@ -366,9 +371,13 @@ def distribute(
     """
     quotient = relevance.to(prepared.denominator.dtype) / prepared.denominator
     if not conserve:
-        return pull_back(layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape)
+        return pull_back(
+            layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape
+        )
     unshared = torch.where(quotient.isfinite(), 0.0, relevance.to(quotient.dtype))
-    received = pull_back(layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape)
+    received = pull_back(
+        layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape
+    )
     return received.add_(spread(layer, prepared.activations, unshared))
 
 
@@ -399,7 +408,9 @@ def zero_if_not_finite(quotient: Tensor) -> Tensor:
 
 FALLBACKS: tuple[Callable[[LinearMap, Tensor], Term], ...] = (
     lambda layer, activations: Term(activations.abs(), layer.absolute),
-    lambda layer, activations: Term(torch.ones_like(activations), layer.receptive_field(activations)),
+    lambda layer, activations: Term(
+        torch.ones_like(activations), layer.receptive_field(activations)
+    ),
 )
 """What relevance without positive contributions is shared by under ``conserve``, in this order: the size of the
 contributions ``|x| |w|``, then evenly over the receptive field without its padding (then evenly over the example)."""

@@ -63,6 +63,12 @@ def alexnet() -> nn.Module:
 
 
 @pytest.fixture(scope="session")
+def vgg11() -> nn.Module:
+    """VGG11 with random weights and biases, float32; shared, so no test may change it."""
+    return torchvision_network("vgg11")
+
+
+@pytest.fixture(scope="session")
 def vgg16() -> nn.Module:
     """VGG16 with random weights and biases, float32; shared, so no test may change it."""
     return torchvision_network("vgg16")

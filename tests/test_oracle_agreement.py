@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import oracles
 import pytest
 import torch
-from nets import HIGH, LOW, distance, pictures, small_net, small_pictures, torchvision_network
+from nets import HIGH, LOW, distance, pictures, small_net, small_pictures
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
@@ -40,9 +40,8 @@ def alexnets(alexnet: nn.Module) -> Pair:
 
 
 @pytest.fixture(scope="module")
-def vgg11s() -> Pair:
-    single = torchvision_network("vgg11")
-    return Pair(single, copy.deepcopy(single).double(), pictures(1, 64))
+def vgg11s(vgg11: nn.Module) -> Pair:
+    return Pair(vgg11, copy.deepcopy(vgg11).double(), pictures(1, 64))
 
 
 # --- 1. LRP, CLRP1 and CLRP2 against the oracle

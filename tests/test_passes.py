@@ -56,6 +56,8 @@ def test_each_further_class_takes_one_operation_per_layer(model: nn.Module) -> N
 def test_activations_of_both_signs_cost_two_more() -> None:
     """Positive and negative activations meet different weights: one more denominator and one more transposed pass."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(144, 3)).eval()
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(144, 3)
+    ).eval()
     calls = count(lambda: LRPZBeta(model).attribute(torch.randn(1, 3, 10, 10), 1))
     assert calls == 3 + 5 + 5
