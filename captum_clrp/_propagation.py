@@ -200,10 +200,18 @@ def check_model(model: nn.Module) -> None:
     """Refuse models whose operations cannot be seen, or whose forward pass would change them.
 
     Raises:
-        ModelStateError: for scripted modules, and for normalisation or dropout in training mode.
+        ModelStateError: for scripted modules, for lazy ones without weights, and for normalisation or dropout in
+            training mode.
     """
     training = []
     for name, module in model.named_modules():
+        if (
+            isinstance(module, nn.modules.lazy.LazyModuleMixin)
+            and module.has_uninitialized_params()
+        ):  # type: ignore[misc]
+            raise ModelStateError(
+                f"module '{name}' ({type(module).__name__}) has no weights yet; run the model once on such inputs first"
+            )
         if isinstance(module, torch.jit.ScriptModule):
             raise ModelStateError(
                 f"module '{name or type(module).__name__}' is scripted or traced, so that its operations cannot be "
@@ -224,6 +232,10 @@ def _acts_differently_in_training(module: nn.Module) -> bool:
         return bool(module.track_running_stats)
     if isinstance(module, nn.modules.dropout._DropoutNd):
         return module.p > 0
+    if isinstance(module, nn.utils.parametrizations._SpectralNorm) or any(
+        type(hook).__name__ == "SpectralNorm" for hook in module._forward_pre_hooks.values()
+    ):
+        return True  # iterates its estimate
     probability = getattr(module, "drop_prob", None)  # stochastic depth of timm
     if type(module).__name__ == "StochasticDepth":
         probability = getattr(module, "p", None)
@@ -266,6 +278,7 @@ def start(inputs: Sequence[Tensor], domain: Sequence[Bounds], trace: Trace) -> t
         started = tuple(x.requires_grad_().view_as(x) for x in inputs)
         started = tuple(x.clone() for x in started)
     for x, bounds in zip(started, domain, strict=True):
+        trace.origins.add(x.grad_fn)
         trace.describe(x, Info(nonnegative=bool((x >= 0).all()), bounds=bounds))
     return started
 

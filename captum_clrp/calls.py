@@ -15,10 +15,15 @@ __all__ = ["Call", "depends_on_input", "flatten"]
 def depends_on_input(value: Any) -> bool:
     """Whether ``value`` is a tensor computed from the explained inputs.
 
-    Gradients are off while a model is recorded, except around recorded operations; so the only tensors with a graph
-    are those that depend on the inputs. (Parameters require gradients, but are leaves.)
+    Gradients are off while a model is recorded, except around recorded operations, which mark what they return.
+    (Constants may have a graph of their own, from before; parameters require gradients, but are leaves.)
     """
-    return isinstance(value, Tensor) and value.requires_grad and value.grad_fn is not None
+    return (
+        isinstance(value, Tensor)
+        and value.requires_grad
+        and value.grad_fn is not None
+        and hasattr(value, "_clrp_info")
+    )
 
 
 def flatten(value: Any) -> Iterator[Any]:
@@ -89,10 +94,12 @@ class Call:
         return Call(self.func, replace(self.args, change), replace(self.kwargs, change))
 
     def without_parameters(self) -> Call:
-        """The same call with parameters detached, so that its graph holds only what depends on the inputs."""
+        """The same call with constants detached, so that its graph holds only what depends on the inputs."""
         return self.changed(
             lambda v: (
-                v.detach() if isinstance(v, Tensor) and v.requires_grad and v.grad_fn is None else v
+                v.detach()
+                if isinstance(v, Tensor) and v.requires_grad and not depends_on_input(v)
+                else v
             )
         )
 

@@ -251,6 +251,22 @@ def passing(
     return handler
 
 
+def normalization(trace: Trace, call: Call) -> Any:
+    """Normalisation by statistics is bypassed; where it would change the model's statistics it is refused at once."""
+    statistics = call.get(
+        3 if call.func in (torch.batch_norm, torch.instance_norm) else 1, "running_mean"
+    )
+    updates = call.get(
+        5, "training" if call.name == "batch_norm" else "use_input_stats", call.name != "batch_norm"
+    )
+    if updates and statistics is not None:
+        raise ModelStateError(
+            f"{call.name} in module '{trace.module_name}' runs in training mode and would change its running statistics; "
+            "call model.eval() first, and pass training=self.training to functional normalisation"
+        )
+    return passing(monotone=call.name == "batch_norm")(trace, call)
+
+
 def evaluated_dropout(trace: Trace, call: Call) -> Any:
     """Dropout is the identity in evaluation; in training it is refused at once."""
     training, probability = call.get(2, "training", True), call.get(1, "p", 0.5)
@@ -446,6 +462,26 @@ def add(trace: Trace, call: Call) -> Any:
     if call.overwrites:
         trace.before_overwriting(call.args[0])
     return trace.propagate(node, call.run, [a, b], info)
+
+
+def add_product(trace: Trace, call: Call) -> Any:
+    """``addcmul`` and ``addcdiv``: a sum whose second term is a product or quotient."""
+    if call.overwrites:
+        return refuse(trace, call, "in place; write it as a product and a sum")
+    base, a, b = call.get(0, "input"), call.get(1, "tensor1"), call.get(2, "tensor2")
+    value = call.kwargs.get("value", 1)
+    times = torch.div if call.name == "addcdiv" else torch.mul
+    scaled = Call(torch.mul, (a, value), {})
+    a = (
+        multiply(trace, scaled)
+        if depends_on_input(a) and value != 1
+        else scaled.run()
+        if value != 1
+        else a
+    )
+    product = Call(times, (a, b), {})
+    term = multiply(trace, product) if product.tracked else product.run()
+    return add(trace, Call(torch.add, (base, term), {}))
 
 
 def multiply(trace: Trace, call: Call) -> Any:

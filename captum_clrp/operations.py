@@ -100,6 +100,7 @@ ROWS: tuple[Row, ...] = (
         "follows the signal, not the gate (or the broadcast factor, the constant, the denominator); two signals: half to each",
         "signal-take-all, Arras et al. 2017",
     ),
+    Row("addcmul addcdiv", handlers.add_product, "a product, then a sum", "z+ for a sum"),
     Row("glu", handlers.gated_linear_unit, "follows the signal, not the gate", "signal-take-all, Arras et al. 2017"),
     # pooling
     Row(
@@ -240,11 +241,7 @@ def run_operation(
     call = Call(func, args, kwargs)
     row = TABLE.get(func)
     for tensor in call.tensors:
-        if not tensor.requires_grad and trace.was_described(tensor):
-            trace.refuse(
-                "custom torch.autograd.Function",
-                "its result has lost its connection to the input; write it with torch functions instead",
-            )
+        trace.check_origin(tensor)
     if not call.tracked:
         # Gradients make no difference here, but views made without them could not be written to later.
         with torch.set_grad_enabled(not any(t.requires_grad for t in call.tensors)):

@@ -120,7 +120,6 @@ class _Outside(TorchDispatchMode):
     def __init__(self, trace: Trace) -> None:
         super().__init__()
         self._trace = trace
-        self.asleep = False
 
     def __torch_dispatch__(
         self,
@@ -129,7 +128,7 @@ class _Outside(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if not self.asleep and any(
+        if not self._trace.handling and any(
             depends_on_input(value) for value in flatten((args, kwargs or {}))
         ):
             self._trace.refuse(
@@ -169,8 +168,8 @@ class Trace(TorchFunctionMode):
         self._names = {module: name for name, module in model.named_modules()}
         self._root = model
         self._saved: dict[int, list[Saved]] = {}
-        self._outside = _Outside(self)
-        self.left_torch = False
+        self.handling = False
+        self.origins: set[Any] = set()
 
     # -- what the operations ask ---------------------------------------------------------------------------------
 
@@ -224,7 +223,9 @@ class Trace(TorchFunctionMode):
         ):
             output = run()
         for tensor in output if isinstance(output, tuple | list) else (output,):
-            if depends_on_input(tensor):  # not a constant that comes back as it is
+            if (
+                isinstance(tensor, Tensor) and tensor.requires_grad
+            ):  # not a constant that comes back as it is
                 self.describe(tensor, info)
         return output
 
@@ -242,6 +243,33 @@ class Trace(TorchFunctionMode):
 
     def was_described(self, tensor: Tensor) -> bool:
         return getattr(tensor, "_clrp_info", None) is not None
+
+    def check_origin(self, tensor: Tensor) -> None:
+        """Refuse a tensor that comes from the inputs by a way that torch functions do not tell of."""
+        if self.was_described(tensor):
+            if not tensor.requires_grad:
+                self.refuse(
+                    "custom torch.autograd.Function",
+                    "its result has lost its connection to the input; write it with torch functions instead",
+                )
+        elif tensor.grad_fn is not None and self._comes_from_inputs(tensor):
+            self.refuse(
+                tensor.grad_fn.name().removesuffix("0").removesuffix("Backward"),
+                "ran where it cannot be followed (a thread of the model's own, or C++ code); call torch functions "
+                "in the thread of the model",
+            )
+
+    def _comes_from_inputs(self, tensor: Tensor) -> bool:
+        seen, stack = set(), [tensor.grad_fn]
+        while stack:
+            function = stack.pop()
+            if function is None or function in seen:
+                continue
+            if function in self.origins or isinstance(getattr(function, "node", None), Node):
+                return True
+            seen.add(function)
+            stack.extend(following for following, _ in function.next_functions)
+        return False
 
     def refuse(self, operation: str, reason: str) -> None:
         refusal = Refusal(operation, self.module_name, reason)
@@ -266,7 +294,7 @@ class Trace(TorchFunctionMode):
     @contextlib.contextmanager
     def following(self, tensors: Sequence[Tensor]) -> Iterator[None]:
         """While an operation on ``tensors`` is handled: what it does inside is its own affair."""
-        self._outside.asleep = True
+        self.handling = True
         ordinary = (
             torch.inference_mode(False)
             if torch.is_inference_mode_enabled()
@@ -284,7 +312,7 @@ class Trace(TorchFunctionMode):
             with quiet, ordinary, torch.no_grad():
                 yield
         finally:
-            self._outside.asleep = False
+            self.handling = False
 
     def raise_refusals(self) -> None:
         """One error for all operations that have no rule.
@@ -325,13 +353,13 @@ class Trace(TorchFunctionMode):
             if threading.get_ident() != thread:
                 return None
             self.scope.pop()
-            return after(module, output)
+            return None if output is None else after(module, output)  # no output: the module failed
 
         handles: list[RemovableHandle] = []
         try:
             handles.append(register_module_forward_pre_hook(enter))
-            handles.append(register_module_forward_hook(leave))
-            with self._outside:
+            handles.append(register_module_forward_hook(leave, always_call=True))
+            with _Outside(self):
                 yield
         finally:
             for handle in handles:

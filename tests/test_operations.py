@@ -258,6 +258,12 @@ CASES = [
     Case("__rmul__", lambda x: 2 * x),
     Case("__truediv__", lambda x: x / 2),
     Case("__div__", lambda x: x.__div__(2)),
+    Case(
+        "addcmul",
+        lambda x: torch.addcmul(C[0, 0, 0, 0], x, C[0, 0, 0, 1].abs(), value=0.5),
+        "conserved",
+    ),
+    Case("addcdiv", lambda x: torch.addcdiv(x, x, C[0, 0, 0, 1].abs() + 1), "conserved"),
     Case("glu", lambda x: F.glu(x, 1), "follows", parts=lambda x: x.chunk(2, 1)[0]),
     # pooling
     Case("avg_pool1d", lambda x: F.avg_pool1d(x, 3, 2, 1), "mean", (2, 4, 7)),

@@ -34,8 +34,9 @@ def class_similarity(maps: Tensor, measure: str = "cosine") -> Tensor:
 
     Example::
 
-        >>> class_similarity(torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[0.0, 2.0]]]))[0].tolist()     # the second
-        is flat [1.0, 1.0, 0.0]
+        >>> maps = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[0.0, 2.0]]])  # the second is all equal
+        >>> class_similarity(maps)[0].tolist()
+        [1.0, 1.0, 0.0]
     """
     if measure not in MEASURES:
         raise InvalidInputError(
@@ -59,6 +60,9 @@ def class_similarity(maps: Tensor, measure: str = "cosine") -> Tensor:
 
 def mean_similarity(maps: Tensor, measure: str = "cosine") -> float:
     """Mean of :func:`class_similarity` over all pairs of different maps.
+
+    Args:
+        maps, measure: As for :func:`class_similarity`.
 
     Raises:
         InvalidInputError: if there are fewer than two maps; otherwise as :func:`class_similarity`.
@@ -94,5 +98,10 @@ class ClassSimilarity(PerImageMetric):
         self.measure = measure
 
     def update(self, maps: Tensor, labels: Tensor | None = None) -> None:
-        """Measure a batch: ``(N, K, H, W)`` or ``(N, K, C, H, W)``, the maps of K classes for each image."""
+        """Measure a batch.
+
+        Args:
+            maps: ``(N, K, H, W)`` or ``(N, K, C, H, W)``, the maps of K classes for each image.
+            labels: ``(N,)``, a class of each image; needed for ``average="classes"``.
+        """
         self.keep([mean_similarity(m, self.measure) for m in maps], labels)

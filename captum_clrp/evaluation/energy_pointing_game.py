@@ -71,6 +71,9 @@ class EnergyPointingGame(PerImageMetric):
         shares: Shares of the energy, above 0 and up to 1. Default: 0.05, 0.10, ... 1.
         average: ``"images"`` (the paper) or ``"classes"``.
 
+    Raises:
+        InvalidInputError: for shares that are none, or outside of that range.
+
     Example::
 
         >>> game = EnergyPointingGame(shares=(0.1, 0.5, 0.9))

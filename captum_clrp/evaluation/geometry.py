@@ -53,11 +53,11 @@ class Box(NamedTuple):
         return Box(self.left * x, self.top * y, self.right * x, self.bottom * y)
 
     def shifted(self, right: float, down: float) -> Box:
-        """The box moved right and down."""
+        """The box moved by ``right`` and ``down`` pixels."""
         return Box(self.left + right, self.top + down, self.right + right, self.bottom + down)
 
     def cut(self, width: float, height: float) -> Box:
-        """The part of the box inside a picture; its area is 0 if nothing of it is left."""
+        """The part of the box inside a picture of ``width`` x ``height``; its area is 0 if nothing of it is left."""
         return Box(
             min(max(self.left, 0.0), width),
             min(max(self.top, 0.0), height),
@@ -142,7 +142,7 @@ class Geometry:
         return int(self.resize * width / height), self.resize
 
     def offset(self, width: int, height: int) -> tuple[int, int]:
-        """Column and row of the crop's corner in the resized picture; negative where the picture is padded."""
+        """Column and row of the crop's corner in the resized ``width`` x ``height``; negative where it is padded."""
         if self.crop is None:
             return 0, 0
         crop_height, crop_width = self.crop
@@ -156,7 +156,7 @@ class Geometry:
         return new_height, new_width
 
     def picture(self, image: Image.Image) -> Image.Image:
-        """The picture, resized and cropped."""
+        """An ``image``, resized and cropped."""
         new_width, new_height = self.resized(*image.size)
         if image.size != (new_width, new_height):
             image = F.resize(image, [new_height, new_width], self.interpolation)
@@ -171,7 +171,7 @@ class Geometry:
         return moved.cut(visible_width, visible_height)
 
     def scaled_to(self, crop: tuple[int, int]) -> Geometry:
-        """The same view of a picture with another number of pixels."""
+        """The same view of a picture with ``crop``, height and width, for its number of pixels."""
         if self.crop is None or self.resize is None or isinstance(self.resize, tuple):
             return Geometry(crop, None, self.interpolation)
         factor = min(crop) / min(self.crop)

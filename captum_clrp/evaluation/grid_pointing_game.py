@@ -22,7 +22,7 @@ def compose_grid(images: Tensor, n: int) -> Tensor:
     """One scene of n x n images.
 
     Args:
-        images: ``(n * n, C, H, W)``, filled in row by row.
+        images: Tensor of shape ``(n * n, C, H, W)``, filled in row by row.
         n: Cells along each side.
 
     Returns:
@@ -76,6 +76,9 @@ def grid_score(attribution: Tensor, cell: int, n: int) -> tuple[float, bool]:
         cell: The cell that shows the explained class.
         n: Cells along each side.
 
+    Returns:
+        The share, from 0 to 1, and the hit.
+
     Raises:
         InvalidInputError: as :func:`cell_mask`, or for a map with NaN.
     """
@@ -89,6 +92,9 @@ class GridPointingGame(PerImageMetric):
     Args:
         n: Cells along each side. Default: 2.
         average: ``"images"`` (each cell of each scene counts alike) or ``"classes"``.
+
+    Raises:
+        InvalidInputError: for ``n`` below 2, and in ``update`` for another number of cells than maps.
 
     Example::
 

@@ -13,7 +13,7 @@ __all__ = ["Point", "as_map", "as_mask", "first_peak", "is_flat", "peaks", "posi
 
 
 class Point(NamedTuple):
-    """A pixel."""
+    """A pixel, by its row and column."""
 
     row: int
     column: int

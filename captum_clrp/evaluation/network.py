@@ -70,7 +70,7 @@ class Network:
         return (values - mean) / std
 
     def class_name(self, label: int) -> str:
-        """Name of an output."""
+        """Name of the output with index ``label``."""
         return self.class_names[label] if label < len(self.class_names) else f"class {label}"
 
     def checksum(self) -> str:

@@ -110,6 +110,10 @@ def neuron_drops(
 
     Returns:
         ``(K, K)``, float64; negative where an activation rose.
+
+    Raises:
+        InvalidInputError: if there are not as many maps as neurons; otherwise as
+            :func:`captum_clrp.evaluation.patch_drop`.
     """
     if len(neurons) != len(maps):
         raise InvalidInputError(
@@ -128,6 +132,9 @@ def diagonal_share(drops: Tensor) -> float:
 
     Args:
         drops: ``(K, K)``. Chance level is ``1 / K``.
+
+    Returns:
+        From 0 to 1.
 
     Example::
 

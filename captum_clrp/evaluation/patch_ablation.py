@@ -131,7 +131,7 @@ def patch_drop(
         image: ``(C, H, W)``, as the model takes it.
         label: The class.
         attribution: Its map, ``(H, W)`` or ``(C, H, W)``; channels are summed.
-        mean_image: Mean of the dataset's images, in the units of ``image``.
+        mean_image: Mean of the dataset's images, ``(C, H, W)``, in the units of ``image``.
         size: Side of the patch.
 
     Raises:
@@ -165,7 +165,14 @@ class PatchAblation(PerImageMetric):
         self.size = size
 
     def update(self, model: Model, images: Tensor, labels: Tensor, maps: Tensor) -> None:
-        """Measure a batch: images ``(N, C, H, W)``, classes ``(N,)``, maps ``(N, H, W)`` or ``(N, C, H, W)``."""
+        """Measure a batch.
+
+        Args:
+            model: From ``(N, C, H, W)`` to logits ``(N, m)``.
+            images: ``(N, C, H, W)``, as the model takes them.
+            labels: ``(N,)``, the explained classes.
+            maps: ``(N, H, W)`` or ``(N, C, H, W)``.
+        """
         rows = [
             patch_drop(model, image, int(label), heat, self.mean_image, self.size)
             for image, label, heat in zip(images, labels, maps, strict=True)

@@ -55,6 +55,9 @@ class PointingGame(PerImageMetric):
         tolerance: In pixels. 15 is usual on VOC and COCO, 0 in the paper. Default: 0.
         average: ``"images"`` (the paper's accuracy) or ``"classes"`` (mean over classes, usual on VOC and COCO).
 
+    Raises:
+        InvalidInputError: for a negative tolerance.
+
     Example::
 
         >>> game = PointingGame()

@@ -105,6 +105,9 @@ def observe_pooling(model: nn.Module, inputs: Tensor) -> list[Pooling]:
     Args:
         model: In evaluation mode.
         inputs: ``(N, C, H, W)``.
+
+    Returns:
+        One record for each pooling, in the order in which they ran.
     """
     with _module_names(model) as place, torch.no_grad(), _Watch(place) as watch:
         model(inputs)

@@ -39,7 +39,7 @@ class Team:
         return self.rank == 0
 
     def share(self, work: list[T]) -> list[T]:
-        """The part of a list that this process does."""
+        """The part of a list of ``work`` that this process does."""
         return work[self.rank :: self.size]
 
     def broadcast(self, value: T) -> T:
@@ -51,7 +51,7 @@ class Team:
         return box[0]
 
     def gather(self, value: T) -> list[T]:
-        """The values of all processes, in all of them."""
+        """Each process's ``value``, in all of them."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
@@ -59,7 +59,7 @@ class Team:
         return values
 
     def total(self, value: Tensor) -> Tensor:
-        """The sum over all processes of an integer tensor on the CPU."""
+        """The sum of ``value``, an integer tensor of any shape on the CPU, over all processes."""
         if self.size > 1:
             value = value.clone()
             dist.all_reduce(value)

@@ -37,8 +37,8 @@ class Run:
         experiment: What is measured.
         source: On what.
         bench: With which network and methods.
-        folder: Where results go: ``run.json``, ``records/*.jsonl``, ``summary.json``, ``summary.csv``,
-        ``curves.csv``. batch: Images in a batch.
+        folder: Where results go: ``run.json``, ``records/*.jsonl``, ``summary.json``, ``summary.csv``, ``curves.csv``.
+        batch: Images in a batch.
         average: ``"images"`` or ``"classes"``.
         seed: Of everything random.
         team: Processes that share the work.

@@ -72,7 +72,7 @@ class Source(Sequence[Sample]):
     description: str
 
     def sample(self, index: int) -> Sample:
-        """The sample at a position."""
+        """The sample at position ``index``."""
         raise NotImplementedError(f"{type(self).__name__} must implement sample")
 
     def fingerprint(self) -> str:
@@ -110,7 +110,7 @@ def subset(ids: Sequence[str], limit: int | None, seed: int) -> list[int]:
 
 
 class PhotographSource(Source):
-    """Single photographs.
+    """Photographs, one in each sample.
 
     Args:
         dataset: Where they come from.

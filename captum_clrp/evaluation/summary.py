@@ -100,7 +100,7 @@ class Summary:
         return _csv(lines, ["curve", "method", "x", "mean", "low", "high"])
 
     def table(self, experiment: Experiment) -> str:
-        """The numbers as text, methods down and quantities across."""
+        """The numbers as text, methods down and the quantities of ``experiment`` across."""
         methods = list(dict.fromkeys(row.method for row in self.rows))
         cell = {(row.method, row.quantity): row for row in self.rows}
         lines = [["", *(f"{q.name}{_ARROWS[q.better]}" for q in experiment.quantities)]]
@@ -126,7 +126,7 @@ def summarise(
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Summary:
-    """Average records.
+    """Average records to means with intervals.
 
     Args:
         experiment: What was measured.

@@ -72,7 +72,7 @@ class Dataset(Sequence[Photograph]):
     ids: Sequence[str]
 
     def photograph(self, index: int) -> Photograph:
-        """The photograph at a position."""
+        """The photograph at position ``index``."""
         raise NotImplementedError(f"{type(self).__name__} must implement photograph")
 
     def __len__(self) -> int:

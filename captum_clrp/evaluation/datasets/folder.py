@@ -35,6 +35,7 @@ class ImageFolder(Dataset):
 
     Raises:
         MissingDatasetError: if there is no such folder, or no photograph with a class in it.
+        InvalidInputError: if two photographs would have the same name, or a folder's class is not known.
     """
 
     def __init__(self, root: str | Path, class_names: Sequence[str] = ()) -> None:
@@ -43,8 +44,7 @@ class ImageFolder(Dataset):
         if not self.root.is_dir():
             raise MissingDatasetError(
                 f"there is no folder {self.root}; give a folder of photographs named <class index>_..., or in "
-                f"one folder "
-                "per class"
+                "one folder per class"
             )
         named = [(p, m) for p in _pictures(self.root) if (m := re.match(r"(\d+)[_\-. ]", p.name))]
         self._found = [(path, int(match.group(1)), path.stem) for path, match in named]

@@ -33,6 +33,7 @@ class ILSVRC2012(Dataset):
 
     Raises:
         MissingDatasetError: if images or boxes are not there.
+        InvalidInputError: in ``photograph``, if an annotation names a class that ILSVRC2012 does not have.
     """
 
     name = "ILSVRC2012 validation"

@@ -78,21 +78,30 @@ class Bench:
     def maps(
         self, inputs: Tensor, concepts: Sequence[Tensor], ids: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Maps of all methods, ``(N, K, H, W)`` each, on the CPU; the time is counted."""
+        """Maps of all methods; the time is counted.
+
+        Args:
+            inputs: ``(N, C, H, W)``, as the model takes it.
+            concepts: K concepts, each ``(N, M)``; see :class:`captum_clrp.evaluation.MethodSet`.
+            ids: The images' names.
+
+        Returns:
+            For each method ``(N, K, H, W)``, on the CPU.
+        """
         methods = self.methods
         assert methods is not None  # the runner makes them for experiments that use them
         maps: dict[str, Tensor] = self.timed(lambda: methods.maps(inputs, concepts, ids))
         return maps
 
     def timed(self, attribute: Callable[[], Any]) -> Any:
-        """Run an attribution and count its time."""
+        """What ``attribute`` returns; its time is counted."""
         began = time.perf_counter()
         result = attribute()
         self.attribution_seconds += time.perf_counter() - began
         return result
 
     def model(self, inputs: Tensor) -> Tensor:
-        """Logits ``(N, m)``, float64, without a graph; the time is counted."""
+        """Logits ``(N, m)`` of ``inputs``, float64, without a graph; the time is counted."""
         began = time.perf_counter()
         try:
             with torch.no_grad():
@@ -135,7 +144,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def measure(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
-        """What each sample of a batch gives."""
+        """What each of the ``samples`` of a batch gives, with the network and methods of ``bench``."""
 
     def check(self, methods: Sequence[str]) -> None:  # noqa: B027
         """Refuse methods that this experiment cannot compare.
@@ -149,7 +158,7 @@ class Experiment(ABC):
         return {}
 
     def extra(self, records: Sequence[Record]) -> dict[str, Any]:
-        """What the summary holds besides means: tests, matrices. Without NaN."""
+        """What the summary of ``records`` holds besides means: tests, matrices. Without NaN."""
         return {}
 
 

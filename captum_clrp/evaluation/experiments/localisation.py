@@ -24,7 +24,7 @@ def _mask(explained: Explained) -> Tensor:
 
 
 class Pointing(Experiment):
-    """See :mod:`captum_clrp.evaluation.pointing_game`."""
+    """The pointing game; see :mod:`captum_clrp.evaluation.pointing_game`."""
 
     name = "pointing"
     title = "Pointing game"
@@ -55,7 +55,7 @@ def _hits(values: Mapping[str, Any]) -> Sequence[float]:
 
 
 class EnergyPointing(Experiment):
-    """See :mod:`captum_clrp.evaluation.energy_pointing_game`."""
+    """The paper's pointing game, a curve over the energy; see :mod:`captum_clrp.evaluation.energy_pointing_game`."""
 
     name = "energy-pointing"
     title = "Pointing game with an energy threshold (paper, fig. 4)"
@@ -74,7 +74,7 @@ class EnergyPointing(Experiment):
 
 
 class EnergyInsideExperiment(Experiment):
-    """See :mod:`captum_clrp.evaluation.energy_inside`."""
+    """The share of relevance on the object; see :mod:`captum_clrp.evaluation.energy_inside`."""
 
     name = "energy-inside"
     title = "Share of positive relevance on the object"
@@ -88,7 +88,7 @@ class EnergyInsideExperiment(Experiment):
 
 
 class GridPointing(Experiment):
-    """See :mod:`captum_clrp.evaluation.grid_pointing_game`; measured on scenes."""
+    """The grid pointing game; see :mod:`captum_clrp.evaluation.grid_pointing_game`; measured on scenes."""
 
     name = "grid"
     title = "Grid pointing game"

@@ -54,7 +54,7 @@ def default_layer(model: nn.Module) -> str:
 
 
 class Neurons(Experiment):
-    """See :mod:`captum_clrp.evaluation.neuron_ablation`.
+    """The paper's ablation of neurons; see :mod:`captum_clrp.evaluation.neuron_ablation`.
 
     Args:
         layer: Name of a module. Default: :func:`default_layer`.

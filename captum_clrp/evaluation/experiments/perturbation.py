@@ -25,7 +25,7 @@ def _mean(bench: Bench) -> Tensor:
 
 
 class Ablation(Experiment):
-    """See :mod:`captum_clrp.evaluation.patch_ablation`."""
+    """The paper's ablation; see :mod:`captum_clrp.evaluation.patch_ablation`."""
 
     name = "ablation"
     title = "Patch ablation (paper, table 1)"
@@ -70,7 +70,7 @@ class Ablation(Experiment):
 
 
 class InsertionDeletionExperiment(Experiment):
-    """See :mod:`captum_clrp.evaluation.insertion_deletion`."""
+    """Insertion and deletion; see :mod:`captum_clrp.evaluation.insertion_deletion`."""
 
     name = "insertion-deletion"
     title = "Insertion and deletion"

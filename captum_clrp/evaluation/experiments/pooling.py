@@ -16,7 +16,7 @@ __all__ = ["PoolingIndices"]
 
 
 class PoolingIndices(Experiment):
-    """See :mod:`captum_clrp.evaluation.pooling_indices`; each max pooling takes the place of a method."""
+    """Where max pooling's winners lie; see :mod:`captum_clrp.evaluation.pooling_indices`; each max pooling takes the place of a method."""
 
     name = "pooling-indices"
     title = "Max pooling's winners at the border (supplement B)"

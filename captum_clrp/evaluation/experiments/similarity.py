@@ -20,7 +20,7 @@ _TOP, _DRAWN, _AMONG = 3, 10, 100
 
 
 class Similarity(Experiment):
-    """See :mod:`captum_clrp.evaluation.class_similarity`.
+    """How alike the maps of classes are; see :mod:`captum_clrp.evaluation.class_similarity`.
 
     Explained are the three classes with the largest scores, and together 10 classes drawn from the 100 with the
     largest scores (fewer where the network has fewer outputs).
