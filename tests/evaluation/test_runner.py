@@ -273,6 +273,10 @@ def test_contrast_tells_neurons_apart_where_lrp_does_not(tmp_path):
 
 
 def test_similarity_finds_lrp_alike_and_the_contrast_not(tmp_path, deep):
+    with torch.no_grad():
+        deep.model.classifier.bias += (
+            5  # LRP keeps the sign of the score; here no logit is negative
+        )
     summary = run(
         "similarity", Squares(6), deep, tmp_path, ["lrp", "clrp1", "clrp2", "centre"]
     ).go()

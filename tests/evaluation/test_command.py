@@ -1,0 +1,330 @@
+"""``captum-clrp evaluate``, in this process and in others that are killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from evaluation import shaped
+
+from captum_clrp.cli import evaluate, main
+from captum_clrp.evaluation import EXPERIMENTS
+from captum_clrp.evaluation.records import read_records
+
+pytest.importorskip("timm")
+
+TINY = ["--model", "timm/test_resnet", "--weights", "random", "--device", "cpu"]
+"""A network of 160 x 160 pixels that answers in milliseconds."""
+
+
+def call(*arguments) -> int:
+    return main(["evaluate", *map(str, arguments)])
+
+
+def summary(folder: Path):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_metrics_are_those_that_there_are():
+    assert list(evaluate.METRICS) == list(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("metric", list(evaluate.METRICS))
+def test_every_metric_runs_on_the_embedded_data(metric, tmp_path, capsys):
+    methods = {"neurons": "lrp,clrp2", "insertion-deletion": "centre,clrp2"}.get(
+        metric, "gradient,lrp,clrp1,clrp2"
+    )
+    code = call(
+        metric,
+        *TINY,
+        "--methods",
+        methods,
+        "--limit",
+        3,
+        "-o",
+        tmp_path / "out",
+        "--cache",
+        tmp_path,
+        "--quiet",
+    )
+    assert code == 0, capsys.readouterr().err
+    assert summary(tmp_path / "out")["images"] == {"measured": 3, "total": 3}
+    assert (tmp_path / "out" / "figures" / "bars.png").is_file()
+    printed = capsys.readouterr().out
+    assert EXPERIMENTS[metric].title in printed
+    assert str(tmp_path / "out") in printed
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "metric", "more"),
+    [
+        (shaped.ilsvrc, "ilsvrc:", "energy-pointing", []),
+        (shaped.voc, "voc07:", "pointing", ["--hard", "--tolerance", "15", "--average", "classes"]),
+        (shaped.coco, "coco:", "energy-inside", []),
+    ],
+)
+def test_published_datasets_go_through(make, data, metric, more, tmp_path):
+    if make is shaped.coco:
+        pytest.importorskip("pycocotools")
+    make(tmp_path)
+    out = tmp_path / "out"
+    assert (
+        call(
+            metric,
+            *TINY,
+            "--data",
+            f"{data}{tmp_path}",
+            "-m",
+            "centre,clrp1",
+            "-o",
+            out,
+            "--quiet",
+            *more,
+        )
+        == 0
+    )
+    found = summary(out)
+    assert found["rows"][0]["n"] == {"ilsvrc:": 2, "voc07:": 1, "coco:": 2}[data]
+    assert found["skipped"] == (
+        {"object cropped away": 1}
+        if data == "ilsvrc:"
+        else {"no class to explain": 1}
+        if "voc" in data
+        else {}
+    )
+
+
+def test_a_map_of_classes(tmp_path):
+    shaped.voc(tmp_path)
+    (tmp_path / "map.json").write_text('{"cat": 281}')
+    options = [
+        "--data",
+        f"voc07:{tmp_path}",
+        "--class-map",
+        tmp_path / "map.json",
+        "-m",
+        "lrp",
+        "-o",
+        tmp_path / "out",
+    ]
+    assert call("pointing", *TINY, *options, "--quiet") == 0
+    (record, _) = read_records(tmp_path / "out" / "records")
+    assert [m.label for m in record.measured] == [281]
+
+
+def test_a_folder_of_photographs_in_grids(folder, tmp_path):
+    for k in (3, 4):
+        shaped.noise(folder / f"{k}_x.png", 40, 40, k)
+    assert (
+        call(
+            "grid",
+            *TINY,
+            "--data",
+            folder,
+            "-m",
+            "centre",
+            "-o",
+            tmp_path / "out",
+            "--shrink",
+            "--quiet",
+        )
+        == 0
+    )
+    rows = {row["quantity"]: row["mean"] for row in summary(tmp_path / "out")["rows"]}
+    assert rows["share"] == pytest.approx(0.25, abs=0.02)
+
+
+MISTAKES = [
+    (["pointing", "--data", "/no/such/folder"], "there is no folder /no/such/folder"),
+    (["pointing", "--data", "ilsvrc:/no/such/folder"], "ILSVRC2012_img_val.tar"),
+    (["pointing", "--data", "voc07"], "VOCtest_06-Nov-2007.tar"),
+    (["pointing", "--methods", "clrp3"], "unknown method 'clrp3'"),
+    (["neurons", "--methods", "gradient"], "does not explain neurons"),
+    (["neurons", "--layer", "nowhere"], "no layer 'nowhere'"),
+    (["pointing", "--cam-layer", "nowhere"], "no module 'nowhere'"),
+    (["pointing", "--class-map", "/no/such/file", "--data", "voc07:/"], "class map /no/such/file"),
+    (["pointing", "--limit", "0"], "at least 1"),
+    (["ablation", "--patch", "4"], "odd"),
+    (["grid", "--grid", "1"], "at least 2"),
+    (["grid", "--grid", "5"], "too few"),
+    (["pointing", "--model", "no_such_network"], "no_such_network"),
+    (["nothing"], "nothing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), MISTAKES, ids=lambda a: " ".join(a) if isinstance(a, list) else ""
+)
+def test_mistakes_are_one_line_and_code_2(arguments, words, tmp_path, capsys):
+    known = TINY if "--model" not in arguments else []
+    code = call(*arguments, *known, "-o", tmp_path / "out", "--quiet")
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert words in printed.err
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert call("pointing", *TINY, "-o", tmp_path / "file" / "out") == 2
+    assert "choose another place with --output" in capsys.readouterr().err
+
+
+def test_another_run_in_the_folder_is_kept_unless_told_otherwise(tmp_path, capsys):
+    options = [*TINY, "-o", tmp_path / "out", "--limit", 2, "--quiet", "--no-figures"]
+    assert call("pointing", *options, "-m", "lrp") == 0
+    before = (tmp_path / "out" / "summary.json").read_bytes()
+    assert call("pointing", *options, "-m", "clrp1") == 2
+    assert "differs in methods" in capsys.readouterr().err
+    assert (tmp_path / "out" / "summary.json").read_bytes() == before
+    assert call("pointing", *options, "-m", "clrp1", "--restart") == 0
+    assert summary(tmp_path / "out")["rows"][0]["method"] == "clrp1"
+
+
+def test_without_torchmetrics_the_extra_is_named(monkeypatch, capsys):
+    for name in [n for n in sys.modules if n.startswith("captum_clrp.evaluation")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torchmetrics", None)
+    assert call("pointing") == 2
+    assert "pip install 'captum-clrp[eval]'" in capsys.readouterr().err
+
+
+# -- processes -----------------------------------------------------------------------------------------------------
+
+COUNT = 24
+SLOW = [
+    "insertion-deletion",
+    *TINY,
+    "-m",
+    "random,clrp1,clrp2",
+    "--steps",
+    "16",
+    "--batch",
+    "2",
+    "--quiet",
+    "--no-figures",
+]
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "TORCHELASTIC_ERROR_FILE": os.devnull}
+
+
+@pytest.fixture(scope="module")
+def photographs_and_truth(tmp_path_factory):
+    """A folder of photographs, and what one process that nobody disturbs finds."""
+    root = tmp_path_factory.mktemp("runs")
+    for i in range(COUNT):
+        shaped.noise(root / "data" / f"{i}_x.jpg", 170, 190, i)
+    subprocess.run(command(root, "truth"), check=True, env=ENVIRONMENT, capture_output=True)
+    return root
+
+
+def command(root: Path, out: str, processes: int = 0) -> list[str]:
+    start = [sys.executable]
+    if processes:
+        start += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    arguments = [
+        "-m",
+        "captum_clrp",
+        "evaluate",
+        *SLOW,
+        "--data",
+        root / "data",
+        "-o",
+        root / out,
+        "--cache",
+        root / "cache",
+    ]
+    return start + [str(a) for a in arguments]
+
+
+def same(root: Path, out: str) -> bool:
+    truth, found = summary(root / "truth"), summary(root / out)
+    records = [read_records(root / name / "records") for name in ("truth", out)]
+    return (
+        records[0] == records[1]
+        and all(truth[key] == found[key] for key in ("rows", "curves", "images", "skipped"))
+        and (root / "truth" / "summary.csv").read_bytes()
+        == (root / out / "summary.csv").read_bytes()
+    )
+
+
+def lines(folder: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("*.jsonl"))
+
+
+def wait_for_lines(process: subprocess.Popen, folder: Path, count: int) -> None:
+    deadline = time.monotonic() + 240
+    while lines(folder) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no results came"
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_the_middle_gives_the_uninterrupted_result(photographs_and_truth):
+    root = photographs_and_truth
+    process = subprocess.Popen(
+        command(root, "killed"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_for_lines(process, root / "killed" / "records", 3)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    left = lines(root / "killed" / "records")
+    assert 3 <= left < COUNT
+    assert not (root / "killed" / "summary.json").exists()
+    subprocess.run(command(root, "killed"), check=True, env=ENVIRONMENT, capture_output=True)
+    assert same(root, "killed")
+    assert summary(root / "killed")["made_with"]["cost"]["images"] == COUNT - left
+
+
+@pytest.mark.slow
+def test_two_gloo_processes_give_the_result_of_one(photographs_and_truth):
+    root = photographs_and_truth
+    done = subprocess.run(command(root, "two", 2), env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    files = sorted((root / "two" / "records").iterdir())
+    assert [f.name for f in files] == ["process-00000.jsonl", "process-00001.jsonl"]
+    assert [f.read_bytes().count(b"\n") for f in files] == [COUNT // 2] * 2
+    assert summary(root / "two")["made_with"]["processes"] == 2
+    assert same(root, "two")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="looks for a worker in /proc, as on Linux"
+)
+def test_a_lost_worker_costs_only_unfinished_images(photographs_and_truth):
+    root = photographs_and_truth
+    records = root / "lost" / "records"
+    process = subprocess.Popen(
+        command(root, "lost", 2), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    wait_for_lines(process, records, 4)
+    os.kill(worker(process.pid, rank=1), signal.SIGKILL)
+    process.communicate()
+    assert process.returncode != 0
+    left = lines(records)
+    assert 4 <= left < COUNT
+    # One process does what two have left.
+    subprocess.run(command(root, "lost"), check=True, env=ENVIRONMENT, capture_output=True)
+    assert same(root, "lost")
+    assert summary(root / "lost")["made_with"]["cost"]["images"] == COUNT - left
+
+
+def worker(parent: int, rank: int) -> int:
+    """The process id of a worker of torchrun."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            status = (entry / "stat").read_text().rpartition(")")[2].split()
+            variables = (entry / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if int(status[1]) == parent and f"RANK={rank}".encode() in variables:
+            return int(entry.name)
+    raise AssertionError(f"no worker of rank {rank}")
