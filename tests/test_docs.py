@@ -133,7 +133,8 @@ def test_commands_take_the_arguments_that_pages_give_them(name: str, line: str) 
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_links_lead_somewhere(name: str) -> None:
+def test_links_have_a_text_and_lead_somewhere(name: str) -> None:
+    assert "[](" not in without_code(text_of(name)), f"{name}: a link without text is invisible outside the site"
     for target in LINK.findall(without_code(text_of(name))):
         if re.match(r"[a-z]+:", target):
             continue
