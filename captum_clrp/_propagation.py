@@ -383,6 +383,9 @@ def propagate_module(rule: RelevanceRule, module: nn.Module, inputs: Any) -> Ten
     trace = Trace(module, Settings(), run_operation, forced_rule=rule)
     with torch.enable_grad():
         started = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
+    for x in started:
+        if isinstance(x, Tensor) and x.requires_grad:
+            trace.describe(x, Info())
     with torch.no_grad(), trace:
         result: Tensor = module.forward(*started)
     trace.raise_refusals()

@@ -57,7 +57,7 @@ ROWS: tuple[Row, ...] = (
     Row("einsum", handlers.einsum, "z+ with a constant tensor; two activations are refused", _PAPER + ", eq. 1", _CONTRIBUTIONS),
     # normalisation
     Row(
-        "batch_norm instance_norm", handlers.passing(), "bypassed", _PAPER,
+        "batch_norm instance_norm", handlers.normalization, "bypassed", _PAPER,
     ),
     Row(
         "layer_norm group_norm local_response_norm rms_norm normalize",
@@ -246,11 +246,15 @@ def run_operation(
         # Gradients make no difference here, but views made without them could not be written to later.
         with torch.set_grad_enabled(not any(t.requires_grad for t in call.tensors)):
             return call.run()
-    if call.overwrites and isinstance(args[0], torch.Tensor):
-        trace.before_overwriting(args[0])
+    overwritten = args[0] if call.overwrites and isinstance(args[0], torch.Tensor) else None
+    if overwritten is not None:
+        trace.before_overwriting(overwritten)
     with trace.following(call.tensors):
         if any(t.is_inference() for t in call.tensors):
             call = call.changed(
                 lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v
             )
-        return (row.handler if row is not None else handlers.unknown)(trace, call)
+        result = (row.handler if row is not None else handlers.unknown)(trace, call)
+    if overwritten is not None:
+        trace.after_overwriting(overwritten)
+    return result

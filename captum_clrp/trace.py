@@ -241,6 +241,12 @@ class Trace(TorchFunctionMode):
             bounds=_still_valid(info.bounds, tensor)
         )  # overwritten through a view: signs are not known
 
+    def after_overwriting(self, tensor: Tensor) -> None:
+        """What was written to a view of a constant is in the constant as well."""
+        base = tensor._base
+        if base is not None and base.requires_grad and not self.was_described(base):
+            self.describe(base, Info())
+
     def was_described(self, tensor: Tensor) -> bool:
         return getattr(tensor, "_clrp_info", None) is not None
 
@@ -252,6 +258,8 @@ class Trace(TorchFunctionMode):
                     "custom torch.autograd.Function",
                     "its result has lost its connection to the input; write it with torch functions instead",
                 )
+        elif tensor._base is not None and self.was_described(tensor._base):
+            self.describe(tensor, Info())  # a view from before its base was written to
         elif tensor.grad_fn is not None and self._comes_from_inputs(tensor):
             self.refuse(
                 tensor.grad_fn.name().removesuffix("0").removesuffix("Backward"),

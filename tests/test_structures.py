@@ -37,6 +37,14 @@ def plain(s: Body, x: Tensor) -> Tensor:
     return s.head(F.relu(s.conv2(F.relu(s.conv1(x)))))
 
 
+def net(function: Callable[..., Any]) -> Body:
+    """`body` with two constants that carry a graph from before, as hypernetworks have them."""
+    model = body(function)
+    model.half = torch.full((), 0.25).double().requires_grad_() * 2
+    model.other_weight = model.conv1.weight * 1.0
+    return model
+
+
 # -- odd networks and their plain twins ---------------------------------------------------------------------------
 
 TWINS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
@@ -265,7 +273,7 @@ def test_explains_as_its_plain_twin(name: str) -> None:
     for method in (LRPZBeta, ContrastiveLRP2):
         for conserve in (False, True):
             actual, expected = (
-                method(body(f), 0.0, 1.0, conserve=conserve).attribute(
+                method(net(f), 0.0, 1.0, conserve=conserve).attribute(
                     x, initial_relevance=torch.ones_like
                 )
                 for f in (odd, reference)
@@ -277,7 +285,7 @@ def test_explains_as_its_plain_twin(name: str) -> None:
 @pytest.mark.parametrize("name", TWINS)
 def test_the_model_computes_as_ever_while_it_is_recorded(name: str) -> None:
     odd, _ = TWINS[name]
-    model, x = body(odd), images()
+    model, x = net(odd), images()
     seen = []
     LRPZBeta(model).attribute(
         x, initial_relevance=lambda output: seen.append(output) or torch.zeros_like(output)
@@ -565,7 +573,7 @@ def test_weights_that_change_between_calls_are_seen() -> None:
     model = body(plain)
     before = explain(model)
     changes: list[Callable[[], Any]] = [
-        lambda: torch.optim.SGD(model.parameters(), 0.1).step(),
+        lambda: torch.optim.SGD(model.parameters(), 1e-3).step(),
         lambda: model.conv2.weight.data.mul_(-1.5),
         lambda: model.load_state_dict({k: v + 0.1 for k, v in model.state_dict().items()}),
         lambda: setattr(model.conv2, "weight", nn.Parameter(model.conv2.weight.detach().flip(0))),
@@ -655,9 +663,16 @@ def data_parallel_inside(model: Body) -> nn.Module:
 
 
 def symbolically_traced(model: nn.Module) -> nn.Module:
-    return torch.fx.symbolic_trace(
-        nn.Sequential(model.conv1, nn.ReLU(), model.conv2, nn.ReLU(), Operation(model.head))
+    layers = (
+        model.conv1,
+        nn.ReLU(),
+        model.conv2,
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        model.fc,
     )
+    return torch.fx.symbolic_trace(nn.Sequential(*layers))
 
 
 def wrapped(model: nn.Module) -> nn.Module:
@@ -1205,8 +1220,8 @@ def test_layers_of_odd_networks_can_be_read() -> None:
 
 def test_reports_agree_with_what_is_returned() -> None:
     for odd, _ in TWINS.values():
-        report = check_conservation(body(odd), images(), 1)
+        report = check_conservation(net(odd), images(), 1)
         assert abs(report.unaccounted) < 1e-9 * (1 + abs(report.score))
-        relevance, delta = LRPZBeta(body(odd)).attribute(images(), 1, return_convergence_delta=True)
+        relevance, delta = LRPZBeta(net(odd)).attribute(images(), 1, return_convergence_delta=True)
         assert float(relevance.sum()) == pytest.approx(report.at_input, abs=1e-9)
         assert float(delta.sum()) == pytest.approx(report.absorbed, abs=1e-9)
