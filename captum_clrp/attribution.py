@@ -492,10 +492,11 @@ def choose_output(
             f"the model returned tensors {list(tensors)}; initial_relevance must hold relevance for exactly one of them "
             "(the same structure with None, or no entry, for the others)"
         )
-    if len(tensors) == 1:
-        return next(iter(tensors.values())), target, None
     target = plain_target(target)
-    if isinstance(target, tuple) and target and target[0] in tensors:
+    named = isinstance(target, tuple) and bool(target) and target[0] in tensors
+    if len(tensors) == 1 and not (named and isinstance(target[0], str)):
+        return next(iter(tensors.values())), target, None
+    if named:
         rest: Any = target[1:]
         return tensors[target[0]], rest[0] if len(rest) == 1 else (rest or None), None
     raise InvalidTargetError(
