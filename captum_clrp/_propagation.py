@@ -205,10 +205,8 @@ def check_model(model: nn.Module) -> None:
     """
     training = []
     for name, module in model.named_modules():
-        if (
-            isinstance(module, nn.modules.lazy.LazyModuleMixin)
-            and module.has_uninitialized_params()
-        ):  # type: ignore[misc]
+        lazy: Any = module
+        if isinstance(module, nn.modules.lazy.LazyModuleMixin) and lazy.has_uninitialized_params():
             raise ModelStateError(
                 f"module '{name}' ({type(module).__name__}) has no weights yet; run the model once on such inputs first"
             )

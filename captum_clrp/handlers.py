@@ -61,14 +61,15 @@ def follow_bounds(trace: Trace, call: Call, monotone: bool) -> Bounds | None:
     Monotone operations run on the bounds as they run on the tensor, in place and on views as well; otherwise the
     result's own range per channel serves, which is always a valid domain.
     """
-    overwritten = call.args[0] if call.overwrites else None
+    overwritten: object = call.args[0] if call.overwrites else None
 
     def run_on(side: Callable[[Tensor], Tensor]) -> Any:
         def stand_in(value: Any) -> Any:
             if depends_on_input(value):
                 return side(value)
             if isinstance(value, Tensor):
-                return value.detach().clone() if value is overwritten else value.detach()
+                plain: Tensor = value.detach()
+                return plain.clone() if value is overwritten else plain
             return value
 
         on_bounds = call.changed(stand_in)

@@ -360,7 +360,8 @@ class Trace(TorchFunctionMode):
         def leave(module: nn.Module, inputs: Any, output: Any) -> Any:
             if threading.get_ident() != thread:
                 return None
-            self.scope.pop()
+            if self.scope and self.scope[-1] is module:
+                self.scope.pop()
             return None if output is None else after(module, output)  # no output: the module failed
 
         handles: list[RemovableHandle] = []

@@ -157,7 +157,7 @@ def test_a_flat_picture_within_its_own_bounds_is_absorbed_or_conserved() -> None
         (-9.0, 1.0, r"leaves its bounds by 1\.072 above high=1"),
         (0.0, 255.0, "normalized_bounds"),
         (3.0, -3.0, "low is above high"),
-        (torch.zeros(5), 9.0, r"low of shape \(5,\) does not broadcast"),
+        (torch.zeros(5), 9.0, r"low of shape \(.*5,?\) does not broadcast"),
         (-9.0, torch.zeros(3, 1, 1, 1, 1), "high of shape"),
         (-9.0, float("inf"), "high=inf is not finite"),
         (float("nan"), 9.0, "not finite"),

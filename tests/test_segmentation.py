@@ -17,10 +17,16 @@ class UNet(nn.Module):
 
     def __init__(self, classes: int = 4) -> None:
         super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True))
-        self.second = nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(inplace=True))
+        self.first = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)
+        )
+        self.second = nn.Sequential(
+            nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(inplace=True)
+        )
         self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
-        self.last = nn.Sequential(nn.Conv2d(16, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, classes, 1))
+        self.last = nn.Sequential(
+            nn.Conv2d(16, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, classes, 1)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         shallow = self.first(x)
@@ -28,7 +34,9 @@ class UNet(nn.Module):
 
 
 def fcn() -> nn.Module:
-    return torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None, num_classes=5)
+    return torchvision.models.segmentation.fcn_resnet50(
+        weights=None, weights_backbone=None, num_classes=5
+    )
 
 
 def deeplab() -> nn.Module:
@@ -54,7 +62,9 @@ def test_a_pixel_is_explained_and_conserved(network: Network) -> None:
     model, prefix, dense = network
     x = torch.rand(1, 3, 64, 64)
     target = (*prefix, 2, 30, 40)
-    relevance, delta = LRPZBeta(model, conserve=True).attribute(x, target, return_convergence_delta=True)
+    relevance, delta = LRPZBeta(model, conserve=True).attribute(
+        x, target, return_convergence_delta=True
+    )
     score = dense(model(x))[0, 2, 30, 40]
     assert relevance.shape == x.shape
     torch.testing.assert_close(relevance.sum(), score.detach(), rtol=1e-3, atol=1e-6)
