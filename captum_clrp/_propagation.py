@@ -6,6 +6,7 @@ happens on the way.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -103,8 +104,8 @@ class Propagation:
         """
         for node in self.trace.nodes:
             node.keep = not last
-        scale = _underflow_scale(output)
-        with torch.inference_mode(False):
+        scale = _carrying_scale(output, initial)
+        with torch.inference_mode(False), torch.autocast(output.device.type, enabled=False):
             received = torch.autograd.grad(
                 output,
                 self._receivers,
@@ -112,15 +113,27 @@ class Propagation:
                 retain_graph=not last,
                 allow_unused=True,
             )
-        return tuple(
+        relevance = tuple(
             torch.zeros_like(x) if r is None else (r / scale if scale != 1 else r).detach()
             for r, x in zip(received, self._receivers, strict=True)
         )
+        if not all(bool(r.isfinite().all()) for r in relevance):
+            raise ModelStateError(
+                "relevance became NaN or infinite on its way to the inputs; check the weights for NaN, and the range of "
+                "half-precision activations"
+            )
+        return relevance
 
 
-def _underflow_scale(output: Tensor) -> float:
-    """Half precision has few exponents: relevance of single pixels is carried scaled up (rules are linear in it)."""
-    return 2.0**10 if output.dtype == torch.float16 else 1.0
+def _carrying_scale(output: Tensor, initial: Tensor) -> float:
+    """Half precision has few exponents: relevance is carried scaled so that the sum of an example fits well within.
+
+    Rules are linear in relevance; a power of two rounds nothing.
+    """
+    total = float(initial.abs().flatten(1).sum(1).max()) if initial.dim() > 1 else float(initial.abs().max())
+    if output.dtype != torch.float16 or total == 0:
+        return 1.0
+    return 2.0 ** min(24, 13 - math.ceil(math.log2(total)))
 
 
 def run_model(
@@ -177,7 +190,7 @@ def run_model(
             "the output does not depend on the inputs, as far as torch functions tell; if the model leaves PyTorch "
             "(numpy, scripted functions, custom kernels), rewrite that part with torch functions"
         )
-    if not any(isinstance(node, Weighted) for node in trace.nodes):
+    if not any(depends_on_input(t) and nearest_weighted(t)[0] for t in tensors):
         raise ModelStateError(
             "the model has no weighted operation (convolution or fully connected layer) between input and output; "
             "there is nothing that a relevance rule could explain"

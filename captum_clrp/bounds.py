@@ -5,6 +5,7 @@ Bounds are in the units of the model's input: for photographs these are *normali
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -180,6 +181,15 @@ def _describe(bound: float | Tensor | None) -> str:
 
 
 def _as_tensor(bound: float | Tensor, x: Tensor, name: str) -> Tensor:
+    if not isinstance(bound, Tensor | float | int) and not hasattr(bound, "__array__"):
+        raise InvalidInputError(
+            f"{name} is a {type(bound).__name__}; give a number, a tensor, None, or a tuple of these for several inputs"
+        )
+    if not isinstance(bound, Tensor | numbers.Real):
+        raise InvalidInputError(
+            f"{name} is a {type(bound).__name__} ({bound!r}); give a number, a tensor that broadcasts to the input, "
+            "or None to take each example's own range"
+        )
     tensor = torch.as_tensor(bound, dtype=x.dtype, device=x.device)
     try:
         shape = torch.broadcast_shapes(tensor.shape, x.shape)
