@@ -130,7 +130,11 @@ def _carrying_scale(output: Tensor, initial: Tensor) -> float:
 
     Rules are linear in relevance; a power of two rounds nothing.
     """
-    total = float(initial.abs().flatten(1).sum(1).max()) if initial.dim() > 1 else float(initial.abs().max())
+    total = (
+        float(initial.abs().flatten(1).sum(1).max())
+        if initial.dim() > 1
+        else float(initial.abs().max())
+    )
     if output.dtype != torch.float16 or total == 0:
         return 1.0
     return 2.0 ** min(24, 13 - math.ceil(math.log2(total)))

@@ -24,7 +24,7 @@ from captum_clrp._captum import (
     is_tuple,
     log_usage,
 )
-from captum_clrp._propagation import Place, Propagation, run_model
+from captum_clrp._propagation import Place, Propagation, nearest_weighted, run_model
 from captum_clrp.batching import in_batches
 from captum_clrp.bounds import BoundType, by_example
 from captum_clrp.contrast import (
@@ -257,6 +257,10 @@ class LRPZBeta(LRP):
         bounds: tuple[BoundType, BoundType],
     ) -> Propagation:
         additional = format_additional_forward_args(additional_forward_args)
+        if inputs is None:
+            raise InvalidInputError(
+                "no input was given: inputs is None (NoneType); pass a tensor or a tuple of tensors"
+            )
         return run_model(
             self.model,
             format_tensor_into_tuples(inputs),
@@ -278,6 +282,11 @@ class LRPZBeta(LRP):
             raise ModelStateError(
                 f"the model's output of shape {tuple(output.shape)} holds NaN or infinite values for finite inputs; "
                 "check the weights, and the range of half-precision activations"
+            )
+        if not nearest_weighted(output)[0]:
+            raise ModelStateError(
+                "there is no weighted operation (convolution or fully connected layer) between the input and this "
+                "output; there is nothing that a relevance rule could explain"
             )
         if initial_relevance is not None:
             seed = checked_initial_relevance(output, initial_relevance)
