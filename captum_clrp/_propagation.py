@@ -90,7 +90,7 @@ class Propagation:
                     "relevance for W and -W, so that CLRP2 would be zero everywhere; set another rule there "
                     "(captum_clrp.rules.ZPlus), or use ContrastiveLRP1"
                 )
-            node.contrast = True
+            node.contrast, node._prepared = True, None
 
     def relevance(
         self, output: Tensor, initial: Tensor, *, last: bool = True

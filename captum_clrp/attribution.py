@@ -595,7 +595,7 @@ def _positive_part(relevance: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             f"the contrast of example(s) {examples} is zero everywhere: no value speaks more for the target than for its "
             "dual concept. If relevance is absorbed on the way (see check_conservation), conserve=True compares equal "
             "totals; relu_attributions=False shows the signed difference",
-            stacklevel=4,
+            stacklevel=7,  # past our own frames and Captum's log, to the caller of attribute
         )
     return positive
 
