@@ -63,19 +63,34 @@ class Propagation:
         self._receivers = receivers
         self._inputs = inputs
 
-    def contrast_output_layer(self, output: Tensor) -> None:
-        """Make the weighted operations nearest to ``output`` return relevance by ``W`` minus relevance by ``-W``.
+    def set_output_layer(
+        self, output: Tensor, *, contrast: bool = False, negate_weights: bool = False
+    ) -> None:
+        """Tell the weighted operations nearest to ``output`` what they are to compute.
+
+        Args:
+            output: One tensor of :attr:`output`.
+            contrast: Whether the relevance that arrives is a contrast; they compute it in double precision.
+            negate_weights: Whether they return relevance by ``W`` minus relevance by ``-W``.
 
         Raises:
-            UnsupportedOperationError: if there is no such layer, some path goes around it, or its rule cannot tell
-                ``W`` from ``-W``.
+            ModelStateError: if there is no such operation.
+            UnsupportedOperationError: if weights are to be negated and some path goes around them, or their rule cannot
+                tell ``W`` from ``-W``.
         """
         nearest, side_by_side = nearest_weighted(output)
         if not nearest:
-            raise UnsupportedOperationError(
-                "the model has no convolution or fully connected layer whose weights CLRP2 could negate; "
-                "use LRPZBeta or ContrastiveLRP1"
+            raise ModelStateError(
+                "there is no weighted operation (convolution or fully connected layer) between the input and this "
+                "output; there is nothing that a relevance rule could explain"
             )
+        if negate_weights:
+            self._check_negatable(nearest, side_by_side)
+        for node in nearest:
+            if (node.precise, node.contrast) != (contrast, negate_weights):
+                node.precise, node.contrast, node._prepared = contrast, negate_weights, None
+
+    def _check_negatable(self, nearest: Sequence[Weighted], side_by_side: bool) -> None:
         if not side_by_side:
             names = ", ".join(sorted({node.record.module for node in nearest}))
             raise UnsupportedOperationError(
@@ -90,7 +105,6 @@ class Propagation:
                     "relevance for W and -W, so that CLRP2 would be zero everywhere; set another rule there "
                     "(captum_clrp.rules.ZPlus), or use ContrastiveLRP1"
                 )
-            node.contrast, node._prepared = True, None
 
     def relevance(
         self, output: Tensor, initial: Tensor, *, last: bool = True
@@ -105,6 +119,9 @@ class Propagation:
         for node in self.trace.nodes:
             node.keep = not last
         scale = _carrying_scale(output, initial)
+        node = getattr(output.grad_fn, "node", None)
+        if isinstance(node, Weighted) and node.precise:
+            node.unrounded = initial * scale
         with torch.inference_mode(False), torch.autocast(output.device.type, enabled=False):
             received = torch.autograd.grad(
                 output,
@@ -130,12 +147,10 @@ def _carrying_scale(output: Tensor, initial: Tensor) -> float:
 
     Rules are linear in relevance; a power of two rounds nothing.
     """
-    total = (
-        float(initial.abs().flatten(1).sum(1).max())
-        if initial.dim() > 1
-        else float(initial.abs().max())
-    )
-    if output.dtype != torch.float16 or total == 0:
+    if output.dtype != torch.float16:
+        return 1.0
+    total = float(initial.abs().reshape(len(initial), -1).sum(1).max())
+    if total == 0:
         return 1.0
     return 2.0 ** min(24, 13 - math.ceil(math.log2(total)))
 

@@ -24,7 +24,7 @@ from captum_clrp._captum import (
     is_tuple,
     log_usage,
 )
-from captum_clrp._propagation import Place, Propagation, nearest_weighted, run_model
+from captum_clrp._propagation import Place, Propagation, run_model
 from captum_clrp.batching import in_batches
 from captum_clrp.bounds import BoundType, by_example
 from captum_clrp.contrast import (
@@ -35,6 +35,7 @@ from captum_clrp.contrast import (
     target_scores,
 )
 from captum_clrp.errors import InvalidInputError, InvalidTargetError, ModelStateError
+from captum_clrp.linear_maps import has_double_precision
 from captum_clrp.trace import Settings
 
 __all__ = ["ContrastiveLRP", "ContrastiveLRP1", "ContrastiveLRP2", "InitialRelevance", "LRPZBeta"]
@@ -196,7 +197,9 @@ class LRPZBeta(LRP):
                     )
             relevance = propagation.relevance(output, seed)
             delta = (
-                self.compute_convergence_delta(relevance, self._total(seed))
+                self.compute_convergence_delta(
+                    relevance, self._total(seed).to(_at_least_single(relevance[0]))
+                )
                 if return_convergence_delta
                 else None
             )
@@ -283,22 +286,19 @@ class LRPZBeta(LRP):
                 f"the model's output of shape {tuple(output.shape)} holds NaN or infinite values for finite inputs; "
                 "check the weights, and the range of half-precision activations"
             )
-        if not nearest_weighted(output)[0]:
-            raise ModelStateError(
-                "there is no weighted operation (convolution or fully connected layer) between the input and this "
-                "output; there is nothing that a relevance rule could explain"
-            )
         if initial_relevance is not None:
             seed = checked_initial_relevance(output, initial_relevance)
         else:
             seed = self._score(target_scores(output.detach().to(_at_least_single(output)), target))
-        return output, self._contrast(propagation, output, seed)
+        return output, self._start(propagation, output, seed)
 
     def _score(self, score: Tensor) -> Tensor:
         """The score as it is, so that relevance sums to the logit."""
         return score
 
-    def _contrast(self, propagation: Propagation, output: Tensor, seed: Tensor) -> Tensor:
+    def _start(self, propagation: Propagation, output: Tensor, seed: Tensor) -> Tensor:
+        """Prepare the output layer; what is sent down instead of ``seed``."""
+        propagation.set_output_layer(output)
         return seed
 
     def _total(self, seed: Tensor) -> Tensor:
@@ -403,9 +403,11 @@ class ContrastiveLRP(LRPZBeta):
     def _score(self, score: Tensor) -> Tensor:
         return score.abs()
 
-    def _contrast(self, propagation: Propagation, output: Tensor, seed: Tensor) -> Tensor:
-        if self.dual.negates_output_layer:
-            propagation.contrast_output_layer(output)
+    def _start(self, propagation: Propagation, output: Tensor, seed: Tensor) -> Tensor:
+        negates = self.dual.negates_output_layer
+        propagation.set_output_layer(output, contrast=True, negate_weights=negates)
+        if has_double_precision(seed):
+            seed = seed.double()
         return self.dual.signed(output.detach().to(seed.dtype), seed)
 
     def _total(self, seed: Tensor) -> Tensor:

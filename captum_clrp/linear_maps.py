@@ -88,6 +88,11 @@ weight_cache = WeightCache()
 """The cache of this process; ``weight_cache.enabled = False`` trades time for the memory of one copy of the weights."""
 
 
+def has_double_precision(tensor: Tensor) -> bool:
+    """Whether the device of ``tensor`` knows float64."""
+    return tensor.device.type != "mps"
+
+
 def _positive(weight: Tensor) -> Tensor:
     return weight.clamp(min=0)
 
@@ -102,15 +107,16 @@ class LinearMap:
     Args:
         weight: The weights as the operation got them.
         bias: Bias or ``None``.
-        negated: See :meth:`with_negated_weights`.
     """
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor | None = None, *, negated: bool = False
-    ) -> None:
+    negated = False
+    """Whether this is the twin :meth:`with_negated_weights`."""
+    precise = False
+    """Whether this is the twin :meth:`in_double_precision`."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight = weight
         self.bias = bias
-        self.negated = negated
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         """The operation without bias on ``activations``, with ``weight`` in place of its own."""
@@ -129,6 +135,10 @@ class LinearMap:
         twin = copy.copy(self)
         twin.negated = not self.negated
         return twin
+
+    def in_double_precision(self) -> LinearMap:
+        """The same operation computed in float64, where it is a small one and the device knows float64."""
+        return self
 
     def transformed(self, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
         """``derive(W)`` in at least float32, remembered under ``key`` while the parameter stays as it is."""
@@ -154,7 +164,8 @@ class LinearMap:
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        return torch.promote_types(self.weight.dtype, torch.float32)
+        least = torch.float64 if self.precise else torch.float32
+        return torch.promote_types(self.weight.dtype, least)
 
     @property
     def positive(self) -> Tensor:
@@ -187,6 +198,11 @@ class FullyConnected(LinearMap):
     """``F.linear``: activations ``(..., in)``, weight ``(out, in)``, output ``(..., out)``."""
 
     channel_dim = -1
+
+    def in_double_precision(self) -> LinearMap:
+        twin = copy.copy(self)
+        twin.precise = has_double_precision(self.weight)
+        return twin
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return F.linear(activations, weight)

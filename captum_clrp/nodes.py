@@ -107,7 +107,11 @@ class Node:
 class Weighted(Node):
     """Convolution or fully connected layer: the rule decides.
 
-    ``contrast`` makes it the output layer of CLRP2: relevance by ``W`` minus relevance by ``-W``, in one pass.
+    Attributes:
+        contrast: Whether it is the output layer of CLRP2: relevance by ``W`` minus relevance by ``-W``, in one pass.
+        precise: Whether it is an output layer where a contrast is formed, in float64: a contrast sums to zero, and what
+            rounding adds to that sum travels down undiminished, while the contrast itself mixes and shrinks.
+        unrounded: Relevance of its output in the precision in which it was formed; autograd hands over a rounded one.
     """
 
     def __init__(
@@ -120,6 +124,8 @@ class Weighted(Node):
         self.nonnegative = nonnegative
         self.conserve = conserve
         self.contrast = False
+        self.precise = False
+        self.unrounded: Tensor | None = None
 
     def expected(self, received: float) -> float:
         return 0.0 if self.contrast else received
@@ -128,9 +134,9 @@ class Weighted(Node):
         if isinstance(self.rule, Identity):
             return []
         activations = self.saved[0].tensor
-        layers = [self.layer]
+        layers = [self.layer.in_double_precision() if self.precise else self.layer]
         if self.contrast:
-            layers.append(self.layer.with_negated_weights())
+            layers.append(layers[0].with_negated_weights())
         return [
             (layer, prepare(self.rule, layer, activations, nonnegative=self.nonnegative))
             for layer in layers
@@ -141,6 +147,8 @@ class Weighted(Node):
     ) -> tuple[Tensor, ...]:
         if isinstance(self.rule, Identity):
             return (relevance,)
+        if self.unrounded is not None:
+            relevance, self.unrounded = self.unrounded, None
         base, *dual = [
             distribute(layer, ready, relevance, conserve=self.conserve) for layer, ready in prepared
         ]

@@ -194,7 +194,7 @@ def test_one_pass_equals_two_passes_on_a_residual_network(method: str) -> None:
 def test_one_pass_equals_two_passes_and_is_more_accurate(
     alexnets: Pair, method: str, record_property: Callable[[str, object], None]
 ) -> None:
-    """Distances to float64, measured: CLRP1 8.2e-3 by one pass, 9.6e-3 by two; CLRP2 1.1e-2 by either."""
+    """Distances to float64, measured: CLRP1 3.9e-5 by one pass, 9.6e-3 by two; CLRP2 1.6e-4 and 1.1e-2."""
     x = alexnets.x[:1]
     exact = one_pass(method, alexnets.double, x.double(), 3)
     assert distance(two_passes(method, alexnets.double, x.double(), 3), exact) <= 1e-9
@@ -202,7 +202,7 @@ def test_one_pass_equals_two_passes_and_is_more_accurate(
     two = distance(two_passes(method, alexnets.single, x, 3), exact)
     record_property("one pass", one)
     record_property("two passes", two)
-    assert one < two
+    assert one < two / 10
 
 
 # --- 4. Average pooling

@@ -15,12 +15,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from captum_clrp._propagation import Propagation
 from captum_clrp.attribution import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.gradients import gradient_maps, guided_maps
 from captum_clrp.evaluation.network import Network
-from captum_clrp.nodes import Weighted
 
 __all__ = ["METHODS", "Concept", "MethodSet", "check_methods", "image_seed"]
 
@@ -138,17 +136,12 @@ class _Relevance:
     """LRP and its contrasts with the same settings: one forward pass, one backward pass for each class and method.
 
     Where all methods explain single classes, each goes through its own public ``attribute_classes``'s steps on the
-    shared pass. CLRP2 comes last, because it makes the output layer return the contrast from then on.
+    shared pass.
     """
 
     def __init__(self, explainers: dict[str, LRPZBeta]) -> None:
-        def negates(name: str) -> bool:
-            explainer = explainers[name]
-            return isinstance(explainer, ContrastiveLRP) and explainer.dual.negates_output_layer
-
-        self.explainers = {name: explainers[name] for name in sorted(explainers, key=negates)}
-        self.names: Sequence[str] = tuple(self.explainers)
-        self.negating = {name for name in explainers if negates(name)}
+        self.explainers = explainers
+        self.names: Sequence[str] = tuple(explainers)
 
     def maps(
         self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
@@ -163,19 +156,10 @@ class _Relevance:
             for concept in concepts:
                 left -= 1
                 output, seed = explainer._seed(propagation, None, _Scores(concept, contrast))
-                if name in self.negating and concept is concepts[0]:
-                    _forget_output_layer(propagation)
                 (relevance,) = propagation.relevance(output, seed, last=left == 0)
                 of_concepts.append((relevance.clamp(min=0) if contrast else relevance).sum(1))
             maps[name] = torch.stack(of_concepts, dim=1)
         return maps
-
-
-def _forget_output_layer(propagation: Propagation) -> None:
-    """Let the output layer work out its shares anew, now that it contrasts ``W`` with ``-W``."""
-    for node in propagation.trace.nodes:
-        if isinstance(node, Weighted) and node.contrast:
-            node._prepared = None
 
 
 class _Captum:
