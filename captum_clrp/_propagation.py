@@ -119,9 +119,9 @@ class Propagation:
         for node in self.trace.nodes:
             node.keep = not last
         scale = _carrying_scale(output, initial)
-        node = getattr(output.grad_fn, "node", None)
-        if isinstance(node, Weighted) and node.precise:
-            node.unrounded = initial * scale
+        output_layer = getattr(output.grad_fn, "node", None)
+        if isinstance(output_layer, Weighted) and output_layer.precise:
+            output_layer.unrounded = initial * scale
         with torch.inference_mode(False), torch.autocast(output.device.type, enabled=False):
             received = torch.autograd.grad(
                 output,

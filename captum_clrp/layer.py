@@ -24,20 +24,12 @@ from captum_clrp.bounds import BoundType
 __all__ = ["LayerContrastiveLRP1", "LayerContrastiveLRP2", "LayerLRPZBeta"]
 
 
-class LayerLRPZBeta(LRPZBeta, LayerAttribution):
-    """Relevance of a layer's output or input for the score of a target (see :class:`captum_clrp.LRPZBeta`).
+class AtLayer(LRPZBeta):
+    """Constructor of the layer and neuron variants.
 
     Args:
-        model: The model in evaluation mode.
+        model, low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
         layer: A module of ``model`` that runs exactly once in its forward pass.
-        low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
-
-    Raises:
-        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
-
-    Example::
-
-        >>> LayerLRPZBeta(model, model.features[28]).attribute(images, target=340)     # (N, 512, 14, 14)
     """
 
     def __init__(
@@ -52,6 +44,23 @@ class LayerLRPZBeta(LRPZBeta, LayerAttribution):
     ) -> None:
         super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
         self.layer = layer
+
+
+class LayerLRPZBeta(AtLayer, LayerAttribution):
+    """Relevance of a layer's output or input for the score of a target (see :class:`captum_clrp.LRPZBeta`).
+
+    Args:
+        model: The model in evaluation mode.
+        layer: A module of ``model`` that runs exactly once in its forward pass.
+        low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
+
+    Raises:
+        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
+
+    Example::
+
+        >>> LayerLRPZBeta(model, model.features[28]).attribute(images, target=340)     # (N, 512, 14, 14)
+    """
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -86,10 +95,8 @@ class LayerLRPZBeta(LRPZBeta, LayerAttribution):
         )  # fmt: skip
 
 
-class _LayerContrastive:
+class _LayerContrastive(AtLayer):
     """What the contrastive layer variants share."""
-
-    layer: nn.Module
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -117,7 +124,7 @@ class _LayerContrastive:
         Raises:
             ContrastiveLRPError: as for :meth:`LayerLRPZBeta.attribute` and :meth:`captum_clrp.ContrastiveLRP.attribute`.
         """
-        return self._explain(  # type: ignore[attr-defined]
+        return self._explain(
             inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
             place=Place(self.layer, attribute_to_layer_input), positive_part=relu_attributions,
         )  # fmt: skip
@@ -133,19 +140,6 @@ class LayerContrastiveLRP1(_LayerContrastive, ContrastiveLRP1, LayerAttribution)
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: nn.Module,
-        low: BoundType = None,
-        high: BoundType = None,
-        *,
-        avg_pool: str = "proportional",
-        conserve: bool = False,
-    ) -> None:
-        super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
-        self.layer = layer
-
 
 class LayerContrastiveLRP2(_LayerContrastive, ContrastiveLRP2, LayerAttribution):
     """CLRP2 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP2`).
@@ -156,16 +150,3 @@ class LayerContrastiveLRP2(_LayerContrastive, ContrastiveLRP2, LayerAttribution)
     Raises:
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: nn.Module,
-        low: BoundType = None,
-        high: BoundType = None,
-        *,
-        avg_pool: str = "proportional",
-        conserve: bool = False,
-    ) -> None:
-        super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
-        self.layer = layer

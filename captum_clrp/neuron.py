@@ -10,31 +10,29 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from captum_clrp._captum import NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
 from captum_clrp._propagation import Place
-from captum_clrp.attribution import ContrastiveLRP2, LRPZBeta
-from captum_clrp.bounds import BoundType
+from captum_clrp.attribution import ContrastiveLRP2
 from captum_clrp.errors import InvalidTargetError
+from captum_clrp.layer import AtLayer
 
 __all__ = ["NeuronContrastiveLRP2", "NeuronLRPZBeta"]
 
 NeuronSelector = int | tuple[int | slice, ...] | Callable[[Tensor], Tensor]
 
 
-class _NeuronExplanation:
+class _NeuronExplanation(AtLayer):
     """What the neuron variants share: relevance that starts at chosen activations of a layer."""
-
-    layer: nn.Module
 
     def _explain_neurons(
         self, inputs: Any, selectors: Sequence[NeuronSelector], additional_forward_args: object | None,
         at_input: bool, positive_part: bool, stack: bool,
     ) -> Any:  # fmt: skip
         place = Place(self.layer, at_input, stop=True)
-        started = [_Selected(s, self._score) for s in selectors]  # type: ignore[attr-defined]
-        result = self._explain_classes(  # type: ignore[attr-defined]
+        started = [_Selected(s, self._score) for s in selectors]
+        result = self._explain_classes(
             inputs, started, additional_forward_args, place=place, positive_part=positive_part
         )
         if stack:
@@ -85,7 +83,7 @@ def _chosen(activations: Tensor, index: tuple[int | slice, ...]) -> Tensor:
     return chosen
 
 
-class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
+class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
     """Relevance of the inputs for a neuron's activation (see :class:`captum_clrp.LRPZBeta`).
 
     Args:
@@ -100,19 +98,6 @@ class NeuronLRPZBeta(_NeuronExplanation, LRPZBeta, NeuronAttribution):
 
         >>> NeuronLRPZBeta(vgg16, vgg16.classifier[1]).attribute(images, neuron_selector=17)      # a neuron of fc1
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: nn.Module,
-        low: BoundType = None,
-        high: BoundType = None,
-        *,
-        avg_pool: str = "proportional",
-        conserve: bool = False,
-    ) -> None:
-        super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
-        self.layer = layer
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -188,19 +173,6 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
     Raises:
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
     """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: nn.Module,
-        low: BoundType = None,
-        high: BoundType = None,
-        *,
-        avg_pool: str = "proportional",
-        conserve: bool = False,
-    ) -> None:
-        super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
-        self.layer = layer
 
     @log_usage(part_of_slo=True)
     def attribute(

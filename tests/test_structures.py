@@ -28,6 +28,7 @@ from captum_clrp import (
     check_conservation,
     explain_plan,
 )
+from captum_clrp.rules import Epsilon
 
 # Float64 rounding; another order of sums at most.
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
@@ -120,6 +121,26 @@ def an_error_on_the_way(s: Body, x: Tensor) -> Tensor:
     except RuntimeError:
         h = s.conv2(h)
     return s.head(F.relu(h))
+
+
+def test_a_module_that_failed_is_left_behind() -> None:
+    """What runs after it in the same forward is neither named after it nor given its rule."""
+
+    def forward(s: Body, x: Tensor) -> Tensor:
+        h = F.relu(s.conv1(x))
+        try:
+            s.conv2(torch.cat([h, h], 1))
+        except RuntimeError:
+            h = F.conv2d(h, s.conv2.weight, s.conv2.bias, padding=1)
+        return s.head(F.relu(h))
+
+    model, x = body(forward), images()
+    model.conv2.rule = Epsilon()
+    second = [r for r in explain_plan(model, x).records if r.operation == "conv2d"][1]
+    assert (second.module, second.rule) == ("(Body)", "ZPlus()")
+    torch.testing.assert_close(
+        LRPZBeta(model).attribute(x, 1), LRPZBeta(body(plain)).attribute(x, 1), **CLOSE
+    )
 
 
 @twin()
