@@ -167,12 +167,23 @@ def route(trace: Trace, call: Call, *, keeps_sign: bool = True) -> Any:
         and all(trace.info(t).nonnegative for t in call.tracked)
     )
     info = info_of(trace, call, nonnegative=nonnegative)
-    output = trace.route(call.run, info)
+    output = trace.route(lambda: _writable(call, call.run()), info)
     if isinstance(output, tuple | list):
         _bound_pieces(trace, call, output)
     elif output is None and isinstance(call.args[0], Tensor):  # __setitem__
         trace.describe(call.args[0], info)
     return output
+
+
+def _writable(call: Call, output: Any) -> Any:
+    """Pieces of a tensor as views made one by one: PyTorch lets nobody write to views that one function made together."""
+    if not isinstance(output, tuple | list) or len(call.tensors) != 1:
+        return output
+    (source,) = call.tensors
+    memory = source.untyped_storage().data_ptr()
+    if any(p.untyped_storage().data_ptr() != memory for p in output):
+        return output
+    return tuple(source.as_strided(p.size(), p.stride(), p.storage_offset()) for p in output)
 
 
 def _bound_pieces(trace: Trace, call: Call, pieces: Sequence[Any]) -> None:

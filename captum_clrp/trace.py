@@ -211,10 +211,10 @@ class Trace(TorchFunctionMode):
 
         ``overwritten`` is a tensor that the operation works on in place without it being one of the receivers.
         """
-        self.nodes.append(node)
         first = [] if overwritten is None else [overwritten]
         with torch.enable_grad():
             output: Tensor = _Propagate.apply(node, run, bool(first), *first, *receivers)
+        self.nodes.append(node)
         return self.describe(output, info)
 
     def route(self, run: Callable[[], Any], info: Info) -> Any:

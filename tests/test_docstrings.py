@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 import re
 import textwrap
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,6 +32,11 @@ UNITS = dict.fromkeys(
 SOURCE = re.compile(r"paper|arXiv|\b(?:19|20)\d\d\b|[Ss]ource:")
 
 
+def is_class(value: Any) -> bool:
+    """Whether it is a class; for ``list[int]`` and its like, which Python 3.10 takes for one, not."""
+    return isinstance(value, type) and not isinstance(value, types.GenericAlias)
+
+
 def modules() -> Iterator[Any]:
     yield captum_clrp
     for found in pkgutil.walk_packages(captum_clrp.__path__, "captum_clrp."):
@@ -42,7 +48,7 @@ def names_of(module: Any) -> dict[str, Any]:
     return {
         f"{module.__name__}.{name}": getattr(module, name)
         for name in getattr(module, "__all__", ())
-        if inspect.isclass(getattr(module, name)) or inspect.isfunction(getattr(module, name))
+        if is_class(getattr(module, name)) or inspect.isfunction(getattr(module, name))
     }
 
 
@@ -179,7 +185,7 @@ def test_errors_are_described(name: str) -> None:
     told = sections(doc).get("Raises", "")
     owner = EVERYTHING.get(name.rpartition(".")[0])
     of_class = (
-        sections(inspect.getdoc(owner) or "").get("Raises", "") if inspect.isclass(owner) else ""
+        sections(inspect.getdoc(owner) or "").get("Raises", "") if is_class(owner) else ""
     )
     missing = {e for e in raised(function) if e not in told + of_class}
     assert not missing, f"{name} raises {sorted(missing)} and does not say so"
@@ -228,7 +234,7 @@ def test_quantities_have_units(name: str) -> None:
     [
         v
         for v in dict.fromkeys(EVERYTHING.values())
-        if inspect.isclass(v) and issubclass(v, RelevanceRule | DualConcept)
+        if is_class(v) and issubclass(v, RelevanceRule | DualConcept)
     ],
     ids=lambda kind: kind.__name__,
 )
