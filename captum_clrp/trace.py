@@ -83,8 +83,6 @@ class _Propagate(torch.autograd.Function):
         ctx.overwritten_first = overwritten_first
         output = run()
         overwritten = [t for t in tensors if t is output]
-        if not overwritten and output._is_view():  # which old PyTorch would not let anyone write to
-            output = output.detach()
         ctx.mark_dirty(*overwritten)
         ctx.set_materialize_grads(False)
         return output

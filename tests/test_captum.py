@@ -108,7 +108,7 @@ def test_captum_scales_a_layers_map_up_to_the_picture() -> None:
     assert LayerLRPZBeta.interpolate(at_layer, (12, 12)).shape == (2, 6, 12, 12)
 
 
-# --- issue 2, point 8: NoiseTunnel, infidelity, sensitivity_max, visualize_image_attr_multiple
+# --- NoiseTunnel, infidelity, sensitivity_max, visualize_image_attr_multiple
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -31,7 +31,7 @@ from captum_clrp import (
 )
 from captum_clrp.inspection import Conservation, Plan
 
-# --- issue 2, point 3: conservation
+# --- conservation
 
 NETWORKS = [
     "alexnet",

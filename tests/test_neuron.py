@@ -45,7 +45,7 @@ def oracle(
     return (concept - dual).clamp(min=0)
 
 
-# --- issue 5, point 6: neurons of the first fully connected layer
+# --- neurons of the first fully connected layer
 
 
 def first_fully_connected(model: nn.Module) -> tuple[nn.Module, list[nn.Module]]:

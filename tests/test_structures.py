@@ -786,9 +786,9 @@ def scripted_swish(x: Tensor) -> Tensor:
 traced_double = torch.jit.trace(lambda x: x * 2, torch.zeros(1))
 
 
-@torch.library.custom_op("captum_clrp_test::double", mutates_args=())
-def custom_double(x: Tensor) -> Tensor:
-    return x.detach().clone() * 2
+library = torch.library.Library("captum_clrp_test", "DEF")  # drops its operations with itself
+library.define("double(Tensor x) -> Tensor")
+library.impl("double", lambda x: x.detach().clone() * 2, "CompositeExplicitAutograd")
 
 
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
@@ -802,7 +802,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "vmap": (lambda h: torch.vmap(torch.relu)(h), "outside torch functions"),
     "grad inside": (lambda h: torch.func.grad(lambda t: t.relu().sum())(h), "outside torch functions"),
     "kernel by its own name": (torch.ops.aten.relu.default, "relu.default"),
-    "custom kernel": (custom_double, "double"),
+    "custom kernel": (lambda h: torch.ops.captum_clrp_test.double(h), "double"),
     "foreach": (lambda h: torch._foreach_mul([h], 2.0)[0], "_foreach_mul"),
     "foreach in place": (lambda h: [k := h.clone(), torch._foreach_mul_([k], 2.0)][0], "_foreach_mul_"),
     "data replaced": (lambda h: setattr(k := h.clone(), "data", h * 2) or k, "__set__"),

@@ -58,6 +58,11 @@ class Team:
         dist.all_gather_object(values, value)
         return values
 
+    def wait(self) -> None:
+        """Go on when all processes have come here."""
+        if self.size > 1:
+            dist.barrier()
+
     def total(self, value: Tensor) -> Tensor:
         """The sum of ``value``, an integer tensor of any shape on the CPU, over all processes."""
         if self.size > 1:

@@ -161,6 +161,7 @@ class Run:
 
     def _everything(self) -> list[Record]:
         """Records on all hosts: each host's first process tells what lies there."""
+        self.team.wait()  # until no process of this host is still writing
         mine = read_records(self.folder / "records") if self.team.local_rank == 0 else []
         wanted = set(self.source.ids)
         return [record for record in merge(self.team.gather(mine)) if record.id in wanted]
