@@ -277,7 +277,7 @@ RESULT_COMMANDS = {
 
 _ALL = (
     "random,centre,gradient,guided-backprop,input-x-gradient,grad-cam,"
-    "lrp-even,lrp,lrp-conserve,clrp1-even,clrp1,clrp1-conserve,clrp2-even,clrp2,clrp2-conserve"
+    "lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2"
 )
 _ON_PHOTOGRAPHS = f'--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods {_ALL}'
 EVALUATIONS = {
@@ -286,7 +286,8 @@ EVALUATIONS = {
     '--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods lrp,clrp1,clrp2',
     "ablation": f"captum-clrp evaluate ablation {_ON_PHOTOGRAPHS}",
     "insertion-deletion": f"captum-clrp evaluate insertion-deletion {_ON_PHOTOGRAPHS}",
-    "similarity": f"captum-clrp evaluate similarity {_ON_PHOTOGRAPHS}",
+    "similarity": 'captum-clrp evaluate similarity --data "$CLRP_SAMPLE_IMAGES/imagenet_samples" '
+    "--methods lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2",
     "neurons": 'captum-clrp evaluate neurons --data "$CLRP_SAMPLE_IMAGES/imagenet_samples"',
     "energy-pointing": "captum-clrp evaluate energy-pointing",
     "energy-inside": "captum-clrp evaluate energy-inside",
