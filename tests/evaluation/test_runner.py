@@ -144,6 +144,9 @@ class Half(Team):
     def gather(self, value):
         return [value]
 
+    def wait(self):
+        pass
+
 
 def test_two_processes_do_what_one_does(deep, tmp_path):
     whole = run("energy-inside", Squares(11), deep, tmp_path / "one", batch=2).go()
