@@ -225,13 +225,15 @@ _TIMM: dict[str, str] = {
     "focalnet": "focalnet_tiny_srf focalnet_tiny_lrf",
 }
 
-# The usual input leaves a deepest map of 4 x 4. Costly networks get less. Those that need more have
+# The usual input leaves a deepest map of 4 x 4. Costly networks get less; some join maps of different
+# depth and take multiples of 32 only. Those that need more have
 # light depthwise layers or a stem of many strides: in a map of 3 x 3 or less every position sees the
 # whole picture, and maps of two classes of a random network differ by rounding only.
 _USUAL_SIZE = 112
 _SIZES = {
-    64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 nasnetalarge pnasnet5large cspdarknet53 darknetaa53 "
+    64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 cspdarknet53 darknetaa53 "
     "resnetv2_50x1_bit regnetv_040 convmixer_768_32",
+    128: "resnetaa34d dla34 dla46_c dla60_res2net hrnet_w18_small nasnetalarge pnasnet5large",
     160: "shufflenet_v2_x0_5 shufflenet_v2_x1_0 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
     "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 tf_efficientnet_b0 "
     "efficientnet_b0_gn efficientnet_b0_g16_evos efficientnet_es efficientnet_cc_b0_4e efficientnet_lite0 "

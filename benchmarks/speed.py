@@ -20,6 +20,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -179,9 +180,11 @@ def promises(record: dict[str, Any]) -> list[tuple[str, float, float]]:
 
 def markdown(document: dict[str, Any]) -> str:
     """The report: the promises first, then one table per setting."""
+    commands = dict.fromkeys(record["command"] for record in document["settings"])
     parts = [
         "# What an explanation costs\n",
         report.describe(document["environment"]) + "\n",
+        "Run as " + ", then ".join(f"`{c}`" for c in commands) + ".\n",
         "Fastest and median of interleaved rounds in one process; ratios of the fastest. `/ ours` "
         "divides by this package doing the same work. Random pictures, realistic random weights. "
         "Zennit: z+ and z^beta, with its canonizers on ResNet and VGG. Captum's LRP: Alpha1_Beta0 "
@@ -221,7 +224,8 @@ def _near_the_limit(record: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; see the module's docstring."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(given)
     gpu = options.device.startswith("cuda")
     if gpu and not torch.cuda.is_available():
         print("no CUDA device was found; leave out --device to measure on the CPU", file=sys.stderr)
@@ -240,6 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.resume and path.exists():
         document["settings"] = report.read_json(path)["settings"]
     done = {r["title"] for r in document["settings"]}
+    command = shlex.join(["python", "-m", "benchmarks.speed", *given])
     for name, batch, precision, layout in itertools.product(names, batches, precisions, layouts):
         setting = Setting(name, batch, options.device, precision, layout)
         if setting.title in done:
@@ -251,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             budget=options.budget,
             memory=not options.no_memory,
         )
-        document["settings"].append(record)
+        document["settings"].append(record | {"command": command})
         report.write_json(path, document)
         path.with_suffix(".md").write_text(markdown(document))
         print(f"## {setting.title}\n\n{table(record)}", flush=True)

@@ -184,9 +184,7 @@ def test_errors_are_described(name: str) -> None:
     function, doc = CALLABLES[name]
     told = sections(doc).get("Raises", "")
     owner = EVERYTHING.get(name.rpartition(".")[0])
-    of_class = (
-        sections(inspect.getdoc(owner) or "").get("Raises", "") if is_class(owner) else ""
-    )
+    of_class = sections(inspect.getdoc(owner) or "").get("Raises", "") if is_class(owner) else ""
     missing = {e for e in raised(function) if e not in told + of_class}
     assert not missing, f"{name} raises {sorted(missing)} and does not say so"
     for entry in re.split(r"\n(?=\S)", told.strip("\n")) if told else ():
