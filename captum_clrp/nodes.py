@@ -239,31 +239,30 @@ class Pooling(Node):
         self.contributions = contributions
 
     def prepare(self) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of contributions and their pooled values, with the graph between them."""
+        """Pairs of contributions and their pooled values, made by :meth:`share` as far as they are needed."""
+        return []
+
+    def _pooled(self, contribution: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Contributions and their pooled values, with the graph between them."""
         activations = self.saved[0].tensor
         activations = activations.to(torch.promote_types(activations.dtype, torch.float32))
-        pairs: list[tuple[Tensor, Tensor]] = []
-        settled: Tensor | None = None
-        for contribution in self.contributions:
-            shares = contribution(activations).detach()
-            with torch.enable_grad():
-                pooled = self.pool(shares.requires_grad_())
-                empty = pooled.detach() == 0
-                pairs.append(
-                    (shares, pooled if settled is None else pooled.masked_fill(settled, torch.inf))
-                )
-            settled = ~empty if settled is None else settled | ~empty
-            if not any_of(~settled):
-                break
-        return pairs
+        shares = contribution(activations).detach()
+        with torch.enable_grad():
+            return shares, self.pool(shares.requires_grad_())
 
     def share(self, relevance: Tensor, prepared: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
         received: Tensor | None = None
-        for shares, pooled in prepared:
+        for position, contribution in enumerate(self.contributions):
+            if position == len(prepared):
+                prepared.append(self._pooled(contribution))
+            shares, pooled = prepared[position]
             signal = zero_if_not_finite(relevance / pooled.detach())
             (weight,) = torch.autograd.grad(pooled, shares, signal, retain_graph=True)
             part = weight * shares.detach()
             received = part if received is None else received + part
+            relevance = torch.where(pooled.detach() == 0, relevance, 0.0)
+            if not any_of(relevance != 0):
+                break
         return (received,)  # type: ignore[return-value]
 
 
