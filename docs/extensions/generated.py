@@ -289,6 +289,8 @@ EVALUATIONS = {
     "similarity": 'captum-clrp evaluate similarity --data "$CLRP_SAMPLE_IMAGES/imagenet_samples" '
     "--methods lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2",
     "neurons": 'captum-clrp evaluate neurons --data "$CLRP_SAMPLE_IMAGES/imagenet_samples"',
+    "pooling-inception": "captum-clrp evaluate pooling-indices --model inception_v3 --weights random",
+    "pooling-vgg16": "captum-clrp evaluate pooling-indices --model vgg16 --weights random",
     "energy-pointing": "captum-clrp evaluate energy-pointing",
     "energy-inside": "captum-clrp evaluate energy-inside",
 }
