@@ -143,7 +143,12 @@ def result(name: str, how: str) -> str:
     if not path.exists():
         return _missing(path, how)
     text = re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
-    return _command_line(how) + _mark_wide_tables(text)
+    text = _command_line(how) + _mark_wide_tables(text)
+    plot = path.with_suffix(".png")
+    if plot.exists():
+        (GENERATED / plot.name).write_bytes(plot.read_bytes())
+        text += f"\n![The tables above as curves, one for each column.]({plot.name})\n"
+    return text
 
 
 def evaluation(name: str, how: str) -> str:
@@ -299,10 +304,11 @@ EVALUATIONS = {
 
 def write_parts(folder: Path = GENERATED) -> None:
     """Write every part that changed, so that unchanged pages are not built again."""
+    for place in (folder, GENERATED):  # pictures land in the latter
+        place.mkdir(parents=True, exist_ok=True)
     parts = {"operations": operations(), "upstream-files": upstream_files()}
     parts |= {f"command-{name}": command(make()) for name, make in parsers().items()}
     parts |= {f"result-{name}": result(name, how) for name, how in RESULT_COMMANDS.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     parts |= {
         f"evaluation-{name}": evaluation(name, f"{how} \\\n    --output evaluation/{name}")
         for name, how in EVALUATIONS.items()
