@@ -62,9 +62,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "-t",
         "--target",
-        default="top2",
+        action="append",
         metavar="CLASSES",
-        help="classes, separated by commas: names, indices, or topK for the K highest logits (default: top2)",
+        help="classes, separated by commas: names, indices, or topK for the K highest logits; may be given several "
+        "times (default: top2)",
     )
     parser.add_argument(
         "-m",
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     for job in _progress(jobs, "checking"):
         job.open()
     classifier = load_classifier(options.model, options.weights, options.device or default_device())
-    targets = parse_targets(options.target, classifier.class_names)
+    targets = parse_targets(",".join(options.target or ["top2"]), classifier.class_names)
     explainers = _explainers(classifier, methods, options)
     _say(f"{classifier.name}, weights: {classifier.weights}")
     for job in _progress(jobs, "explaining"):

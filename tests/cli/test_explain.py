@@ -71,6 +71,12 @@ def test_bounds_of_the_image_itself(workplace, with_tiny, picture, capsys, asked
     assert not np.allclose(first, second)
 
 
+def test_several_targets_add_up(workplace, with_tiny, picture, capsys, asked):
+    run(capsys, "explain", picture, "--target", "zebra", "-t", "tabby_cat, 7")
+    ((_, _, rows),) = asked
+    assert [row.label.split("\n")[0] for row in rows] == ["zebra", "tabby cat", "cup"]
+
+
 def test_the_default_target_is_the_top_two(workplace, with_tiny, picture, capsys, asked):
     run(capsys, "explain", picture, "-m", "clrp2, lrp")
     ((_, methods, rows),) = asked
