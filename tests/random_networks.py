@@ -58,8 +58,8 @@ class Weighted(Step):
         return [oracles.zplus_dense(weights, x, relevance, **options)]
 
 
-class Passing(Step):
-    """Activation, normalisation, constant: relevance passes."""
+class Function(Step):
+    """A step that applies a function to one value."""
 
     def __init__(self, function: Callable[[Tensor], Tensor], source: int) -> None:
         super().__init__(source)
@@ -67,6 +67,10 @@ class Passing(Step):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
+
+
+class Passing(Function):
+    """Activation, normalisation, constant: relevance passes."""
 
     def share(self, inputs: Values, relevance: Tensor, conserve: bool) -> Values:
         return [relevance]
@@ -79,15 +83,8 @@ class InPlaceReLU(Passing):
         super().__init__(torch.relu_, source)
 
 
-class Moving(Step):
+class Moving(Function):
     """A step that only moves values, or repeats or drops some: relevance goes back the same way."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor], source: int) -> None:
-        super().__init__(source)
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
 
     def share(self, inputs: Values, relevance: Tensor, conserve: bool) -> Values:
         (x,) = inputs
@@ -135,28 +132,17 @@ class Concatenation(Step):
         return list(relevance.split([x.shape[1] for x in inputs], 1))
 
 
-class MaximumPooling(Step):
+class MaximumPooling(Function):
     def __init__(self, source: int) -> None:
-        super().__init__(source)
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x)
+        super().__init__(nn.MaxPool2d(3, stride=2, padding=1), source)
 
     def share(self, inputs: Values, relevance: Tensor, conserve: bool) -> Values:
-        return [oracles._max_pool(self.pool, inputs[0], relevance)]
+        return [oracles._max_pool(self.function, inputs[0], relevance)]
 
 
-class AveragePooling(Step):
-    def __init__(self, pool: Callable[[Tensor], Tensor], source: int) -> None:
-        super().__init__(source)
-        self.pool = pool
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.pool(x)
-
+class AveragePooling(Function):
     def share(self, inputs: Values, relevance: Tensor, conserve: bool) -> Values:
-        regions = oracles.dense_matrix(self.pool, inputs[0].shape[1:])
+        regions = oracles.dense_matrix(self.function, inputs[0].shape[1:])
         return [oracles.average_pool_dense(regions, inputs[0], relevance, "proportional")]
 
 
