@@ -7,7 +7,7 @@ happens on the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -78,27 +78,29 @@ class Propagation:
             UnsupportedOperationError: if weights are to be negated and some path goes around them, or their rule cannot
                 tell ``W`` from ``-W``.
         """
-        nearest, side_by_side = nearest_weighted(output)
+        nearest = nearest_weighted(output)
         if not nearest:
             raise ModelStateError(
                 "there is no weighted operation (convolution or fully connected layer) between the input and this "
                 "output; there is nothing that a relevance rule could explain"
             )
         if negate_weights:
-            self._check_negatable(nearest, side_by_side)
-        for node in nearest:
+            self._check_negatable(output, nearest)
+        for function in nearest:
+            node = function.node
             if (node.precise, node.contrast) != (contrast, negate_weights):
                 node.precise, node.contrast, node._prepared = contrast, negate_weights, None
 
-    def _check_negatable(self, nearest: Sequence[Weighted], side_by_side: bool) -> None:
-        if not side_by_side:
-            names = ", ".join(sorted({node.record.module for node in nearest}))
+    def _check_negatable(self, output: Tensor, nearest: Sequence[Any]) -> None:
+        nodes = [function.node for function in nearest]
+        if not form_output_layer(output, nearest):
+            names = ", ".join(sorted({node.record.module for node in nodes}))
             raise UnsupportedOperationError(
                 f"CLRP2 negates the weights of the output layer, but here ({names}) some path from the input to the "
                 "output goes around it, so that the dual concept is not defined; use ContrastiveLRP1, or explain a "
                 "layer in front of the skip connection"
             )
-        for node in nearest:
+        for node in nodes:
             if not node.rule.distinguishes_negated_weights:
                 raise UnsupportedOperationError(
                     f"the output layer '{node.record.module}' has rule {node.record.rule}, which gives the same "
@@ -173,12 +175,12 @@ def run_model(
         UnsupportedOperationError: naming every operation that has no rule.
     """
     model = plain_model(model)
-    check_model(model)
+    names = checked_modules(model)
     check_inputs(inputs)
     with torch.inference_mode(False), torch.no_grad():
         inputs = tuple(x.detach().clone() for x in inputs)
         domain = domain_of(inputs, low, high)
-        trace = Trace(model, settings, run_operation)
+        trace = Trace(names, settings, run_operation)
         started = start(inputs, domain, trace)
         additional_args = tuple(
             a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in additional_args
@@ -209,7 +211,7 @@ def run_model(
             "the output does not depend on the inputs, as far as torch functions tell; if the model leaves PyTorch "
             "(numpy, scripted functions, custom kernels), rewrite that part with torch functions"
         )
-    if not any(depends_on_input(t) and nearest_weighted(t)[0] for t in tensors):
+    if not any(depends_on_input(t) and nearest_weighted(t) for t in tensors):
         raise ModelStateError(
             "the model has no weighted operation (convolution or fully connected layer) between input and output; "
             "there is nothing that a relevance rule could explain"
@@ -228,15 +230,16 @@ def plain_model(model: nn.Module) -> nn.Module:
         model = wrapped
 
 
-def check_model(model: nn.Module) -> None:
-    """Refuse models whose operations cannot be seen, or whose forward pass would change them.
+def checked_modules(model: nn.Module) -> dict[nn.Module, str]:
+    """Name of each module; refuses models whose operations cannot be seen, or whose forward pass would change them.
 
     Raises:
         ModelStateError: for scripted modules, for lazy ones without weights, and for normalisation or dropout in
             training mode.
     """
-    training = []
+    names, training = {}, []
     for name, module in model.named_modules():
+        names[module] = name
         lazy: Any = module
         if isinstance(module, nn.modules.lazy.LazyModuleMixin) and lazy.has_uninitialized_params():
             raise ModelStateError(
@@ -255,6 +258,7 @@ def check_model(model: nn.Module) -> None:
             f"{len(training)} module(s) are in training mode and would change their statistics or drop values: "
             f"{listed}; call model.eval() first"
         )
+    return names
 
 
 def _acts_differently_in_training(module: nn.Module) -> bool:
@@ -378,39 +382,47 @@ class _Reader:
         return tensors
 
 
-def nearest_weighted(output: Tensor) -> tuple[list[Weighted], bool]:
-    """The weighted operations nearest to ``output``, and whether they form an output layer.
+def nearest_weighted(output: Tensor) -> list[Any]:
+    """Autograd functions of the weighted operations nearest to ``output``: usually one, several where branches meet."""
+    return [f for f in _functions_behind([output.grad_fn], _is_weighted) if _is_weighted(f)]
 
-    Usually there is one; several where a head sums branches. They form an output layer if every path to the inputs goes
-    through exactly one of them first.
-    """
-    nearest: dict[Any, Weighted] = {}
-    complete, seen, stack = True, set(), [output.grad_fn]
+
+def form_output_layer(output: Tensor, nearest: Sequence[Any]) -> bool:
+    """Whether every path from ``output`` to the inputs goes through exactly one of these operations first."""
+    in_front = _functions_behind([output.grad_fn], _is_weighted)
+    goes_around = any(not _is_weighted(f) and not _followers(f) for f in in_front)
+    behind = _functions_behind([f for function in nearest for f in _followers(function)])
+    return not goes_around and behind.isdisjoint(nearest)
+
+
+def _is_weighted(function: Any) -> bool:
+    return isinstance(getattr(function, "node", None), Weighted)
+
+
+def _followers(function: Any) -> list[Any]:
+    return [f for f, _ in function.next_functions if f is not None]
+
+
+def _functions_behind(
+    start: Sequence[Any], ends_at: Callable[[Any], bool] = lambda function: False
+) -> Set[Any]:
+    """The functions of the graph from ``start`` on; what ``ends_at`` accepts is the last of its path."""
+    seen: dict[Any, None] = {}
+    stack = list(start)
     while stack:
         function = stack.pop()
         if function is None or function in seen:
             continue
-        seen.add(function)
-        node = getattr(function, "node", None)
-        if isinstance(node, Weighted):
-            nearest[function] = node
-            continue
-        following = [f for f, _ in function.next_functions if f is not None]
-        complete = complete and bool(following)
-        stack.extend(following)
-    behind, stack = set(), [f for function in nearest for f, _ in function.next_functions]
-    while stack:
-        function = stack.pop()
-        if function is None or function in behind:
-            continue
-        behind.add(function)
-        stack.extend(f for f, _ in function.next_functions)
-    return list(nearest.values()), complete and behind.isdisjoint(nearest)
+        seen[function] = None
+        if not ends_at(function):
+            stack.extend(_followers(function))
+    return seen.keys()
 
 
 def propagate_module(rule: RelevanceRule, module: nn.Module, inputs: Any) -> Tensor:
     """``module(*inputs)`` with ``rule`` for a backward: how our rules work inside ``captum.attr.LRP``."""
-    trace = Trace(module, Settings(), run_operation, forced_rule=rule)
+    names = {part: name for name, part in module.named_modules()}
+    trace = Trace(names, Settings(), run_operation, forced_rule=(rule, module))
     with torch.enable_grad():
         started = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
     for x in started:

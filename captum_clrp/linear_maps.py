@@ -10,13 +10,20 @@ import copy
 import threading
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "weight_cache"]
+
+
+class Probe(NamedTuple):
+    """Part of the memory of a parameter, and what it held."""
+
+    place: Tensor
+    values: Tensor
 
 
 class WeightCache:
@@ -34,7 +41,8 @@ class WeightCache:
     def __init__(self) -> None:
         self.enabled = True
         self._entries: dict[
-            int, tuple[weakref.ref[Tensor], tuple[Any, ...], Tensor, dict[Hashable, Tensor]]
+            int,
+            tuple[weakref.ref[Tensor], tuple[Any, ...], Sequence[Probe], dict[Hashable, Tensor]],
         ] = {}
         self._lock = threading.Lock()
 
@@ -49,7 +57,7 @@ class WeightCache:
                 entry is not None
                 and entry[0]() is weight
                 and entry[1] == state
-                and self._same(weight, entry[2])
+                and all(torch.equal(place, values) for place, values in entry[2])
             ):
                 derived = entry[3]
             else:
@@ -58,25 +66,25 @@ class WeightCache:
                     weight, lambda _: self._entries.pop(identity, None)
                 )
                 derived = {}
-                self._entries[identity] = (reference, state, self._probe(weight).clone(), derived)
+                self._entries[identity] = (reference, state, self._probes(weight), derived)
         if key not in derived:
             derived[key] = derive(weight.detach())
         return derived[key]
 
-    def _probe(self, weight: Tensor) -> Tensor:
+    def _probes(self, weight: Tensor) -> Sequence[Probe]:
+        if weight.device.type != "cpu":  # to look would make an accelerator wait
+            return ()
         weight = weight.detach()
-        if weight.numel() <= self._PROBES:
-            return weight.flatten()
-        middle_column = weight
-        for dim in range(weight.dim() - 1, 0, -1):
-            middle_column = middle_column.select(dim, weight.shape[dim] // 2)
-        scattered = weight[:: max(1, len(weight) // 8)]
-        if weight.dim() > 1:
-            scattered = scattered[:, :: max(1, weight.shape[1] // 8)]
-        return torch.cat((weight[len(weight) // 2].flatten(), middle_column, scattered.flatten()))
-
-    def _same(self, weight: Tensor, probed: Tensor) -> bool:
-        return weight.device.type != "cpu" or torch.equal(self._probe(weight), probed)
+        places = [weight]
+        if weight.numel() > self._PROBES:
+            middle_column = weight
+            for dim in range(weight.dim() - 1, 0, -1):
+                middle_column = middle_column.select(dim, weight.shape[dim] // 2)
+            scattered = weight[:: max(1, len(weight) // 8)]
+            if weight.dim() > 1:
+                scattered = scattered[:, :: max(1, weight.shape[1] // 8)]
+            places = [weight[len(weight) // 2], middle_column, scattered]
+        return [Probe(place, place.clone()) for place in places]
 
     def clear(self) -> None:
         """Forget everything (the memory of all derived weights is given back)."""
@@ -241,8 +249,26 @@ class Convolution(LinearMap):
         self.channel_dim = 1 if groups == 1 else None
         self.weight_channel_dim = 0 if transposed else 1
         self.uneven_padding = list(uneven_padding or ())
+        self.pointwise = (
+            groups == 1
+            and not transposed
+            and all(length == 1 for length in (*weight.shape[2:], *self.stride))
+            and not any(self.padding)
+        )
+
+    def _is_matrix_product(self, activations: Tensor) -> bool:
+        """Whether it takes each place of a single example by itself, which a CPU does faster as one matrix product."""
+        return (
+            self.pointwise
+            and len(activations) == 1
+            and activations.device.type == "cpu"
+            and activations.is_contiguous()
+        )
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
+        if self._is_matrix_product(activations):
+            output = weight.flatten(1).mm(activations[0].flatten(1))
+            return output.view(1, -1, *activations.shape[2:])
         if self.uneven_padding:
             activations = F.pad(activations, self.uneven_padding)
         return torch.convolution(
@@ -251,6 +277,8 @@ class Convolution(LinearMap):
         )  # fmt: skip
 
     def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
+        if self._is_matrix_product(activations):
+            return weight.flatten(1).t().mm(signal[0].flatten(1)).view_as(activations)
         if self.uneven_padding:
             activations = F.pad(activations, self.uneven_padding)
         gradients = torch.ops.aten.convolution_backward(

@@ -150,7 +150,8 @@ class Weighted(Node):
         if self.unrounded is not None:
             relevance, self.unrounded = self.unrounded, None
         base, *dual = [
-            distribute(layer, ready, relevance, conserve=self.conserve) for layer, ready in prepared
+            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.keep)
+            for layer, ready in prepared
         ]
         for other in dual:
             base -= other

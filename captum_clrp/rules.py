@@ -93,7 +93,7 @@ class RelevanceRule(PropagationRule):
             layer: The operation, with its bias.
 
         Returns:
-            The denominator that relevance is divided by, of the same shape.
+            The denominator that relevance is divided by, of the same shape: a tensor of its own, for it is overwritten.
         """
         return denominator
 
@@ -123,6 +123,15 @@ class RelevanceRule(PropagationRule):
         """Nothing: these rules leave the module's weights alone."""
 
 
+def of_both_signs(
+    layer: LinearMap, with_positive: Tensor, with_negative: Tensor
+) -> tuple[Term, ...]:
+    """Terms with ``W+`` and with ``W-``: side by side in one operation where the layer allows it."""
+    if layer.channel_dim is None:
+        return Term(with_positive, layer.positive), Term(with_negative, layer.negative)
+    return (Term(torch.cat((with_positive, with_negative), layer.channel_dim), layer.both_signs),)
+
+
 class ZPlus(RelevanceRule):
     r"""Share relevance by positive contributions (z+ rule, also called alpha1-beta0).
 
@@ -138,10 +147,7 @@ class ZPlus(RelevanceRule):
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         if nonnegative:
             return (Term(activations, layer.positive),)
-        return (
-            Term(activations.clamp(min=0), layer.positive),
-            Term(activations.clamp(max=0), layer.negative),
-        )
+        return of_both_signs(layer, activations.clamp(min=0), activations.clamp(max=0))
 
 
 class ZBeta(RelevanceRule):
@@ -165,10 +171,7 @@ class ZBeta(RelevanceRule):
         self.high = high
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
-        above_low, below_high = activations - self.low, activations - self.high
-        if layer.channel_dim is None:
-            return Term(above_low, layer.positive), Term(below_high, layer.negative)
-        return (Term(torch.cat((above_low, below_high), layer.channel_dim), layer.both_signs),)
+        return of_both_signs(layer, activations - self.low, activations - self.high)
 
 
 class Epsilon(RelevanceRule):
@@ -356,7 +359,12 @@ def prepare(
 
 
 def distribute(
-    layer: LinearMap, prepared: Prepared, relevance: Tensor, *, conserve: bool = False
+    layer: LinearMap,
+    prepared: Prepared,
+    relevance: Tensor,
+    *,
+    conserve: bool = False,
+    last: bool = False,
 ) -> Tensor:
     """Relevance of the inputs from relevance of the outputs: pure, and linear in relevance.
 
@@ -365,11 +373,15 @@ def distribute(
         prepared: What :func:`prepare` made of its input.
         relevance: Shaped as the output of the operation.
         conserve: Whether relevance without positive contributions is spread by :data:`FALLBACKS`.
+        last: Whether ``prepared`` is not needed again, so that its memory may be used.
 
     Returns:
         Relevance shaped as the input of the operation.
     """
-    quotient = relevance.to(prepared.denominator.dtype) / prepared.denominator
+    denominator = prepared.denominator
+    quotient = torch.div(
+        relevance.to(denominator.dtype), denominator, out=denominator if last else None
+    )
     if not conserve:
         return pull_back(
             layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape

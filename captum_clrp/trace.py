@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -54,6 +54,12 @@ def _still_valid(bounds: Bounds | None, tensor: Tensor) -> Bounds | None:
 def _version(tensor: Tensor) -> int:
     """Counts how often the memory of a tensor was written to, through views as well."""
     return 0 if tensor.is_inference() else tensor._version
+
+
+def own_rule(module: nn.Module) -> PropagationRule | None:
+    """What was assigned as ``module.rule``; asked for every operation, and ``getattr`` of modules is slow in failing."""
+    rule = vars(module).get("rule") or getattr(type(module), "rule", None)
+    return rule if isinstance(rule, PropagationRule) else None
 
 
 class Info(NamedTuple):
@@ -148,15 +154,15 @@ class Trace(TorchFunctionMode):
         refusals: Operations that have no rule.
 
     Args:
-        model: Gives names to modules.
+        names: Name of each module.
         settings: The user's choices.
         run_operation: ``run_operation(trace, func, args, kwargs)`` runs and records one torch function.
-        forced_rule: Rule for every weighted operation, whatever the modules carry.
+        forced_rule: Rule for every weighted operation and the module that carries it, whatever others carry.
     """
 
     def __init__(
-        self, model: nn.Module, settings: Settings, run_operation: Callable[..., Any], *,
-        forced_rule: RelevanceRule | None = None,
+        self, names: Mapping[nn.Module, str], settings: Settings, run_operation: Callable[..., Any], *,
+        forced_rule: tuple[RelevanceRule, nn.Module] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self._run_operation = run_operation
@@ -165,8 +171,7 @@ class Trace(TorchFunctionMode):
         self.nodes: list[Node] = []
         self.refusals: list[Refusal] = []
         self.scope: list[nn.Module] = []
-        self._names = {module: name for name, module in model.named_modules()}
-        self._root = model
+        self._names = names
         self._saved: dict[int, list[Saved]] = {}
         self.handling = False
         self.origins: set[Any] = set()
@@ -183,10 +188,10 @@ class Trace(TorchFunctionMode):
     def user_rule(self) -> tuple[PropagationRule, nn.Module] | None:
         """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention)."""
         if self.forced_rule is not None:
-            return self.forced_rule, self._root
+            return self.forced_rule
         for module in reversed(self.scope):
-            rule = getattr(module, "rule", None)
-            if isinstance(rule, PropagationRule):
+            rule = own_rule(module)
+            if rule is not None:
                 return rule, module
         return None
 

@@ -50,18 +50,28 @@ CONVOLUTIONS = [
     (nn.ConvTranspose1d(2, 2, 3, stride=2, padding=1, output_padding=1, groups=2), (2, 4)),
     (nn.ConvTranspose2d(2, 3, 3, stride=2, dilation=2), (2, 3, 3)),
     (nn.ConvTranspose3d(1, 2, 2, stride=2), (1, 2, 2, 2)),
+    # matrix products, for a single example
+    (nn.Conv1d(3, 2, 1), (3, 4)),
+    (nn.Conv2d(2, 3, 1), (2, 3, 2)),
+    (nn.Conv3d(2, 1, 1, dilation=2), (2, 2, 1, 2)),
+    # nearly so
+    (nn.Conv2d(2, 3, 1, padding=1), (2, 2, 3)),
+    (nn.Conv2d(2, 3, 1, stride=(1, 2)), (2, 2, 3)),
+    (nn.Conv2d(4, 2, 1, groups=2), (4, 2, 3)),
+    (nn.ConvTranspose2d(2, 3, 1), (2, 2, 3)),
 ]
 
 
 def assert_is_matrix(layer: LinearMap, weight: Tensor, W: Tensor, shape: tuple[int, ...]) -> None:
     """``apply`` multiplies with W, ``transpose`` with its transpose."""
-    x = torch.randn(3, *shape).double()
-    with torch.no_grad():
-        z = layer.apply(x, weight)
-        torch.testing.assert_close(z.flatten(1), x.flatten(1) @ W.T)
-        s = torch.randn_like(z)
-        back = layer.transpose(s, weight, x)
-    torch.testing.assert_close(back, (s.flatten(1) @ W).reshape(x.shape))
+    for examples in (3, 1):
+        x = torch.randn(examples, *shape).double()
+        with torch.no_grad():
+            z = layer.apply(x, weight)
+            torch.testing.assert_close(z.flatten(1), x.flatten(1) @ W.T)
+            s = torch.randn_like(z)
+            back = layer.transpose(s, weight, x)
+        torch.testing.assert_close(back, (s.flatten(1) @ W).reshape(x.shape))
 
 
 @pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS, ids=lambda v: type(v).__name__)

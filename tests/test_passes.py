@@ -19,11 +19,11 @@ from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 HEAVY = ("aten::convolution", "aten::convolution_backward", "aten::addmm", "aten::mm", "aten::bmm")
 
 
-def count(run: Callable[[], object]) -> int:
+def count(run: Callable[[], object], operations: tuple[str, ...] = HEAVY) -> int:
     """How many convolutions and matrix products PyTorch's profiler sees."""
     with profile(activities=[ProfilerActivity.CPU]) as profiled:
         run()
-    return sum(event.count for event in profiled.key_averages() if event.key in HEAVY)
+    return sum(event.count for event in profiled.key_averages() if event.key in operations)
 
 
 def layers_of(model: nn.Module) -> int:
@@ -53,11 +53,24 @@ def test_each_further_class_takes_one_operation_per_layer(model: nn.Module) -> N
     assert calls == (3 + 4) * layers_of(model)
 
 
-def test_activations_of_both_signs_cost_two_more() -> None:
-    """Positive and negative activations meet different weights: one more denominator and one more transposed pass."""
+@pytest.mark.parametrize(("groups", "more"), [(1, 0), (2, 2)])
+def test_activations_of_both_signs_meet_their_weights_side_by_side(groups: int, more: int) -> None:
+    """Only grouped convolutions need one more denominator and one more transposed pass for them."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(144, 3)
+        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=groups), nn.Flatten(), nn.Linear(144, 3)
     ).eval()
     calls = count(lambda: LRPZBeta(model).attribute(torch.randn(1, 3, 10, 10), 1))
-    assert calls == 3 + 5 + 5
+    assert calls == 3 * layers_of(model) + more
+
+
+def test_a_pointwise_convolution_of_one_example_is_a_matrix_product() -> None:
+    """On a CPU that is faster; it is still three operations."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Flatten()).eval()
+    x = torch.rand(2, 3, 3, 3)
+    products = [
+        count(lambda n=n: LRPZBeta(model).attribute(x[:n], 1), ("aten::mm",)) for n in (1, 2)
+    ]
+    assert products == [2, 0]
+    assert count(lambda: LRPZBeta(model).attribute(x[:1], 1)) == 3 * layers_of(model)
