@@ -76,7 +76,10 @@ class Setting:
 
 @dataclass(frozen=True)
 class Case:
-    """One method doing one kind of work: ``LRP``, ``CLRP1``, ``CLRP2``, ``gradient``, ``classes K``."""
+    """One method doing one kind of work: ``gradient``, ``LRP``, ``CLRP1``, ``CLRP2``, ``classes K``.
+
+    Ours may add, behind a comma, how it saves memory: in small batches, or without derived weights.
+    """
 
     method: str
     work: str
@@ -92,10 +95,13 @@ class Case:
         return METHODS[self.method] + ("" if self.work == "gradient" else f", {self.work}")
 
 
+IN_TWOS = "internal_batch_size=2"
+NO_CACHE = "no weight cache"
 CASES = (
     Case("saliency", "gradient"),
     Case("guided", "gradient"),
     *(Case("ours", w) for w in ("LRP", "CLRP1", "CLRP2", "classes 1", "classes 5", "classes 20")),
+    *(Case("ours", f"LRP, {how}") for how in (IN_TWOS, NO_CACHE)),
     *(Case(m, w) for m in ("captum", "zennit", "autolrp") for w in ("LRP", "CLRP1", "CLRP2")),
 )
 
@@ -177,14 +183,27 @@ class Bench:
 
     def _ours(self, work: str) -> Callable[[], object]:
         import captum_clrp
+        from captum_clrp.linear_maps import weight_cache
 
+        work, _, how = work.partition(", ")
         classes = {
             "CLRP1": captum_clrp.ContrastiveLRP1,
             "CLRP2": captum_clrp.ContrastiveLRP2,
         }.get(work, captum_clrp.LRPZBeta)
         method = classes(self.model, self.low, self.high)
+        if how == NO_CACHE:
+
+            def without_cache() -> object:
+                weight_cache.enabled = False
+                try:
+                    return method.attribute(self.x, target=self.target)
+                finally:
+                    weight_cache.enabled = True
+
+            return without_cache
+        size = 2 if how == IN_TWOS else None
         if not work.startswith("classes"):
-            return lambda: method.attribute(self.x, target=self.target)
+            return lambda: method.attribute(self.x, target=self.target, internal_batch_size=size)
         several = list(range(int(work.split()[1])))
         return lambda: method.attribute_classes(self.x, several)
 

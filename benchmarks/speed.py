@@ -22,8 +22,9 @@ import dataclasses
 import itertools
 import math
 import shlex
+import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def measure(
                 "minimum": timing.minimum,
                 "median": timing.median,
                 "rounds": len(timing.seconds),
+                "seconds": timing.seconds,
             }
     record: dict[str, Any] = {
         **dataclasses.asdict(setting),
@@ -73,6 +75,9 @@ def measure(
     }
     if setting.device.startswith("cuda"):
         record["limits"] = card_limits(setting)
+        for case in cases:
+            if "minimum" in results[case.key]:
+                results[case.key]["kernels"] = kernels_launched(calls[case.key])
     del bench, calls, timings
     if memory:
         _add_memory(setting, cases, results)
@@ -109,16 +114,17 @@ def memory_of(argument: tuple[Setting, Case]) -> dict[str, int]:
 def table(record: dict[str, Any], cases: Sequence[Case] = CASES) -> str:
     """The Markdown table of one setting."""
     results = record["results"]
-    saliency = results.get("saliency: gradient", {}).get("minimum")
+    saliency = results.get("saliency: gradient", {})
     rows = []
     for case in cases:
         result = results.get(case.key)
         if result is None:
             continue
         if "minimum" not in result:
-            rows.append([case.title, "fails", str(result["error"]).split(":")[0], "", "", "", ""])
+            rows.append([case.title, "fails", str(result["error"]).split(":")[0], *[""] * 6])
             continue
-        own = results.get(f"ours: {case.work}", results.get("ours: LRP", {})).get("minimum")
+        same_work = f"ours: {case.work.partition(',')[0]}"
+        own = results.get(same_work, results.get("ours: LRP", {})).get("minimum")
         best = result["minimum"]
         peak = result.get("peak")
         rows.append(
@@ -126,10 +132,12 @@ def table(record: dict[str, Any], cases: Sequence[Case] = CASES) -> str:
                 case.title,
                 f"{1e3 * best:.1f}",
                 f"{1e3 * result['median']:.1f}",
-                f"{best / saliency:.2f}" if saliency else "",
+                f"{best / saliency['minimum']:.2f}" if saliency else "",
+                f"{_round_by_round(result, saliency):.2f}" if saliency else "",
                 f"{best / own:.2f}" if own else "",
                 f"{record['batch'] / best:.1f}",
                 f"{peak / 2**20:.0f}" if peak else "",
+                str(result.get("kernels", "")),
             ]
         )
     header = [
@@ -137,11 +145,32 @@ def table(record: dict[str, Any], cases: Sequence[Case] = CASES) -> str:
         "fastest (ms)",
         "median (ms)",
         "/ Saliency",
+        "round by round",
         "/ ours",
         "pictures per s",
         "peak MiB",
+        "kernels",
     ]
-    return report.markdown_table(header, rows)
+    used = [k for k in range(len(header)) if k == 0 or any(row[k] for row in rows)]
+    return report.markdown_table(
+        [header[k] for k in used], [[row[k] for k in used] for row in rows]
+    )
+
+
+def _round_by_round(result: dict[str, Any], saliency: dict[str, Any]) -> float:
+    """Middle one of the ratios of the calls that stood side by side in a round."""
+    pairs = zip(result["seconds"], saliency["seconds"], strict=True)
+    return statistics.median(own / gradient for own, gradient in pairs)
+
+
+def kernels_launched(call: Callable[[], object]) -> int:
+    """Kernels that one call starts on a CUDA device."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:
+        call()
+        torch.cuda.synchronize()
+    return sum(e.count for e in profiled.key_averages() if e.key.endswith("LaunchKernel"))
 
 
 def promises(record: dict[str, Any]) -> list[tuple[str, float, float]]:
@@ -186,8 +215,8 @@ def markdown(document: dict[str, Any]) -> str:
         "# What an explanation costs\n",
         report.describe(document["environment"]) + "\n",
         "Run as " + ", then ".join(f"`{c}`" for c in commands) + ".\n",
-        "Fastest and median of interleaved rounds in one process; ratios of the fastest. `/ ours` "
-        "divides by this package doing the same work. Random pictures, realistic random weights. "
+        "Fastest and median of interleaved rounds in one process; ratios of the fastest, and the median of "
+        "the ratios within a round. `/ ours` divides by this package doing the same work. Random pictures, realistic random weights. "
         "Zennit: z+ and z^beta, with its canonizers on ResNet and VGG. Captum's LRP: Alpha1_Beta0 "
         "rules set by hand; it has no z^beta. Its relevance and Zennit's is wrong on some of these "
         "networks (see the conservation table): the time is what they take all the same.\n",

@@ -22,6 +22,7 @@ from captum_clrp.errors import (
     UnsupportedOperationError,
 )
 from captum_clrp.nodes import Weighted
+from captum_clrp.numerics import all_finite, is_nonnegative
 from captum_clrp.operations import run_operation
 from captum_clrp.rules import RelevanceRule
 from captum_clrp.trace import Info, Settings, Trace
@@ -136,7 +137,7 @@ class Propagation:
             torch.zeros_like(x) if r is None else (r / scale if scale != 1 else r).detach()
             for r, x in zip(received, self._receivers, strict=True)
         )
-        if not all(bool(r.isfinite().all()) for r in relevance):
+        if not all(all_finite(r) for r in relevance):
             raise ModelStateError(
                 "relevance became NaN or infinite on its way to the inputs; check the weights for NaN, and the range of "
                 "half-precision activations"
@@ -297,7 +298,7 @@ def check_inputs(inputs: Sequence[Tensor]) -> None:
             raise InvalidInputError(
                 f"input {i} of shape {tuple(x.shape)} is empty; dimension 0 counts examples and must be at least 1"
             )
-        if not bool(x.isfinite().all()):
+        if not all_finite(x):
             where = (~x.isfinite()).nonzero()[0].tolist()
             count = int((~x.isfinite()).sum())
             raise InvalidInputError(
@@ -313,7 +314,7 @@ def start(inputs: Sequence[Tensor], domain: Sequence[Bounds], trace: Trace) -> t
         started = tuple(x.clone() for x in started)
     for x, bounds in zip(started, domain, strict=True):
         trace.origins.add(x.grad_fn)
-        trace.describe(x, Info(nonnegative=bool((x >= 0).all()), bounds=bounds))
+        trace.describe(x, Info(nonnegative=is_nonnegative(x), bounds=bounds))
     return started
 
 

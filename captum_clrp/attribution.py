@@ -35,7 +35,7 @@ from captum_clrp.contrast import (
     target_scores,
 )
 from captum_clrp.errors import InvalidInputError, InvalidTargetError, ModelStateError
-from captum_clrp.linear_maps import has_double_precision
+from captum_clrp.numerics import all_finite, has_double_precision
 from captum_clrp.trace import Settings
 
 __all__ = ["ContrastiveLRP", "ContrastiveLRP1", "ContrastiveLRP2", "InitialRelevance", "LRPZBeta"]
@@ -281,7 +281,7 @@ class LRPZBeta(LRP):
         output, target, initial_relevance = choose_output(
             propagation.output, target, initial_relevance
         )
-        if not bool(output.isfinite().all()):
+        if not all_finite(output):
             raise ModelStateError(
                 f"the model's output of shape {tuple(output.shape)} holds NaN or infinite values for finite inputs; "
                 "check the weights, and the range of half-precision activations"
@@ -552,7 +552,7 @@ def checked_initial_relevance(
             f"initial_relevance of {what} does not fit the output of shape {tuple(output.shape)}; "
             "give a tensor of exactly that shape, or a function from the output to it"
         )
-    if not bool(given.isfinite().all()):
+    if not all_finite(given):
         raise InvalidTargetError("initial_relevance holds NaN or infinite values; give finite ones")
     return given.detach().to(plain)
 

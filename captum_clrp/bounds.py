@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.errors import InvalidInputError
+from captum_clrp.numerics import all_finite
 
 __all__ = ["Bounds", "bounds_from_transform", "normalized_bounds"]
 
@@ -200,7 +201,7 @@ def _as_tensor(bound: float | Tensor, x: Tensor, name: str) -> Tensor:
             f"{name} of shape {tuple(tensor.shape)} does not broadcast to the input of shape {tuple(x.shape)}; "
             "give a number, or a tensor such as one value per channel of shape (1, C, 1, 1)"
         )
-    if not bool(tensor.isfinite().all()):
+    if not all_finite(tensor):
         raise InvalidInputError(
             f"{name}={_describe(bound)} is not finite; give finite bounds or None"
         )

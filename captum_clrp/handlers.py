@@ -31,7 +31,8 @@ from captum_clrp.nodes import (
     Sum,
     Weighted,
 )
-from captum_clrp.rules import Epsilon, Identity, RelevanceRule, ZBeta, ZPlus, any_of, rule_of
+from captum_clrp.numerics import is_nonnegative
+from captum_clrp.rules import Epsilon, Identity, RelevanceRule, ZBeta, ZPlus, rule_of
 from captum_clrp.trace import Info, Trace
 
 # -- what a result is known to be -------------------------------------------------------------------------------
@@ -333,7 +334,7 @@ def weighted(trace: Trace, call: Call, signal: Tensor, layer: LinearMap) -> Any:
         rule, reason = ZPlus(), "weighted operation on activations"
     node = Weighted(
         record_of(trace, call, rule, reason), trace.save(signal), layer, rule,
-        nonnegative=info.nonnegative or not any_of(signal.detach() < 0),
+        nonnegative=info.nonnegative or is_nonnegative(signal.detach()),
         conserve=trace.settings.conserve,
     )  # fmt: skip
     return trace.propagate(node, call.run, [signal], Info())
@@ -392,7 +393,7 @@ def convolution(trace: Trace, call: Call) -> Any:
 
 def per_dimension(value: Any, dimensions: int) -> list[int]:
     """An argument such as ``stride`` as one number for each spatial dimension."""
-    values = list(value) if isinstance(value, Sequence) else [value]
+    values = list(value) if isinstance(value, tuple | list) else [value]
     return [int(v) for v in (values * dimensions if len(values) == 1 else values)]
 
 
@@ -443,7 +444,7 @@ def _is_nonnegative(trace: Trace, value: Any) -> bool:
     if depends_on_input(value):
         return trace.info(value).nonnegative
     if isinstance(value, Tensor):
-        return value.numel() <= 4096 and value.device.type == "cpu" and bool((value >= 0).all())
+        return value.numel() <= 4096 and is_nonnegative(value)
     return isinstance(value, float | int) and value >= 0
 
 

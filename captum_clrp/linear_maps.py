@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_clrp.numerics import has_double_precision
+
 __all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "weight_cache"]
 
 
@@ -94,11 +96,6 @@ class WeightCache:
 
 weight_cache = WeightCache()
 """The cache of this process; ``weight_cache.enabled = False`` trades time for the memory of one copy of the weights."""
-
-
-def has_double_precision(tensor: Tensor) -> bool:
-    """Whether the device of ``tensor`` knows float64."""
-    return tensor.device.type != "mps"
 
 
 def _positive(weight: Tensor) -> Tensor:
@@ -281,7 +278,7 @@ class Convolution(LinearMap):
             return weight.flatten(1).t().mm(signal[0].flatten(1)).view_as(activations)
         if self.uneven_padding:
             activations = F.pad(activations, self.uneven_padding)
-        gradients = torch.ops.aten.convolution_backward(
+        gradients = torch.ops.aten.convolution_backward.default(
             signal, activations, weight, None, self.stride, self.padding, self.dilation,
             self.transposed, self.output_padding, self.groups, [True, False, False],
         )  # fmt: skip

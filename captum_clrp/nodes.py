@@ -15,15 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_clrp.linear_maps import LinearMap
+from captum_clrp.numerics import divide, stabilize, zero_if_not_finite
 from captum_clrp.rules import (
     Identity,
     Prepared,
     RelevanceRule,
-    any_of,
     distribute,
     prepare,
-    stabilize,
-    zero_if_not_finite,
 )
 
 __all__ = [
@@ -203,12 +201,12 @@ class Sum(Node):
         self, relevance: Tensor, prepared: tuple[Tensor, Tensor, Tensor, Tensor]
     ) -> tuple[Tensor, ...]:
         a, b, part, total = prepared
-        relevance_a = zero_if_not_finite((relevance / total).mul_(part))
-        unshared = (total == 0).logical_and_(relevance != 0)
-        if any_of(unshared):
+        quotient, unshared = divide(relevance, total)
+        relevance_a = quotient.mul_(part)
+        if unshared is not None:
             size = a.abs()
             share = (size / (size + b.abs())).nan_to_num_(nan=0.5)
-            relevance_a = torch.where(unshared, relevance * share, relevance_a)
+            relevance_a += unshared * share
         return _sum_to(relevance_a, a.shape), _sum_to(relevance - relevance_a, b.shape)
 
 
@@ -257,13 +255,13 @@ class Pooling(Node):
             if position == len(prepared):
                 prepared.append(self._pooled(contribution))
             shares, pooled = prepared[position]
-            signal = zero_if_not_finite(relevance / pooled.detach())
+            signal, unshared = divide(relevance, pooled.detach())
             (weight,) = torch.autograd.grad(pooled, shares, signal, retain_graph=True)
             part = weight * shares.detach()
             received = part if received is None else received + part
-            relevance = torch.where(pooled.detach() == 0, relevance, 0.0)
-            if not any_of(relevance != 0):
+            if unshared is None:
                 break
+            relevance = unshared
         return (received,)  # type: ignore[return-value]
 
 

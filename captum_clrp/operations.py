@@ -249,12 +249,12 @@ def run_operation(
     overwritten = args[0] if call.overwrites and isinstance(args[0], torch.Tensor) else None
     if overwritten is not None:
         trace.before_overwriting(overwritten)
-    with trace.following(call.tensors):
-        if any(t.is_inference() for t in call.tensors):
+    if any(t.is_inference() for t in call.tensors):
+        with torch.inference_mode(False):
             call = call.changed(
                 lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v
             )
-        result = (row.handler if row is not None else handlers.unknown)(trace, call)
+    result = trace.handle(row.handler if row is not None else handlers.unknown, call)
     if overwritten is not None:
         trace.after_overwriting(overwritten)
     return result

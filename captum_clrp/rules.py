@@ -31,6 +31,7 @@ from captum_clrp._captum import (
 )
 from captum_clrp.errors import UnsupportedOperationError
 from captum_clrp.linear_maps import LinearMap
+from captum_clrp.numerics import divide, stabilize, zero_if_not_finite
 
 __all__ = [
     "Epsilon",
@@ -333,11 +334,6 @@ def rule_of(rule: PropagationRule, module: nn.Module, name: str) -> RelevanceRul
 # -- the arithmetic, once for all rules -------------------------------------------------------------------------
 
 
-def stabilize(denominator: Tensor, epsilon: float) -> Tensor:
-    """``denominator + epsilon * sign(denominator)``, where zero counts as positive."""
-    return torch.where(denominator < 0, denominator - epsilon, denominator + epsilon)
-
-
 def prepare(
     rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonnegative: bool = False
 ) -> Prepared:
@@ -379,18 +375,14 @@ def distribute(
         Relevance shaped as the input of the operation.
     """
     denominator = prepared.denominator
-    quotient = torch.div(
-        relevance.to(denominator.dtype), denominator, out=denominator if last else None
-    )
+    relevance = relevance.to(denominator.dtype)
+    size = prepared.activations.shape
     if not conserve:
-        return pull_back(
-            layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape
-        )
-    unshared = torch.where(quotient.isfinite(), 0.0, relevance.to(quotient.dtype))
-    received = pull_back(
-        layer, prepared.terms, zero_if_not_finite(quotient), prepared.activations.shape
-    )
-    return received.add_(spread(layer, prepared.activations, unshared))
+        quotient = torch.div(relevance, denominator, out=denominator if last else None)
+        return pull_back(layer, prepared.terms, zero_if_not_finite(quotient), size)
+    quotient, unshared = divide(relevance, denominator)
+    received = pull_back(layer, prepared.terms, quotient, size)
+    return received if unshared is None else spread(layer, prepared.activations, unshared, received)
 
 
 def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor, size: torch.Size) -> Tensor:
@@ -408,16 +400,6 @@ def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor, size: tor
     return received
 
 
-def any_of(mask: Tensor) -> bool:
-    """Whether any value is true; on an accelerator always ``True``, for looking would make it wait for the CPU."""
-    return mask.device.type != "cpu" or bool(mask.any())
-
-
-def zero_if_not_finite(quotient: Tensor) -> Tensor:
-    """0 where a denominator was 0: there is nothing to share by. In place."""
-    return quotient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-
-
 FALLBACKS: tuple[Callable[[LinearMap, Tensor], Term], ...] = (
     lambda layer, activations: Term(activations.abs(), layer.absolute),
     lambda layer, activations: Term(
@@ -428,15 +410,14 @@ FALLBACKS: tuple[Callable[[LinearMap, Tensor], Term], ...] = (
 contributions ``|x| |w|``, then evenly over the receptive field without its padding (then evenly over the example)."""
 
 
-def spread(layer: LinearMap, activations: Tensor, unshared: Tensor) -> Tensor:
-    """Relevance of the inputs from the relevance of outputs that the rule itself could not share."""
-    received = torch.zeros_like(activations)
+def spread(layer: LinearMap, activations: Tensor, unshared: Tensor, received: Tensor) -> Tensor:
+    """Add to ``received`` what outputs could not share by the rule itself."""
     for fallback in FALLBACKS:
-        if not any_of(unshared != 0):
-            return received
         term = fallback(layer, activations)
-        quotient = unshared / layer.apply(*term)
-        unshared = torch.where(quotient.isfinite(), 0.0, unshared)
-        received += pull_back(layer, (term,), zero_if_not_finite(quotient), activations.shape)
+        quotient, left = divide(unshared, layer.apply(*term))
+        received += pull_back(layer, (term,), quotient, activations.shape)
+        if left is None:
+            return received
+        unshared = left
     rest = unshared.flatten(1).sum(1) / activations[0].numel()
     return received.add_(rest.reshape(-1, *[1] * (activations.dim() - 1)))

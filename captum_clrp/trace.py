@@ -27,7 +27,7 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_clrp._captum import PropagationRule
 from captum_clrp.bounds import Bounds, own_range
-from captum_clrp.calls import depends_on_input, flatten
+from captum_clrp.calls import Call, depends_on_input, flatten
 from captum_clrp.errors import UnsupportedOperationError
 from captum_clrp.nodes import Node, Saved
 from captum_clrp.rules import RelevanceRule
@@ -59,7 +59,7 @@ def _version(tensor: Tensor) -> int:
 def own_rule(module: nn.Module) -> PropagationRule | None:
     """What was assigned as ``module.rule``; asked for every operation, and ``getattr`` of modules is slow in failing."""
     rule = vars(module).get("rule") or getattr(type(module), "rule", None)
-    return rule if isinstance(rule, PropagationRule) else None
+    return rule if rule is not None and isinstance(rule, PropagationRule) else None
 
 
 class Info(NamedTuple):
@@ -88,8 +88,7 @@ class _Propagate(torch.autograd.Function):
         ctx.node = node
         ctx.overwritten_first = overwritten_first
         output = run()
-        overwritten = [t for t in tensors if t is output]
-        ctx.mark_dirty(*overwritten)
+        ctx.mark_dirty(*(t for t in tensors if t is output))
         ctx.set_materialize_grads(False)
         return output
 
@@ -114,6 +113,8 @@ class Refusal(NamedTuple):
 _PYTHON_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(
     torch._C.DispatchKey.PythonTLSSnapshot
 )
+
+_PLAIN = (Tensor, nn.Parameter)
 
 
 class _Outside(TorchDispatchMode):
@@ -304,26 +305,20 @@ class Trace(TorchFunctionMode):
             return None
         return self._run_operation(self, func, args, kwargs or {})
 
-    @contextlib.contextmanager
-    def following(self, tensors: Sequence[Tensor]) -> Iterator[None]:
-        """While an operation on ``tensors`` is handled: what it does inside is its own affair."""
-        self.handling = True
-        ordinary = (
-            torch.inference_mode(False)
-            if torch.is_inference_mode_enabled()
-            else contextlib.nullcontext()
-        )
-        plain = all(
-            type(t) in (Tensor, nn.Parameter) for t in tensors
-        )  # the kernels of others may need Python
+    def handle(self, handler: Callable[[Trace, Call], Any], call: Call) -> Any:
+        """Let a handler work on a call; what it does inside is its own affair."""
+        if torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):
+                return self.handle(handler, call)
         quiet = (
             torch._C._ExcludeDispatchKeyGuard(_PYTHON_DISPATCH)
-            if plain
-            else contextlib.nullcontext()
+            if all(type(t) in _PLAIN for t in call.tensors)
+            else contextlib.nullcontext()  # the kernels of other types may need Python
         )
+        self.handling = True
         try:
-            with quiet, ordinary, torch.no_grad():
-                yield
+            with quiet, torch.no_grad():
+                return handler(self, call)
         finally:
             self.handling = False
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from captum_clrp import InvalidInputError, LRPZBeta, UnsupportedOperationError
 from captum_clrp._captum import PropagationRule
+from captum_clrp.numerics import stabilize
 from captum_clrp.rules import (
     Epsilon,
     Flat,
@@ -28,7 +29,6 @@ from captum_clrp.rules import (
     WSquare,
     ZBeta,
     ZPlus,
-    stabilize,
 )
 
 # Float64 rounding of sums over a few dozen products; a wrong rule is off by 0.1 and more.

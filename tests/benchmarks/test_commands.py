@@ -10,8 +10,9 @@ pytest.importorskip("autolrp")
 pytest.importorskip("matplotlib")
 
 from benchmarks import architectures, growth, speed
-from benchmarks.cases import CASES, Bench, Case, Setting
+from benchmarks.cases import CASES, IN_TWOS, NO_CACHE, Bench, Case, Setting
 from benchmarks.isolation import isolated
+from captum_clrp.linear_maps import weight_cache
 
 
 def test_survey_of_toy_networks(tmp_path, capsys):
@@ -113,11 +114,40 @@ def test_speed_of_a_toy_network(tmp_path, capsys):
     assert failing == {"ours: classes 20"}  # it has ten classes: listed as failing, not left out
     for key in {case.key for case in CASES} - failing:
         assert 0 < setting["results"][key]["minimum"] <= setting["results"][key]["median"]
-        assert setting["results"][key]["rounds"] == 3
+        assert setting["results"][key]["rounds"] == len(setting["results"][key]["seconds"]) == 3
     text = (tmp_path / "speed-cpu.md").read_text()
     assert all(f"| {case.title} |" in text for case in CASES)
     assert "| captum_clrp, classes 20 | fails | InvalidTargetError |" in text
     assert "## toy/plain, batch 2" in capsys.readouterr().out
+
+
+def test_the_table_of_speeds_compares_fastest_rounds_and_rounds_with_each_other():
+    def timed(*seconds):
+        return {"minimum": min(seconds), "median": seconds[1], "seconds": seconds}
+
+    results = {
+        "saliency: gradient": timed(2.0, 1.0, 4.0),
+        "ours: LRP": timed(3.0, 2.0, 6.0),
+        "ours: LRP, no weight cache": timed(5.0, 3.0, 4.0),
+        "zennit: LRP": {"error": "ValueError: no"},
+    }
+    lines = speed.table({"results": results, "batch": 2}).splitlines()
+    assert "peak MiB" not in lines[0]  # nothing was measured
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    assert cells == [
+        ["Captum Saliency", "1000.0", "1000.0", "1.00", "1.00", "0.50", "2.0"],
+        ["captum_clrp, LRP", "2000.0", "2000.0", "2.00", "1.50", "1.00", "1.0"],
+        ["captum_clrp, LRP, no weight cache", "3000.0", "3000.0", "3.00", "2.50", "1.50", "0.7"],
+        ["Zennit, LRP", "fails", "ValueError", "", "", "", ""],
+    ]
+
+
+def test_ways_to_save_memory_change_no_map():
+    bench = Bench(Setting("toy/plain", 3))
+    expected = bench.call(Case("ours", "LRP"))()
+    for how in (IN_TWOS, NO_CACHE):
+        torch.testing.assert_close(bench.call(Case("ours", f"LRP, {how}"))(), expected)
+    assert weight_cache.enabled
 
 
 def test_memory_of_a_case_in_a_process_of_its_own():

@@ -1,0 +1,57 @@
+"""Numerical questions and quotients that several files share: what is finite, what is left where a denominator is zero."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "all_finite",
+    "divide",
+    "has_double_precision",
+    "is_nonnegative",
+    "stabilize",
+    "zero_if_not_finite",
+]
+
+
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite (several times faster than ``isfinite().all()``)."""
+    if values.numel() == 0:
+        return True
+    lowest, highest = values.detach().aminmax()
+    return math.isfinite(lowest) and math.isfinite(highest)
+
+
+def is_nonnegative(values: Tensor) -> bool:
+    """Whether no value is known to be negative; on an accelerator ``False``, for looking would make it wait."""
+    return values.device.type == "cpu" and values.numel() > 0 and float(values.amin()) >= 0
+
+
+def zero_if_not_finite(quotient: Tensor) -> Tensor:
+    """0 where a denominator was 0: there is nothing to share by. In place."""
+    return quotient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def divide(relevance: Tensor, denominator: Tensor) -> tuple[Tensor, Tensor | None]:
+    """``relevance / denominator``, 0 where that is not finite, and the relevance that this leaves unshared.
+
+    Nothing unshared is ``None`` on a CPU; an accelerator would have to wait to find out.
+    """
+    quotient = (relevance / denominator).nan_to_num_(nan=0.0, posinf=math.inf, neginf=-math.inf)
+    if quotient.device.type == "cpu" and all_finite(quotient):
+        return quotient, None
+    unshared = torch.where(quotient.isfinite(), 0.0, relevance)
+    return zero_if_not_finite(quotient), unshared
+
+
+def stabilize(denominator: Tensor, epsilon: float) -> Tensor:
+    """``denominator + epsilon * sign(denominator)``, where zero counts as positive."""
+    return torch.where(denominator < 0, denominator - epsilon, denominator + epsilon)
+
+
+def has_double_precision(tensor: Tensor) -> bool:
+    """Whether the device of ``tensor`` knows float64."""
+    return tensor.device.type != "mps"
