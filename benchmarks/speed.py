@@ -268,7 +268,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     several = gpu and not options.quick
     precisions = options.precisions or (["float32", "tf32", "bfloat16"] if several else ["float32"])
     layouts = options.layouts or (["contiguous", "channels_last"] if several else ["contiguous"])
-    cases = [c for c in CASES if options.methods is None or c.method in options.methods]
+    cases = [c for c in CASES if c.method in options.methods and c.work in options.works]
     path = options.output / f"speed-{'cuda' if gpu else 'cpu'}.json"
     document: dict[str, Any] = {"environment": report.environment(options.device), "settings": []}
     if options.resume and path.exists():
@@ -293,6 +293,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _any(choices: Sequence[str]) -> str:
+    return "any of " + ", ".join(f"'{c}'" if " " in c else c for c in choices)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed", description=(__doc__ or "").split("\n\n")[0]
@@ -305,7 +309,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu or cuda")
     add("--precisions", nargs="+", choices=("float32", "tf32", "bfloat16"))
     add("--layouts", nargs="+", choices=("contiguous", "channels_last"))
-    add("--methods", nargs="+", choices=sorted({c.method for c in CASES}))
+    methods, works = sorted({c.method for c in CASES}), sorted({c.work for c in CASES})
+    add(
+        "--methods",
+        nargs="+",
+        choices=methods,
+        default=methods,
+        metavar="METHOD",
+        help=_any(methods),
+    )
+    add("--works", nargs="+", choices=works, default=works, metavar="WORK", help=_any(works))
     add("--threads", type=int, help="threads of torch (its default)")
     add("--no-memory", action="store_true", help="time only")
     add("--resume", action="store_true", help="keep the settings that the file already holds")

@@ -171,7 +171,7 @@ def test_every_picture_is_made_by_the_script_and_shown() -> None:
 
 
 def test_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
-    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "captum_clrp").glob("*.py"))
+    code = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "captum_clrp").rglob("*.py"))
     code = re.sub(r'"\s*\n\s*f?"', "", code)
     rows = re.findall(r"^\| `(.+?)` ", text_of("docs/reference/errors.md"), flags=re.MULTILINE)
     assert len(rows) > 10

@@ -37,6 +37,7 @@ def test_imports_become_those_that_captum_would_write(upstream):
         "from captum_clrp._captum import LRP, format_output\n"
         "from captum_clrp import LRPZBeta, rules\n"
         "from captum_clrp.errors import InvalidInputError\n"
+        "from captum_clrp.handlers.means import pooling\n"
         "import oracles\n"
         "from nets import LOW\n"
         'TEXT = "see captum_clrp.bounds and captum_clrp.LRPZBeta"  # fmt: skip\n'
@@ -47,6 +48,7 @@ def test_imports_become_those_that_captum_would_write(upstream):
         "from captum.attr import LRPZBeta\n"
         "from captum.attr._utils import lrp_relevance_rules as rules\n"
         "from captum.attr._utils.lrp_errors import InvalidInputError\n"
+        "from captum.attr._utils.lrp_handlers.means import pooling\n"
         "from tests.helpers import lrp_oracles as oracles\n"
         "from tests.helpers.lrp_nets import LOW\n"
         'TEXT = "see captum.attr._utils.lrp_bounds and captum.attr.LRPZBeta"\n'

@@ -37,6 +37,9 @@ MODULES = {
 }
 """Where modules of the core go; all others become ``captum.attr._utils.lrp_<name>``."""
 
+PACKAGES = ("handlers",)
+"""Packages of the core; ``cli`` and ``evaluation`` are none."""
+
 STAY = {"__init__", "__main__", "_captum", "taylor"}
 """What stays with us: the entry points, the gate to Captum's private names, and the derivation that only docs need."""
 
@@ -81,11 +84,24 @@ assert Path(captum.__file__).is_relative_to({output!r}), f"tests would run on {{
 
 
 def core_modules() -> dict[str, str]:
-    """From our modules of the core to Captum's, both as dotted names."""
+    """From our modules and packages of the core to Captum's, both as dotted names."""
     names = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in STAY)
+    for package in PACKAGES:
+        names += [package, *(f"{package}.{p.stem}" for p in parts_of(package))]
     return {
         f"captum_clrp.{n}": MODULES.get(n, f"captum.attr._utils.lrp_{n.strip('_')}") for n in names
     }
+
+
+def parts_of(package: str) -> list[Path]:
+    """The modules of a package of the core."""
+    return sorted(p for p in (PACKAGE / package).glob("*.py") if p.stem != "__init__")
+
+
+def file_of(root: Path, module: str, *, is_package: bool) -> Path:
+    """Where a module or package lies below ``root``."""
+    place = root.joinpath(*module.split("."))
+    return place / "__init__.py" if is_package else place.with_name(f"{place.name}.py")
 
 
 def helper_modules() -> dict[str, str]:
@@ -260,14 +276,10 @@ def lay_out(output: Path) -> list[Path]:
 
     written = []
     for ours, theirs in core_modules().items():
-        source = PACKAGE / f"{ours.rpartition('.')[2]}.py"
-        written.append(
-            write(
-                output / f"{theirs.replace('.', '/')}.py",
-                translated(source.read_text()),
-                strict=True,
-            )
-        )
+        is_package = ours.rpartition(".")[2] in PACKAGES
+        source = file_of(ROOT, ours, is_package=is_package).read_text()
+        place = file_of(output, theirs, is_package=is_package)
+        written.append(write(place, translated(source), strict=True))
     for name, place in helper_modules().items():
         helper = translated((TESTS / f"{name}.py").read_text())
         written.append(write(output / f"{place.replace('.', '/')}.py", helper))
@@ -415,8 +427,11 @@ def step(text: str) -> None:
 def table() -> str:
     """Which file goes where, in Markdown."""
     rows = [
-        (f"captum_clrp/{o.rpartition('.')[2]}.py", f"{t.replace('.', '/')}.py")
-        for o, t in core_modules().items()
+        tuple(
+            file_of(Path(), module, is_package=ours.rpartition(".")[2] in PACKAGES).as_posix()
+            for module in (ours, theirs)
+        )
+        for ours, theirs in core_modules().items()
     ]
     rows += [
         (f"tests/{n}.py", f"{place.replace('.', '/')}.py") for n, place in helper_modules().items()
