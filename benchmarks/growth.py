@@ -66,7 +66,7 @@ def measure(series: str, values: Sequence[int], start: Setting, rounds: int) -> 
     for value, setting, cases in points(series, values, start):
         bench = Bench(setting)
         calls = {case.key: bench.call(case) for case in cases}
-        timings = interleaved(calls, rounds=rounds, synchronize=bench.synchronize)
+        timings = interleaved(calls, rounds=rounds, synchronize=bench.synchronize, turn=1.0)
         seconds = {
             "ours: classes" if key.startswith("ours: classes") else key: timing.minimum
             for key, timing in timings.items()

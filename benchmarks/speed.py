@@ -51,7 +51,9 @@ def measure(
             calls[case.key] = bench.call(case)
         except Exception as problem:
             failed[case.key] = one_line(problem)
-    timings = interleaved(calls, rounds=rounds, synchronize=bench.synchronize, budget=budget)
+    timings = interleaved(
+        calls, rounds=rounds, synchronize=bench.synchronize, budget=budget, turn=1.0
+    )
     results: dict[str, dict[str, Any]] = {}
     for case in cases:
         timing = timings.get(case.key)
@@ -215,8 +217,9 @@ def markdown(document: dict[str, Any]) -> str:
         "# What an explanation costs\n",
         report.describe(document["environment"]) + "\n",
         "Run as " + ", then ".join(f"`{c}`" for c in commands) + ".\n",
-        "Fastest and median of interleaved rounds in one process; ratios of the fastest, and the median of "
-        "the ratios within a round. `/ ours` divides by this package doing the same work. Random pictures, realistic random weights. "
+        "Fastest and median of interleaved rounds in one process; in each, calls of less than a second are "
+        "repeated and the fastest counts. Ratios of the fastest rounds, and the median of the ratios within a "
+        "round. `/ ours` divides by this package doing the same work. Random pictures, realistic random weights. "
         "Zennit: z+ and z^beta, with its canonizers on ResNet and VGG. Captum's LRP: Alpha1_Beta0 "
         "rules set by hand; it has no z^beta. Its relevance and Zennit's is wrong on some of these "
         "networks (see the conservation table): the time is what they take all the same.\n",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import timing
 from benchmarks.timing import interleaved
 
 
@@ -16,6 +17,16 @@ def test_rounds_are_interleaved_and_start_with_another_call_each_time():
     timings = interleaved(calls, rounds=3)
     assert "".join(order) == "abc" + "abc" + "bca" + "cab"
     assert [len(t.seconds) for t in timings.values()] == [3, 3, 3]
+
+
+def test_short_calls_are_repeated_in_their_turn_and_the_fastest_counts(monkeypatch):
+    monkeypatch.setattr(timing, "_seconds_of", lambda call, synchronize: call())
+    quick, slow = iter([0.0, 0.3, 0.2, 0.4, 0.3, 0.3, 0.1, 9.0]), iter([0.0, 2.0, 1.0])
+    timings = interleaved(
+        {"quick": lambda: next(quick), "slow": lambda: next(slow)}, rounds=2, turn=0.8
+    )
+    assert timings["quick"].seconds == [0.2, 0.1]  # 0.3 + 0.2 + 0.4, then 0.3 + 0.3 + 0.1 + 9
+    assert timings["slow"].seconds == [2.0, 1.0]
 
 
 def test_a_failing_call_is_reported_and_left_out():
