@@ -34,7 +34,10 @@ from benchmarks import report
 from benchmarks.cases import CASES, NAMES, Bench, Case, Setting, card_limits
 from benchmarks.isolation import isolated, one_line
 from benchmarks.memory import peak_of
-from benchmarks.timing import interleaved
+from benchmarks.timing import REPEATS, interleaved
+
+TURN = 1.0
+"""Seconds for which a call is repeated when it is its turn."""
 
 PAPER_SECONDS = 0.1824
 """CLRP on VGG16, one picture, Tesla K80 (paper, section 4.1)."""
@@ -52,7 +55,7 @@ def measure(
         except Exception as problem:
             failed[case.key] = one_line(problem)
     timings = interleaved(
-        calls, rounds=rounds, synchronize=bench.synchronize, budget=budget, turn=1.0
+        calls, rounds=rounds, synchronize=bench.synchronize, budget=budget, turn=TURN
     )
     results: dict[str, dict[str, Any]] = {}
     for case in cases:
@@ -70,6 +73,7 @@ def measure(
     record: dict[str, Any] = {
         **dataclasses.asdict(setting),
         "title": setting.title,
+        "turn": TURN,
         "pixels": setting.pixels,
         "positive_weights": bench.positive_weight_bytes(),
         "forward_operations": bench.forward_operations(),
@@ -217,9 +221,8 @@ def markdown(document: dict[str, Any]) -> str:
         "# What an explanation costs\n",
         report.describe(document["environment"]) + "\n",
         "Run as " + ", then ".join(f"`{c}`" for c in commands) + ".\n",
-        "Fastest and median of interleaved rounds in one process; in each, calls of less than a second are "
-        "repeated and the fastest counts. Ratios of the fastest rounds, and the median of the ratios within a "
-        "round. `/ ours` divides by this package doing the same work. Random pictures, realistic random weights. "
+        "Fastest and median of interleaved rounds in one process; ratios of the fastest, and the median of "
+        "the ratios within a round. `/ ours` divides by this package doing the same work. Random pictures, realistic random weights. "
         "Zennit: z+ and z^beta, with its canonizers on ResNet and VGG. Captum's LRP: Alpha1_Beta0 "
         "rules set by hand; it has no z^beta. Its relevance and Zennit's is wrong on some of these "
         "networks (see the conservation table): the time is what they take all the same.\n",
@@ -237,8 +240,24 @@ def markdown(document: dict[str, Any]) -> str:
             report.markdown_table(["setting", "what", "measured", "at most", "holds"], rows)
         )
     for record in document["settings"]:
-        parts += [f"## {record['title']}\n", table(record), _near_the_limit(record)]
+        parts += [
+            f"## {record['title']}\n",
+            _rounds(record),
+            table(record),
+            _near_the_limit(record),
+        ]
     return "\n".join(part for part in parts if part)
+
+
+def _rounds(record: dict[str, Any]) -> str:
+    rounds = max((r.get("rounds", 0) for r in record["results"].values()), default=0)
+    turn = record.get("turn", 0)
+    more = (
+        f"; in each a call is repeated for {turn:g} s, at most {REPEATS} times, and its fastest counts"
+        if turn
+        else ", one call of each in each"
+    )
+    return f"{rounds} rounds{more}.\n"
 
 
 def _near_the_limit(record: dict[str, Any]) -> str:

@@ -376,6 +376,21 @@ def test_a_rule_on_a_container_holds_for_what_is_inside_and_the_inner_one_wins()
     same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(outside).attribute(x, target=1))
 
 
+def test_a_rule_may_belong_to_a_class_of_modules() -> None:
+    class Even(nn.Linear):
+        rule = Flat()
+
+    x = torch.rand(2, 3).double()
+    model = nn.Sequential(Even(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    assigned = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
+    assigned.load_state_dict(model.state_dict())
+    assigned[0].rule = Flat()
+    same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(assigned).attribute(x, target=1))
+    assigned[0].rule = ZPlus()
+    model[0].rule = ZPlus()  # its own goes before that of its class
+    same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(assigned).attribute(x, target=1))
+
+
 def test_a_rule_of_none_is_no_rule() -> None:
     model, x = Plain().double(), pictures(1, 12).double()
     expected = LRPZBeta(model).attribute(x, target=1)
