@@ -381,14 +381,16 @@ def test_a_rule_may_belong_to_a_class_of_modules() -> None:
         rule = Flat()
 
     x = torch.rand(2, 3).double()
-    model = nn.Sequential(Even(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    assigned = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    assigned.load_state_dict(model.state_dict())
-    assigned[0].rule = Flat()
-    same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(assigned).attribute(x, target=1))
-    assigned[0].rule = ZPlus()
-    model[0].rule = ZPlus()  # its own goes before that of its class
-    same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(assigned).attribute(x, target=1))
+    model = nn.Sequential(Even(3, 4), nn.Linear(4, 2)).double()
+    plain = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+    plain.load_state_dict(model.state_dict())
+    without = LRPZBeta(plain).attribute(x, target=1)
+    plain[0].rule = Flat()
+    flat = LRPZBeta(plain).attribute(x, target=1)
+    assert distance(flat, without) > 0.1
+    same(LRPZBeta(model).attribute(x, target=1), flat)
+    plain[0].rule = model[0].rule = ZPlus()  # its own goes before that of its class
+    same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(plain).attribute(x, target=1))
 
 
 def test_a_rule_of_none_is_no_rule() -> None:
