@@ -97,9 +97,7 @@ def survey(task: Task) -> dict[str, Any]:
     return record
 
 
-def _ours(
-    model: nn.Module, x: Tensor, target: Tensor, low: Tensor, high: Tensor, limit: float
-) -> dict[str, Any]:
+def _ours(model: nn.Module, x: Tensor, target: Tensor, low: Tensor, high: Tensor, limit: float) -> dict[str, Any]:
     import captum_clrp
 
     with torch.no_grad():
@@ -120,17 +118,12 @@ def _ours(
         }
 
     def conserving() -> dict[str, Any]:
-        relevance = captum_clrp.LRPZBeta(model, low, high, conserve=True).attribute(
-            x, target=target
-        )
+        relevance = captum_clrp.LRPZBeta(model, low, high, conserve=True).attribute(x, target=target)
         return _conserved(relevance.double().flatten(1).sum(1), scores)
 
     def contrast(name: str) -> dict[str, Any]:
         method = getattr(captum_clrp, name)
-        maps = [
-            method(model, low, high, conserve=conserve).attribute(x, target=target)
-            for conserve in (False, True)
-        ]
+        maps = [method(model, low, high, conserve=conserve).attribute(x, target=target) for conserve in (False, True)]
         faults = [fault for fault in map(_fault_of_map, maps) if fault]
         return {"outcome": "fails" if faults else "valid", "error": "; ".join(faults) or None}
 
@@ -180,10 +173,7 @@ def _conserved(sums: Tensor, scores: Tensor) -> dict[str, Any]:
     ratios = sums / scores
     off = (ratios - 1).abs()
     conserves = bool((off <= TOLERANCE).all())  # False for NaN
-    return {
-        "outcome": "conserves" if conserves else "runs",
-        "ratios": [float(r) for r in ratios],
-    }
+    return {"outcome": "conserves" if conserves else "runs", "ratios": [float(r) for r in ratios]}
 
 
 def _attempt(run: Callable[[], dict[str, Any]], limit: float) -> dict[str, Any]:
@@ -205,8 +195,7 @@ def keeps_its_promise(record: dict[str, Any]) -> bool:
     )
     named = "Unsupported" if record["refused"] else ""
     return "failed" not in record and all(
-        record[weights][key]["outcome"] == outcome
-        and named in (record[weights][key].get("error") or "")
+        record[weights][key]["outcome"] == outcome and named in (record[weights][key].get("error") or "")
         for weights in ("realistic", "fresh")
         for key, outcome in expected.items()
     )
@@ -229,9 +218,7 @@ def _worst(ratios: Sequence[float]) -> float:
 
 def markdown(document: dict[str, Any]) -> str:
     """The report: a summary per library and one row per network."""
-    records = sorted(
-        document["networks"], key=lambda r: r["network"].split("/")[0] != "torchvision"
-    )
+    records = sorted(document["networks"], key=lambda r: r["network"].split("/")[0] != "torchvision")
     explained = [r for r in records if not r["refused"] and "failed" not in r]
     parts = [
         "# Relevance conservation on convolutional networks\n",
@@ -255,9 +242,7 @@ def markdown(document: dict[str, Any]) -> str:
     failed = [r for r in records if "failed" in r]
     if failed:
         parts.append("## Not surveyed\n")
-        parts.append(
-            report.markdown_table(["network", "why"], [[r["network"], r["failed"]] for r in failed])
-        )
+        parts.append(report.markdown_table(["network", "why"], [[r["network"], r["failed"]] for r in failed]))
     return "\n".join(parts)
 
 
@@ -302,21 +287,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = options.output / "architectures.json"
     environment = {**report.environment(), "threads": options.threads * options.workers}
     before = (report.read_json(path) or {"networks": []})["networks"]
-    document: dict[str, Any] = {
-        "environment": environment,
-        "networks": before if options.resume else [],
-    }
+    document: dict[str, Any] = {"environment": environment, "networks": before if options.resume else []}
     kept = {r["network"]: r for r in before if options.ours_only and "failed" not in r}
     done = {r["network"] for r in document["networks"]}
     order = {n.label: i for i, n in enumerate(chosen)}
     tasks = [
-        Task(n.label, with_peers=not options.ours_only, limit=options.limit)
-        for n in chosen
-        if n.label not in done
+        Task(n.label, with_peers=not options.ours_only, limit=options.limit) for n in chosen if n.label not in done
     ]
-    results = isolated(
-        survey, tasks, workers=options.workers, limit=6 * options.limit, threads=options.threads
-    )
+    results = isolated(survey, tasks, workers=options.workers, limit=6 * options.limit, threads=options.threads)
     for outcome in results:
         record = outcome.value or _failure(outcome.argument.label, outcome.error or "")
         _carry_over(kept.get(record["network"]), record)
@@ -362,22 +340,17 @@ def _progress(record: dict[str, Any], count: int, total: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.architectures",
-        description=(__doc__ or "").split("\n\n")[0],
+        prog="python -m benchmarks.architectures", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="labels, names or sources")
     parser.add_argument("--all", action="store_true", help="also the large ones of each family")
-    parser.add_argument(
-        "--ours-only", action="store_true", help="keep what the file holds about the peers"
-    )
+    parser.add_argument("--ours-only", action="store_true", help="keep what the file holds about the peers")
     parser.add_argument("--list", action="store_true", help="print the networks and stop")
     parser.add_argument("--resume", action="store_true", help="keep what the file already holds")
     parser.add_argument("--workers", type=int, default=2, help="networks at a time (2)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each (1)")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds per method (60)")
-    parser.add_argument(
-        "--output", type=Path, default=Path("benchmarks/results"), help="folder for the reports"
-    )
+    parser.add_argument("--output", type=Path, default=Path("benchmarks/results"), help="folder for the reports")
     return parser
 
 

@@ -186,10 +186,9 @@ class Bench:
         from captum_clrp.linear_maps import weight_cache
 
         work, _, how = work.partition(", ")
-        classes = {
-            "CLRP1": captum_clrp.ContrastiveLRP1,
-            "CLRP2": captum_clrp.ContrastiveLRP2,
-        }.get(work, captum_clrp.LRPZBeta)
+        classes = {"CLRP1": captum_clrp.ContrastiveLRP1, "CLRP2": captum_clrp.ContrastiveLRP2}.get(
+            work, captum_clrp.LRPZBeta
+        )
         method = classes(self.model, self.low, self.high)
         if how == NO_CACHE:
 
@@ -266,7 +265,4 @@ def card_limits(setting: Setting) -> dict[str, float]:
     with settled(setting):
         product = best(lambda: a @ b)
     copy = best(lambda: sink.copy_(source))
-    return {
-        "operations_per_second": 2 * 8192**3 / product,
-        "bytes_per_second": 2 * source.numel() * 4 / copy,
-    }
+    return {"operations_per_second": 2 * 8192**3 / product, "bytes_per_second": 2 * source.numel() * 4 / copy}

@@ -22,12 +22,7 @@ from benchmarks import report
 from benchmarks.cases import Bench, Case, Setting
 from benchmarks.timing import interleaved
 
-USUAL = (
-    Case("saliency", "gradient"),
-    Case("ours", "LRP"),
-    Case("ours", "CLRP1"),
-    Case("ours", "CLRP2"),
-)
+USUAL = (Case("saliency", "gradient"), Case("ours", "LRP"), Case("ours", "CLRP1"), Case("ours", "CLRP2"))
 AXES = {
     "batch": "pictures in the batch",
     "size": "height and width of the picture",
@@ -42,9 +37,7 @@ VALUES = {
 }
 
 
-def points(
-    series: str, values: Sequence[int], start: Setting
-) -> Iterator[tuple[int, Setting, list[Case]]]:
+def points(series: str, values: Sequence[int], start: Setting) -> Iterator[tuple[int, Setting, list[Case]]]:
     """The value on the axis, the setting and the cases of each point of a series."""
     for value in values:
         cases = list(USUAL)
@@ -101,19 +94,14 @@ def plot(document: dict[str, Any], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shown = document["series"]
-    figure, axes = plt.subplots(
-        2, len(shown), figsize=(3.6 * len(shown), 6), squeeze=False, sharex="col"
-    )
+    figure, axes = plt.subplots(2, len(shown), figsize=(3.6 * len(shown), 6), squeeze=False, sharex="col")
     for column, series in enumerate(shown.values()):
         keys = list(dict.fromkeys(k for p in series["points"] for k in p["seconds"]))
         for key in keys:
             at = [p for p in series["points"] if key in p["seconds"]]
             x = [p["value"] for p in at]
             y = [p["seconds"][key] for p in at]
-            ratio = [
-                v / p["seconds"].get("saliency: gradient", float("nan"))
-                for v, p in zip(y, at, strict=True)
-            ]
+            ratio = [v / p["seconds"].get("saliency: gradient", float("nan")) for v, p in zip(y, at, strict=True)]
             axes[0, column].plot(x, y, marker="o", label=key)
             axes[1, column].plot(x, ratio, marker="o", label=key)
         axes[0, column].set(yscale="log", xscale="log", ylabel="seconds")
@@ -151,9 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.growth", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=(__doc__ or "").split("\n\n")[0])
     add = parser.add_argument
     add("--series", nargs="+", choices=list(AXES), default=list(AXES))
     add("--network", default="torchvision/resnet18", help="for all but depth")

@@ -64,9 +64,7 @@ class Network:
         if self.source == "torchvision":
             import torchvision
 
-            model: nn.Module = torchvision.models.get_model(
-                self.name, weights=None, **dict(self.options)
-            )
+            model: nn.Module = torchvision.models.get_model(self.name, weights=None, **dict(self.options))
             return model
         import timm
 
@@ -116,10 +114,7 @@ class _ToyResidual(nn.Module):
         return self.classifier(torch.relu(x).mean((2, 3)))
 
 
-TOY = (
-    Network("plain", "toy", "toy", size=16),
-    Network("residual", "toy", "toy", size=16),
-)
+TOY = (Network("plain", "toy", "toy", size=16), Network("residual", "toy", "toy", size=16))
 
 
 # The first names of a family run by default; those behind the bar repeat it at greater size.
@@ -133,10 +128,7 @@ _TORCHVISION: dict[str, tuple[str, str]] = {
     "densenet": ("densenet121 densenet169", "densenet161 densenet201"),
     "inception_v3": ("inception_v3", ""),
     "googlenet": ("googlenet", ""),
-    "shufflenet": (
-        "shufflenet_v2_x0_5 shufflenet_v2_x1_0",
-        "shufflenet_v2_x1_5 shufflenet_v2_x2_0",
-    ),
+    "shufflenet": ("shufflenet_v2_x0_5 shufflenet_v2_x1_0", "shufflenet_v2_x1_5 shufflenet_v2_x2_0"),
     "mobilenet_v2": ("mobilenet_v2", ""),
     "mobilenet_v3": ("mobilenet_v3_small mobilenet_v3_large", ""),
     "mnasnet": ("mnasnet0_5 mnasnet1_0", "mnasnet0_75 mnasnet1_3"),
@@ -231,8 +223,7 @@ _TIMM: dict[str, str] = {
 # whole picture, and maps of two classes of a random network differ by rounding only.
 _USUAL_SIZE = 112
 _SIZES = {
-    64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 cspdarknet53 darknetaa53 "
-    "resnetv2_50x1_bit regnetv_040 convmixer_768_32",
+    64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 cspdarknet53 darknetaa53 resnetv2_50x1_bit regnetv_040 convmixer_768_32",
     128: "resnetaa34d dla34 dla46_c dla60_res2net hrnet_w18_small nasnetalarge pnasnet5large",
     160: "shufflenet_v2_x0_5 shufflenet_v2_x1_0 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
     "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 tf_efficientnet_b0 "
@@ -298,11 +289,7 @@ def find_networks(names: list[str] | None = None, *, heavy: bool = False) -> lis
         return [n for n in everything if n.source != "toy" and (heavy or not n.heavy)]
     chosen: dict[str, Network] = {}
     for name in names:
-        matches = [
-            n
-            for n in everything
-            if name in (n.label, n.name) or (name == n.source and (heavy or not n.heavy))
-        ]
+        matches = [n for n in everything if name in (n.label, n.name) or (name == n.source and (heavy or not n.heavy))]
         if not matches:
             raise ValueError(
                 f"no network is called {name!r}; give a label such as 'timm/resnet10t', a name "
@@ -376,9 +363,7 @@ def _randomise(name: str, parameter: Tensor, generator: torch.Generator) -> None
 
 
 def _calibrate(model: nn.Module, size: int, seed: int, batches: int = 2, count: int = 8) -> None:
-    with_statistics = [
-        m for m in model.modules() if isinstance(getattr(m, "running_var", None), Tensor)
-    ]
+    with_statistics = [m for m in model.modules() if isinstance(getattr(m, "running_var", None), Tensor)]
     momenta = [getattr(m, "momentum", None) for m in with_statistics]
     for module in with_statistics:
         module.train()

@@ -197,9 +197,7 @@ def _leaves_that_keep_shape(model: nn.Module, x: Tensor) -> dict[nn.Module, bool
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         if inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor):
-            same = (
-                inputs[0] is output
-            )  # the two hooks of IdentityRule would fire in the wrong order
+            same = inputs[0] is output  # the two hooks of IdentityRule would fire in the wrong order
             keeps[module] = not same and inputs[0].shape == output.shape
 
     handles = [leaf.register_forward_hook(record) for leaf in _leaves(model)]
@@ -246,9 +244,7 @@ class Zennit(Peer):
     name = "Zennit"
     package = "zennit"
 
-    def __init__(
-        self, model: nn.Module, low: Tensor, high: Tensor, *, canonizers: bool = False
-    ) -> None:
+    def __init__(self, model: nn.Module, low: Tensor, high: Tensor, *, canonizers: bool = False) -> None:
         super().__init__(model, low, high)
         self.canonizers = canonizers
 
@@ -281,9 +277,7 @@ class Zennit(Peer):
                 (Sum, Norm(**tiny)),
                 (Linear, ZPlus(zero_params="bias", **tiny)),
             ],
-            first_map=[
-                (Convolution, ZBox(self.low, self.high, zero_params="bias", **tiny)),
-            ],
+            first_map=[(Convolution, ZBox(self.low, self.high, zero_params="bias", **tiny))],
             canonizers=[ResNetCanonizer()] if self.canonizers else [],
         )
 
@@ -294,9 +288,7 @@ def _activations_of_timm() -> tuple[type[nn.Module], ...]:
     except ImportError:
         return ()
     return tuple(
-        value
-        for value in vars(activations).values()
-        if isinstance(value, type) and issubclass(value, nn.Module)
+        value for value in vars(activations).values() if isinstance(value, type) and issubclass(value, nn.Module)
     )
 
 
@@ -317,11 +309,7 @@ class AutoLRP(Peer):
         box = {"low": float(self.low.min()), "high": float(self.high.max())}
         weighted = ("ConvolutionBackward", "AddmmBackward", "MmBackward")
         config = autolrp.LRPConfig(
-            rule={
-                **autolrp.BASE,
-                **dict.fromkeys(weighted, "zplus"),
-                "input_conv": ("zbox", box),
-            }
+            rule={**autolrp.BASE, **dict.fromkeys(weighted, "zplus"), "input_conv": ("zbox", box)}
         )
         results = []
         with warnings.catch_warnings():

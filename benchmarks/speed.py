@@ -43,9 +43,7 @@ PAPER_SECONDS = 0.1824
 """CLRP on VGG16, one picture, Tesla K80 (paper, section 4.1)."""
 
 
-def measure(
-    setting: Setting, cases: Sequence[Case], *, rounds: int, budget: float, memory: bool
-) -> dict[str, Any]:
+def measure(setting: Setting, cases: Sequence[Case], *, rounds: int, budget: float, memory: bool) -> dict[str, Any]:
     """Time and, where asked for, memory of the cases in one setting, ready for JSON."""
     bench = Bench(setting)
     calls, failed = {}, {}
@@ -54,9 +52,7 @@ def measure(
             calls[case.key] = bench.call(case)
         except Exception as problem:
             failed[case.key] = one_line(problem)
-    timings = interleaved(
-        calls, rounds=rounds, synchronize=bench.synchronize, budget=budget, turn=TURN
-    )
+    timings = interleaved(calls, rounds=rounds, synchronize=bench.synchronize, budget=budget, turn=TURN)
     results: dict[str, dict[str, Any]] = {}
     for case in cases:
         timing = timings.get(case.key)
@@ -90,9 +86,7 @@ def measure(
     return record
 
 
-def _add_memory(
-    setting: Setting, cases: Sequence[Case], results: dict[str, dict[str, Any]]
-) -> None:
+def _add_memory(setting: Setting, cases: Sequence[Case], results: dict[str, dict[str, Any]]) -> None:
     todo = [(setting, case) for case in cases if "error" not in results[case.key]]
     if setting.device == "cpu":
         for outcome in isolated(memory_of, todo, limit=300, reuse=False):
@@ -158,9 +152,7 @@ def table(record: dict[str, Any], cases: Sequence[Case] = CASES) -> str:
         "kernels",
     ]
     used = [k for k in range(len(header)) if k == 0 or any(row[k] for row in rows)]
-    return report.markdown_table(
-        [header[k] for k in used], [[row[k] for k in used] for row in rows]
-    )
+    return report.markdown_table([header[k] for k in used], [[row[k] for k in used] for row in rows])
 
 
 def _round_by_round(result: dict[str, Any], saliency: dict[str, Any]) -> float:
@@ -189,9 +181,7 @@ def promises(record: dict[str, Any]) -> list[tuple[str, float, float]]:
     ours, saliency = seconds("ours: LRP"), seconds("saliency: gradient")
     found: list[tuple[str, float, float]] = []
     if record["device"] == "cpu":
-        found.append(
-            ("LRP / Saliency", ours / saliency, 1.6 if record["network"] == "vgg16" else 2.0)
-        )
+        found.append(("LRP / Saliency", ours / saliency, 1.6 if record["network"] == "vgg16" else 2.0))
     elif record["batch"] == 1:
         found.append(("LRP / Saliency", ours / saliency, 1.7))
     if record["device"] == "cpu" and record["network"] == "vgg16":
@@ -236,16 +226,9 @@ def markdown(document: dict[str, Any]) -> str:
         for what, value, limit in promises(record)
     ]
     if rows:
-        parts.append(
-            report.markdown_table(["setting", "what", "measured", "at most", "holds"], rows)
-        )
+        parts.append(report.markdown_table(["setting", "what", "measured", "at most", "holds"], rows))
     for record in document["settings"]:
-        parts += [
-            f"## {record['title']}\n",
-            _rounds(record),
-            table(record),
-            _near_the_limit(record),
-        ]
+        parts += [f"## {record['title']}\n", _rounds(record), table(record), _near_the_limit(record)]
     return "\n".join(part for part in parts if part)
 
 
@@ -301,13 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setting = Setting(name, batch, options.device, precision, layout)
         if setting.title in done:
             continue
-        record = measure(
-            setting,
-            cases,
-            rounds=rounds,
-            budget=options.budget,
-            memory=not options.no_memory,
-        )
+        record = measure(setting, cases, rounds=rounds, budget=options.budget, memory=not options.no_memory)
         document["settings"].append(record | {"command": command})
         report.write_json(path, document)
         path.with_suffix(".md").write_text(markdown(document))
@@ -320,9 +297,7 @@ def _any(choices: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed", description=(__doc__ or "").split("\n\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=(__doc__ or "").split("\n\n")[0])
     add = parser.add_argument
     add("--networks", nargs="+", metavar="NAME", help=f"any of {', '.join(NAMES)}, or a label")
     add("--batches", nargs="+", type=int, metavar="N", help="pictures per call")
@@ -332,14 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--precisions", nargs="+", choices=("float32", "tf32", "bfloat16"))
     add("--layouts", nargs="+", choices=("contiguous", "channels_last"))
     methods, works = sorted({c.method for c in CASES}), sorted({c.work for c in CASES})
-    add(
-        "--methods",
-        nargs="+",
-        choices=methods,
-        default=methods,
-        metavar="METHOD",
-        help=_any(methods),
-    )
+    add("--methods", nargs="+", choices=methods, default=methods, metavar="METHOD", help=_any(methods))
     add("--works", nargs="+", choices=works, default=works, metavar="WORK", help=_any(works))
     add("--threads", type=int, help="threads of torch (its default)")
     add("--no-memory", action="store_true", help="time only")

@@ -15,12 +15,7 @@ from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds, BoundType, domain_of
 from captum_clrp.calls import depends_on_input, flatten
-from captum_clrp.errors import (
-    ContrastiveLRPError,
-    InvalidInputError,
-    ModelStateError,
-    UnsupportedOperationError,
-)
+from captum_clrp.errors import ContrastiveLRPError, InvalidInputError, ModelStateError, UnsupportedOperationError
 from captum_clrp.nodes import Weighted
 from captum_clrp.numerics import all_finite, is_nonnegative
 from captum_clrp.operations import run_operation
@@ -56,17 +51,13 @@ class Propagation:
         trace: The recorded operations.
     """
 
-    def __init__(
-        self, output: Any, receivers: tuple[Tensor, ...], inputs: tuple[Tensor, ...], trace: Trace
-    ) -> None:
+    def __init__(self, output: Any, receivers: tuple[Tensor, ...], inputs: tuple[Tensor, ...], trace: Trace) -> None:
         self.output = output
         self.trace = trace
         self._receivers = receivers
         self._inputs = inputs
 
-    def set_output_layer(
-        self, output: Tensor, *, contrast: bool = False, negate_weights: bool = False
-    ) -> None:
+    def set_output_layer(self, output: Tensor, *, contrast: bool = False, negate_weights: bool = False) -> None:
         """Tell the weighted operations nearest to ``output`` what they are to compute.
 
         Args:
@@ -109,9 +100,7 @@ class Propagation:
                     "(captum_clrp.rules.ZPlus), or use ContrastiveLRP1"
                 )
 
-    def relevance(
-        self, output: Tensor, initial: Tensor, *, last: bool = True
-    ) -> tuple[Tensor, ...]:
+    def relevance(self, output: Tensor, initial: Tensor, *, last: bool = True) -> tuple[Tensor, ...]:
         """Relevance at the inputs (or at the place) for relevance ``initial`` of ``output``.
 
         Args:
@@ -127,11 +116,7 @@ class Propagation:
             output_layer.unrounded = initial * scale
         with torch.inference_mode(False), torch.autocast(output.device.type, enabled=False):
             received = torch.autograd.grad(
-                output,
-                self._receivers,
-                (initial * scale).to(output.dtype),
-                retain_graph=not last,
-                allow_unused=True,
+                output, self._receivers, (initial * scale).to(output.dtype), retain_graph=not last, allow_unused=True
             )
         relevance = tuple(
             torch.zeros_like(x) if r is None else (r / scale if scale != 1 else r).detach()
@@ -183,9 +168,7 @@ def run_model(
         domain = domain_of(inputs, low, high)
         trace = Trace(names, settings, run_operation)
         started = start(inputs, domain, trace)
-        additional_args = tuple(
-            a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in additional_args
-        )
+        additional_args = tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in additional_args)
         reader = _Reader(trace, place)
         output: Any = None
         try:
@@ -201,11 +184,7 @@ def run_model(
         trace.raise_refusals()
     if place is not None and place.stop:
         reader.check_runs()
-    held = (
-        output
-        if isinstance(output, Tensor | tuple | list | dict)
-        else getattr(output, "__dict__", output)
-    )
+    held = output if isinstance(output, Tensor | tuple | list | dict) else getattr(output, "__dict__", output)
     tensors = [t for t in flatten(held) if isinstance(t, Tensor)]
     if not any(depends_on_input(t) for t in tensors):
         raise ModelStateError(
@@ -287,9 +266,7 @@ def check_inputs(inputs: Sequence[Tensor]) -> None:
         raise InvalidInputError("no input tensors were given; pass a tensor or a tuple of tensors")
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
-            raise InvalidInputError(
-                f"input {i} is a {type(x).__name__}; pass a tensor or a tuple of tensors"
-            )
+            raise InvalidInputError(f"input {i} is a {type(x).__name__}; pass a tensor or a tuple of tensors")
         if not x.is_floating_point():
             raise InvalidInputError(
                 f"input {i} has dtype {x.dtype}; relevance needs floating-point inputs: convert it, e.g. x.float() / 255"
@@ -349,11 +326,7 @@ class _Reader:
             self.trace.refusals.clear()  # relevance that is read here does not pass what ran before
 
         def copy(value: Any) -> Any:
-            return (
-                self.trace.describe(value.clone(), self.trace.info(value))
-                if depends_on_input(value)
-                else value
-            )
+            return self.trace.describe(value.clone(), self.trace.info(value)) if depends_on_input(value) else value
 
         with torch.enable_grad():
             if isinstance(tensors, tuple | list):
@@ -377,9 +350,7 @@ class _Reader:
         self.check_runs()
         tensors = tuple(t for t in flatten(self.found[0]) if depends_on_input(t))
         if not tensors:
-            raise ModelStateError(
-                "no tensor at this layer depends on the inputs; choose another layer"
-            )
+            raise ModelStateError("no tensor at this layer depends on the inputs; choose another layer")
         return tensors
 
 
@@ -404,9 +375,7 @@ def _followers(function: Any) -> list[Any]:
     return [f for f, _ in function.next_functions if f is not None]
 
 
-def _functions_behind(
-    start: Sequence[Any], ends_at: Callable[[Any], bool] = lambda function: False
-) -> Set[Any]:
+def _functions_behind(start: Sequence[Any], ends_at: Callable[[Any], bool] = lambda function: False) -> Set[Any]:
     """The functions of the graph from ``start`` on; what ``ends_at`` accepts is the last of its path."""
     seen: dict[Any, None] = {}
     stack = list(start)

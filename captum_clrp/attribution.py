@@ -27,13 +27,7 @@ from captum_clrp._captum import (
 from captum_clrp._propagation import Place, Propagation, run_model
 from captum_clrp.batching import in_batches
 from captum_clrp.bounds import BoundType, by_example
-from captum_clrp.contrast import (
-    DualConcept,
-    NegatedWeights,
-    OtherClasses,
-    plain_target,
-    target_scores,
-)
+from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses, plain_target, target_scores
 from captum_clrp.errors import InvalidInputError, InvalidTargetError, ModelStateError
 from captum_clrp.numerics import all_finite, has_double_precision
 from captum_clrp.trace import Settings
@@ -86,13 +80,9 @@ class LRPZBeta(LRP):
         conserve: bool = False,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(
-                f"model is a {type(model).__name__}; pass the nn.Module whose decision is to be explained"
-            )
+            raise TypeError(f"model is a {type(model).__name__}; pass the nn.Module whose decision is to be explained")
         if avg_pool not in ("proportional", "even"):
-            raise InvalidInputError(
-                f"avg_pool={avg_pool!r} is not known; choose 'proportional' or 'even'"
-            )
+            raise InvalidInputError(f"avg_pool={avg_pool!r} is not known; choose 'proportional' or 'even'")
         super().__init__(model)
         self.low = low
         self.high = high
@@ -136,9 +126,14 @@ class LRPZBeta(LRP):
             UnsupportedOperationError: naming each operation for which no rule is known.
         """
         return self._explain(
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+            inputs,
+            target,
+            additional_forward_args,
+            return_convergence_delta,
+            verbose,
+            initial_relevance,
             internal_batch_size=internal_batch_size,
-        )  # fmt: skip
+        )
 
     @log_usage()
     def attribute_classes(
@@ -164,10 +159,7 @@ class LRPZBeta(LRP):
             InvalidTargetError: if there is no class or one does not fit the output; otherwise as :meth:`attribute`.
         """
         return self._explain_classes(
-            inputs,
-            _targets_of(classes),
-            additional_forward_args,
-            internal_batch_size=internal_batch_size,
+            inputs, _targets_of(classes), additional_forward_args, internal_batch_size=internal_batch_size
         )
 
     # -- the steps -------------------------------------------------------------------------------------------------
@@ -197,9 +189,7 @@ class LRPZBeta(LRP):
                     )
             relevance = propagation.relevance(output, seed)
             delta = (
-                self.compute_convergence_delta(
-                    relevance, self._total(seed).to(_at_least_single(relevance[0]))
-                )
+                self.compute_convergence_delta(relevance, self._total(seed).to(_at_least_single(relevance[0])))
                 if return_convergence_delta
                 else None
             )
@@ -209,9 +199,14 @@ class LRPZBeta(LRP):
             return attributions if delta is None else (attributions, delta)
 
         return in_batches(
-            explain, inputs, internal_batch_size,
-            target, additional_forward_args, initial_relevance, self._bounds(inputs),
-        )  # fmt: skip
+            explain,
+            inputs,
+            internal_batch_size,
+            target,
+            additional_forward_args,
+            initial_relevance,
+            self._bounds(inputs),
+        )
 
     def _explain_classes(
         self,
@@ -228,10 +223,7 @@ class LRPZBeta(LRP):
         def explain(inputs: Any, additional: Any, bounds: Any, *targets: Any) -> Any:
             propagation = self._run(inputs, additional, place, bounds)
             seeds = [
-                self._seed(propagation, None, t)
-                if callable(t)
-                else self._seed(propagation, t, None)
-                for t in targets
+                self._seed(propagation, None, t) if callable(t) else self._seed(propagation, t, None) for t in targets
             ]
             maps = []
             for k, (output, seed) in enumerate(seeds):
@@ -240,14 +232,7 @@ class LRPZBeta(LRP):
             stacked = tuple(torch.stack(of_input, dim=1) for of_input in zip(*maps, strict=True))
             return format_output(_is_tuple(inputs, stacked, place), stacked)
 
-        return in_batches(
-            explain,
-            inputs,
-            internal_batch_size,
-            additional_forward_args,
-            self._bounds(inputs),
-            *targets,
-        )
+        return in_batches(explain, inputs, internal_batch_size, additional_forward_args, self._bounds(inputs), *targets)
 
     def _bounds(self, inputs: Any) -> tuple[BoundType, BoundType]:
         return by_example(self.low, inputs), by_example(self.high, inputs)
@@ -278,9 +263,7 @@ class LRPZBeta(LRP):
         self, propagation: Propagation, target: TargetType, initial_relevance: InitialRelevance
     ) -> tuple[Tensor, Tensor]:
         """The output tensor that is explained, and the relevance it starts with."""
-        output, target, initial_relevance = choose_output(
-            propagation.output, target, initial_relevance
-        )
+        output, target, initial_relevance = choose_output(propagation.output, target, initial_relevance)
         if not all_finite(output):
             raise ModelStateError(
                 f"the model's output of shape {tuple(output.shape)} holds NaN or infinite values for finite inputs; "
@@ -369,9 +352,15 @@ class ContrastiveLRP(LRPZBeta):
             ContrastiveLRPError: otherwise as for :meth:`LRPZBeta.attribute`.
         """
         return self._explain(
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
-            positive_part=relu_attributions, internal_batch_size=internal_batch_size,
-        )  # fmt: skip
+            inputs,
+            target,
+            additional_forward_args,
+            return_convergence_delta,
+            verbose,
+            initial_relevance,
+            positive_part=relu_attributions,
+            internal_batch_size=internal_batch_size,
+        )
 
     @log_usage()
     def attribute_classes(
@@ -396,9 +385,12 @@ class ContrastiveLRP(LRPZBeta):
             ContrastiveLRPError: as for :meth:`attribute` and :meth:`LRPZBeta.attribute_classes`.
         """
         return self._explain_classes(
-            inputs, _targets_of(classes), additional_forward_args,
-            positive_part=relu_attributions, internal_batch_size=internal_batch_size,
-        )  # fmt: skip
+            inputs,
+            _targets_of(classes),
+            additional_forward_args,
+            positive_part=relu_attributions,
+            internal_batch_size=internal_batch_size,
+        )
 
     def _score(self, score: Tensor) -> Tensor:
         return score.abs()
@@ -438,9 +430,7 @@ class ContrastiveLRP1(ContrastiveLRP):
         avg_pool: str = "proportional",
         conserve: bool = False,
     ) -> None:
-        super().__init__(
-            model, low, high, dual=OtherClasses(), avg_pool=avg_pool, conserve=conserve
-        )
+        super().__init__(model, low, high, dual=OtherClasses(), avg_pool=avg_pool, conserve=conserve)
 
 
 class ContrastiveLRP2(ContrastiveLRP):
@@ -466,9 +456,7 @@ class ContrastiveLRP2(ContrastiveLRP):
         avg_pool: str = "proportional",
         conserve: bool = False,
     ) -> None:
-        super().__init__(
-            model, low, high, dual=NegatedWeights(), avg_pool=avg_pool, conserve=conserve
-        )
+        super().__init__(model, low, high, dual=NegatedWeights(), avg_pool=avg_pool, conserve=conserve)
 
 
 # -- outputs, targets, initial relevance ------------------------------------------------------------------------
@@ -489,9 +477,7 @@ def choose_output(
         return output, target, initial_relevance
     tensors = _named_tensors(output)
     if not tensors:
-        raise InvalidTargetError(
-            f"the model returned a {type(output).__name__} without floating-point tensors"
-        )
+        raise InvalidTargetError(f"the model returned a {type(output).__name__} without floating-point tensors")
     if initial_relevance is not None:
         chosen = initial_relevance(output) if callable(initial_relevance) else initial_relevance
         if isinstance(chosen, Tensor) and len(tensors) == 1:
@@ -525,16 +511,10 @@ def _named_tensors(output: Any) -> dict[Any, Tensor]:
         pairs = list(vars(output).items())
     else:
         pairs = []
-    return {
-        key: value
-        for key, value in pairs
-        if isinstance(value, Tensor) and value.is_floating_point()
-    }
+    return {key: value for key, value in pairs if isinstance(value, Tensor) and value.is_floating_point()}
 
 
-def checked_initial_relevance(
-    output: Tensor, initial_relevance: Tensor | Callable[[Any], Any]
-) -> Tensor:
+def checked_initial_relevance(output: Tensor, initial_relevance: Tensor | Callable[[Any], Any]) -> Tensor:
     """Initial relevance as a tensor shaped as ``output``.
 
     Raises:
@@ -543,11 +523,7 @@ def checked_initial_relevance(
     plain = output.detach().to(_at_least_single(output))
     given = initial_relevance(plain) if callable(initial_relevance) else initial_relevance
     if not isinstance(given, Tensor) or given.shape != output.shape:
-        what = (
-            f"shape {tuple(given.shape)}"
-            if isinstance(given, Tensor)
-            else f"type {type(given).__name__}"
-        )
+        what = f"shape {tuple(given.shape)}" if isinstance(given, Tensor) else f"type {type(given).__name__}"
         raise InvalidTargetError(
             f"initial_relevance of {what} does not fit the output of shape {tuple(output.shape)}; "
             "give a tensor of exactly that shape, or a function from the output to it"
@@ -565,9 +541,7 @@ def _targets_of(classes: Sequence[Any] | Tensor) -> list[Any]:
         try:
             classes = torch.tensor(classes)
         except (TypeError, ValueError) as error:
-            raise InvalidTargetError(
-                f"classes={classes!r} must hold as many classes for each example"
-            ) from error
+            raise InvalidTargetError(f"classes={classes!r} must hold as many classes for each example") from error
     if isinstance(classes, Tensor):
         if classes.dim() != 2 or classes.numel() == 0:
             raise InvalidTargetError(

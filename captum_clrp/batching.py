@@ -40,9 +40,7 @@ def in_batches(explain: Callable[..., Any], inputs: Any, size: int | None, *othe
     if size is None:
         return explain(inputs, *others)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise InvalidInputError(
-            f"internal_batch_size={size!r} must be a positive integer, or None for one batch"
-        )
+        raise InvalidInputError(f"internal_batch_size={size!r} must be a positive integer, or None for one batch")
     first = format_tensor_into_tuples(inputs)[0]
     count = len(first) if isinstance(first, Tensor) and first.dim() > 0 else 0
     if count <= size:

@@ -84,9 +84,7 @@ def _mean_and_std(transform: Any) -> tuple[Sequence[float], Sequence[float]] | N
     if mean is not None and std is not None:
         return [float(v) for v in mean], [float(v) for v in std]
     nested: Any = getattr(transform, "transforms", ())
-    if callable(nested) and not isinstance(
-        nested, nn.Module
-    ):  # a member of a torchvision weights enum
+    if callable(nested) and not isinstance(nested, nn.Module):  # a member of a torchvision weights enum
         return _mean_and_std(nested())
     steps: Iterable[Any] = iter(transform) if isinstance(transform, nn.Sequential) else nested
     for step in steps:
@@ -100,10 +98,7 @@ def own_range(x: Tensor) -> Bounds:
     """Each example's own extremes per channel: always a valid domain. Shaped as ``x``, in memory of their own."""
     axes = tuple(range(2, x.dim())) or tuple(range(1, x.dim()))
     x = x.detach()
-    return Bounds(
-        x.amin(axes, keepdim=True).expand_as(x).clone(),
-        x.amax(axes, keepdim=True).expand_as(x).clone(),
-    )
+    return Bounds(x.amin(axes, keepdim=True).expand_as(x).clone(), x.amax(axes, keepdim=True).expand_as(x).clone())
 
 
 def domain_of(inputs: tuple[Tensor, ...], low: BoundType, high: BoundType) -> tuple[Bounds, ...]:
@@ -113,19 +108,13 @@ def domain_of(inputs: tuple[Tensor, ...], low: BoundType, high: BoundType) -> tu
         InvalidInputError: if bounds do not broadcast to an input, are out of order, or the input leaves them.
     """
     lows, highs = _for_each(inputs, low, "low"), _for_each(inputs, high, "high")
-    return tuple(
-        _domain(x, a, b, i) for i, (x, a, b) in enumerate(zip(inputs, lows, highs, strict=True))
-    )
+    return tuple(_domain(x, a, b, i) for i, (x, a, b) in enumerate(zip(inputs, lows, highs, strict=True)))
 
 
 def by_example(bound: BoundType, inputs: Any) -> BoundType:
     """The bound with as many dimensions as the input, so that its dimension 0 counts examples as that of the input."""
     if isinstance(bound, tuple):
-        matching = (
-            inputs
-            if isinstance(inputs, tuple) and len(inputs) == len(bound)
-            else (inputs,) * len(bound)
-        )
+        matching = inputs if isinstance(inputs, tuple) and len(inputs) == len(bound) else (inputs,) * len(bound)
         return tuple(by_example(b, x) for b, x in zip(bound, matching, strict=True))  # type: ignore[misc]
     first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
     if isinstance(bound, Tensor) and isinstance(first, Tensor) and bound.dim() < first.dim():
@@ -133,9 +122,7 @@ def by_example(bound: BoundType, inputs: Any) -> BoundType:
     return bound
 
 
-def _for_each(
-    inputs: tuple[Tensor, ...], bound: BoundType, name: str
-) -> tuple[float | Tensor | None, ...]:
+def _for_each(inputs: tuple[Tensor, ...], bound: BoundType, name: str) -> tuple[float | Tensor | None, ...]:
     if not isinstance(bound, tuple):
         return (bound,) * len(inputs)
     if len(bound) != len(inputs):
@@ -145,23 +132,17 @@ def _for_each(
     return bound
 
 
-def _domain(
-    x: Tensor, low: float | Tensor | None, high: float | Tensor | None, index: int
-) -> Bounds:
+def _domain(x: Tensor, low: float | Tensor | None, high: float | Tensor | None, index: int) -> Bounds:
     axes = tuple(range(2, x.dim())) or tuple(range(1, x.dim()))
     lower = x.amin(axes, keepdim=True) if low is None else _as_tensor(low, x, "low")
     upper = x.amax(axes, keepdim=True) if high is None else _as_tensor(high, x, "high")
     if bool((lower > upper).any()):
-        raise InvalidInputError(
-            f"low is above high: low={low}, high={high}; low must be the lower bound"
-        )
+        raise InvalidInputError(f"low is above high: low={low}, high={high}; low must be the lower bound")
     below, above = float((lower - x).amax()), float((x - upper).amax())
     slack = 1e-5 * float((upper - lower).abs().amax())
     if max(below, above) > slack:
         side = (
-            f"{below:.4g} below low={_describe(low)}"
-            if below > above
-            else f"{above:.4g} above high={_describe(high)}"
+            f"{below:.4g} below low={_describe(low)}" if below > above else f"{above:.4g} above high={_describe(high)}"
         )
         raise InvalidInputError(
             f"input {index} leaves its bounds by {side} (its values span [{float(x.min()):.4g}, {float(x.max()):.4g}]). "
@@ -174,11 +155,7 @@ def _domain(
 def _describe(bound: float | Tensor | None) -> str:
     if bound is None:
         return "None"
-    return (
-        f"{bound:g}"
-        if not isinstance(bound, Tensor)
-        else f"{[round(v, 4) for v in bound.flatten().tolist()[:3]]}"
-    )
+    return f"{bound:g}" if not isinstance(bound, Tensor) else f"{[round(v, 4) for v in bound.flatten().tolist()[:3]]}"
 
 
 def _as_tensor(bound: float | Tensor, x: Tensor, name: str) -> Tensor:
@@ -202,7 +179,5 @@ def _as_tensor(bound: float | Tensor, x: Tensor, name: str) -> Tensor:
             "give a number, or a tensor such as one value per channel of shape (1, C, 1, 1)"
         )
     if not all_finite(tensor):
-        raise InvalidInputError(
-            f"{name}={_describe(bound)} is not finite; give finite bounds or None"
-        )
+        raise InvalidInputError(f"{name}={_describe(bound)} is not finite; give finite bounds or None")
     return tensor

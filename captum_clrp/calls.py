@@ -19,10 +19,7 @@ def depends_on_input(value: Any) -> bool:
     (Constants may have a graph of their own, from before; parameters require gradients, but are leaves.)
     """
     return (
-        isinstance(value, Tensor)
-        and value.requires_grad
-        and value.grad_fn is not None
-        and hasattr(value, "_clrp_info")
+        isinstance(value, Tensor) and value.requires_grad and value.grad_fn is not None and hasattr(value, "_clrp_info")
     )
 
 
@@ -63,9 +60,7 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
 class Call:
     """A torch function with its arguments."""
 
-    def __init__(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.func = func
         self.args = args
         self.kwargs = kwargs
@@ -96,30 +91,20 @@ class Call:
     def without_parameters(self) -> Call:
         """The same call with constants detached, so that its graph holds only what depends on the inputs."""
         return self.changed(
-            lambda v: (
-                v.detach()
-                if isinstance(v, Tensor) and v.requires_grad and not depends_on_input(v)
-                else v
-            )
+            lambda v: v.detach() if isinstance(v, Tensor) and v.requires_grad and not depends_on_input(v) else v
         )
 
     def as_function_of(self, signal: Tensor) -> Callable[[Tensor], Tensor]:
         """The call as a function of one argument; it does not keep the argument alive."""
         hole = object()
-        rest = self.changed(
-            lambda v: hole if v is signal else v.detach() if isinstance(v, Tensor) else v
-        )
+        rest = self.changed(lambda v: hole if v is signal else v.detach() if isinstance(v, Tensor) else v)
         return lambda values: rest.changed(lambda v: values if v is hole else v).run()
 
     @property
     def overwrites(self) -> bool:
         """Whether the function works in place on its first argument."""
         name = self.name
-        if (
-            name.startswith("__i")
-            or name == "__setitem__"
-            or (name.endswith("_") and not name.endswith("__"))
-        ):
+        if name.startswith("__i") or name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
             return True
         position = _inplace_position(self.func)
         return position is not None and bool(self.get(position, "inplace", False))

@@ -121,9 +121,7 @@ class TheseClasses(DualConcept):
             )
         chosen = torch.zeros(m, dtype=torch.bool, device=output.device)
         chosen[self.classes] = True
-        return _share_among(
-            _others(output, initial) & chosen.reshape(1, -1, *[1] * (output.dim() - 2)), initial
-        )
+        return _share_among(_others(output, initial) & chosen.reshape(1, -1, *[1] * (output.dim() - 2)), initial)
 
     def __repr__(self) -> str:
         return f"TheseClasses({self.classes})"
@@ -139,9 +137,7 @@ class OtherLogits(DualConcept):
     def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
         weights = output.abs() * _others(output, initial)
         total = weights.sum(1, keepdim=True)
-        return (
-            initial.sum(1, keepdim=True) * weights / total.clamp(min=torch.finfo(output.dtype).tiny)
-        )
+        return initial.sum(1, keepdim=True) * weights / total.clamp(min=torch.finfo(output.dtype).tiny)
 
 
 class SoftmaxGradient(DualConcept):
@@ -169,9 +165,7 @@ def _share_among(others: Tensor, initial: Tensor) -> Tensor:
     """The relevance of each position spread uniformly over the classes marked in ``others``."""
     count = others.sum(1, keepdim=True)
     if bool(((count == 0) & (initial != 0).any(1, keepdim=True)).any()):
-        raise InvalidTargetError(
-            "no other class is left to contrast with; choose classes besides the target"
-        )
+        raise InvalidTargetError("no other class is left to contrast with; choose classes besides the target")
     return initial.sum(1, keepdim=True) * others / count.clamp(min=1)
 
 
@@ -198,9 +192,7 @@ def target_scores(output: Tensor, target: TargetType) -> Tensor:
         try:
             selected = select_targets(variable, target)
         except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise InvalidTargetError(
-                f"{_describe(target)} does not fit {_outputs(output)}: {error}"
-            ) from error
+            raise InvalidTargetError(f"{_describe(target)} does not fit {_outputs(output)}: {error}") from error
         if selected.numel() != output.shape[0]:
             raise InvalidTargetError(
                 f"{_describe(target)} selects {selected.numel()} values of {_outputs(output)}, but one score for each "
@@ -230,11 +222,7 @@ def _outputs(output: Tensor) -> str:
 
 
 def _describe(target: TargetType) -> str:
-    return (
-        f"target {target!r}"
-        if not isinstance(target, Tensor)
-        else f"target tensor of shape {tuple(target.shape)}"
-    )
+    return f"target {target!r}" if not isinstance(target, Tensor) else f"target tensor of shape {tuple(target.shape)}"
 
 
 def _accepted(output: Tensor) -> str:
@@ -260,9 +248,7 @@ def _check_target(output: Tensor, target: TargetType) -> None:
     sizes = list(output.shape[1:]) or [1]
     for index, size in zip(indices, itertools.cycle(sizes), strict=False):
         if isinstance(index, bool) or not isinstance(index, int):
-            raise InvalidTargetError(
-                f"{_describe(target)} holds {index!r}; indices must be integers"
-            )
+            raise InvalidTargetError(f"{_describe(target)} holds {index!r}; indices must be integers")
         if not 0 <= index < size:
             raise InvalidTargetError(
                 f"{_describe(target)} is out of range for {_outputs(output)}; give {_accepted(output)}"

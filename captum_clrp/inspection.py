@@ -6,11 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from captum_clrp._captum import (
-    TargetType,
-    format_additional_forward_args,
-    format_tensor_into_tuples,
-)
+from captum_clrp._captum import TargetType, format_additional_forward_args, format_tensor_into_tuples
 from captum_clrp._propagation import Propagation, run_model
 from captum_clrp.attribution import InitialRelevance, LRPZBeta
 from captum_clrp.nodes import Record
@@ -57,14 +53,7 @@ class Conservation(NamedTuple):
     def __str__(self) -> str:
         scale = abs(self.score) or 1.0
         rows = [
-            (
-                x.operation,
-                x.module,
-                x.rule,
-                f"{x.arrived:.6g}",
-                f"{x.absorbed:.6g}",
-                f"{x.absorbed / scale:.1%}",
-            )
+            (x.operation, x.module, x.rule, f"{x.arrived:.6g}", f"{x.absorbed:.6g}", f"{x.absorbed / scale:.1%}")
             for x in self.layers
             if abs(x.absorbed) > 1e-6 * scale
         ]
@@ -73,20 +62,14 @@ class Conservation(NamedTuple):
             f"({self.unaccounted:.2g} unaccounted)"
         ]
         if rows:
-            lines.append(
-                _table(("operation", "module", "rule", "arrived", "absorbed", "of score"), rows)
-            )
+            lines.append(_table(("operation", "module", "rule", "arrived", "absorbed", "of score"), rows))
         else:
             lines.append("no operation absorbs relevance")
         return "\n".join(lines)
 
 
 def explain_plan(
-    model: nn.Module,
-    inputs: Any,
-    additional_forward_args: object | None = None,
-    *,
-    avg_pool: str = "proportional",
+    model: nn.Module, inputs: Any, additional_forward_args: object | None = None, *, avg_pool: str = "proportional"
 ) -> Plan:
     """The rule of every operation of ``model``, without propagating anything.
 
@@ -104,9 +87,13 @@ def explain_plan(
     """
     additional = format_additional_forward_args(additional_forward_args)
     propagation = run_model(
-        model, format_tensor_into_tuples(inputs), additional if additional is not None else (),
-        low=None, high=None, settings=Settings(avg_pool),
-    )  # fmt: skip
+        model,
+        format_tensor_into_tuples(inputs),
+        additional if additional is not None else (),
+        low=None,
+        high=None,
+        settings=Settings(avg_pool),
+    )
     return Plan(tuple(node.record for node in propagation.trace.nodes))
 
 
@@ -133,9 +120,7 @@ def check_conservation(
         ContrastiveLRPError: as for :meth:`captum_clrp.LRPZBeta.attribute`.
     """
     method = LRPZBeta(model) if method is None else method
-    propagation: Propagation = method._run(
-        inputs, additional_forward_args, None, (method.low, method.high)
-    )
+    propagation: Propagation = method._run(inputs, additional_forward_args, None, (method.low, method.high))
     output, seed = method._seed(propagation, target, initial_relevance)
     for node in propagation.trace.nodes:
         node.ledger = True
@@ -159,8 +144,5 @@ def _total(tensor: Tensor) -> float:
 def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     texts = [header, *(tuple(str(cell) for cell in row) for row in rows)]
     widths = [max(len(row[i]) for row in texts) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in texts
-    ]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

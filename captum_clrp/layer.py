@@ -6,19 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from captum_clrp._captum import (
-    LayerAttribution,
-    TargetType,
-    TensorOrTupleOfTensorsGeneric,
-    log_usage,
-)
+from captum_clrp._captum import LayerAttribution, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
 from captum_clrp._propagation import Place
-from captum_clrp.attribution import (
-    ContrastiveLRP1,
-    ContrastiveLRP2,
-    InitialRelevance,
-    LRPZBeta,
-)
+from captum_clrp.attribution import ContrastiveLRP1, ContrastiveLRP2, InitialRelevance, LRPZBeta
 from captum_clrp.bounds import BoundType
 
 __all__ = ["LayerContrastiveLRP1", "LayerContrastiveLRP2", "LayerLRPZBeta"]
@@ -90,9 +80,14 @@ class LayerLRPZBeta(AtLayer, LayerAttribution):
                 :meth:`captum_clrp.LRPZBeta.attribute`.
         """
         return self._explain(
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
+            inputs,
+            target,
+            additional_forward_args,
+            return_convergence_delta,
+            verbose,
+            initial_relevance,
             place=Place(self.layer, attribute_to_layer_input),
-        )  # fmt: skip
+        )
 
 
 class _LayerContrastive(AtLayer):
@@ -125,9 +120,15 @@ class _LayerContrastive(AtLayer):
             ContrastiveLRPError: as for :meth:`LayerLRPZBeta.attribute` and :meth:`captum_clrp.ContrastiveLRP.attribute`.
         """
         return self._explain(
-            inputs, target, additional_forward_args, return_convergence_delta, verbose, initial_relevance,
-            place=Place(self.layer, attribute_to_layer_input), positive_part=relu_attributions,
-        )  # fmt: skip
+            inputs,
+            target,
+            additional_forward_args,
+            return_convergence_delta,
+            verbose,
+            initial_relevance,
+            place=Place(self.layer, attribute_to_layer_input),
+            positive_part=relu_attributions,
+        )
 
 
 class LayerContrastiveLRP1(_LayerContrastive, ContrastiveLRP1, LayerAttribution):

@@ -43,8 +43,7 @@ class WeightCache:
     def __init__(self) -> None:
         self.enabled = True
         self._entries: dict[
-            int,
-            tuple[weakref.ref[Tensor], tuple[Any, ...], Sequence[Probe], dict[Hashable, Tensor]],
+            int, tuple[weakref.ref[Tensor], tuple[Any, ...], Sequence[Probe], dict[Hashable, Tensor]]
         ] = {}
         self._lock = threading.Lock()
 
@@ -64,9 +63,7 @@ class WeightCache:
                 derived = entry[3]
             else:
                 identity = id(weight)
-                reference: weakref.ref[Tensor] = weakref.ref(
-                    weight, lambda _: self._entries.pop(identity, None)
-                )
+                reference: weakref.ref[Tensor] = weakref.ref(weight, lambda _: self._entries.pop(identity, None))
                 derived = {}
                 self._entries[identity] = (reference, state, self._probes(weight), derived)
         if key not in derived:
@@ -163,9 +160,7 @@ class LinearMap:
     def both_signs(self) -> Tensor:
         """``W+`` and ``W-`` side by side, for activations of twice the channels: one operation instead of two."""
         dim = self.weight_channel_dim
-        return self.transformed(
-            "both signs", lambda w: torch.cat((w.clamp(min=0), w.clamp(max=0)), dim)
-        )
+        return self.transformed("both signs", lambda w: torch.cat((w.clamp(min=0), w.clamp(max=0)), dim))
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -269,9 +264,16 @@ class Convolution(LinearMap):
         if self.uneven_padding:
             activations = F.pad(activations, self.uneven_padding)
         return torch.convolution(
-            activations, weight, None, self.stride, self.padding, self.dilation,
-            self.transposed, self.output_padding, self.groups,
-        )  # fmt: skip
+            activations,
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+        )
 
     def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
         if self._is_matrix_product(activations):
@@ -279,9 +281,18 @@ class Convolution(LinearMap):
         if self.uneven_padding:
             activations = F.pad(activations, self.uneven_padding)
         gradients = torch.ops.aten.convolution_backward.default(
-            signal, activations, weight, None, self.stride, self.padding, self.dilation,
-            self.transposed, self.output_padding, self.groups, [True, False, False],
-        )  # fmt: skip
+            signal,
+            activations,
+            weight,
+            None,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.transposed,
+            self.output_padding,
+            self.groups,
+            [True, False, False],
+        )
         if self.uneven_padding:
             return F.pad(gradients[0], [-p for p in self.uneven_padding])
         return gradients[0]

@@ -27,9 +27,14 @@ class _NeuronExplanation(AtLayer):
     """What the neuron variants share: relevance that starts at chosen activations of a layer."""
 
     def _explain_neurons(
-        self, inputs: Any, selectors: Sequence[NeuronSelector], additional_forward_args: object | None,
-        at_input: bool, positive_part: bool, stack: bool,
-    ) -> Any:  # fmt: skip
+        self,
+        inputs: Any,
+        selectors: Sequence[NeuronSelector],
+        additional_forward_args: object | None,
+        at_input: bool,
+        positive_part: bool,
+        stack: bool,
+    ) -> Any:
         place = Place(self.layer, at_input, stop=True)
         started = [_Selected(s, self._score) for s in selectors]
         result = self._explain_classes(
@@ -60,9 +65,7 @@ class _Selected:
                 variable = activations.detach().clone().requires_grad_()
                 value = selector(variable)
                 if not isinstance(value, Tensor) or not value.requires_grad:
-                    raise InvalidTargetError(
-                        "neuron_selector does not return a tensor computed from the activations"
-                    )
+                    raise InvalidTargetError("neuron_selector does not return a tensor computed from the activations")
                 (chosen,) = torch.autograd.grad(value.sum(), variable)
         return self.score(chosen * activations.detach())
 
@@ -123,12 +126,7 @@ class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
                 :meth:`captum_clrp.LRPZBeta.attribute`.
         """
         return self._explain_neurons(
-            inputs,
-            [neuron_selector],
-            additional_forward_args,
-            attribute_to_neuron_input,
-            False,
-            False,
+            inputs, [neuron_selector], additional_forward_args, attribute_to_neuron_input, False, False
         )
 
     @log_usage()
@@ -152,12 +150,7 @@ class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
             InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
         """
         return self._explain_neurons(
-            inputs,
-            neuron_selectors,
-            additional_forward_args,
-            attribute_to_neuron_input,
-            False,
-            True,
+            inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, False, True
         )
 
 
@@ -198,12 +191,7 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
             InvalidTargetError: as for :meth:`NeuronLRPZBeta.attribute`.
         """
         return self._explain_neurons(
-            inputs,
-            [neuron_selector],
-            additional_forward_args,
-            attribute_to_neuron_input,
-            relu_attributions,
-            False,
+            inputs, [neuron_selector], additional_forward_args, attribute_to_neuron_input, relu_attributions, False
         )
 
     @log_usage()
@@ -229,10 +217,5 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
             InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
         """
         return self._explain_neurons(
-            inputs,
-            neuron_selectors,
-            additional_forward_args,
-            attribute_to_neuron_input,
-            relu_attributions,
-            True,
+            inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, relu_attributions, True
         )

@@ -16,13 +16,7 @@ from torch import Tensor
 
 from captum_clrp.linear_maps import LinearMap
 from captum_clrp.numerics import divide, stabilize, zero_if_not_finite
-from captum_clrp.rules import (
-    Identity,
-    Prepared,
-    RelevanceRule,
-    distribute,
-    prepare,
-)
+from captum_clrp.rules import Identity, Prepared, RelevanceRule, distribute, prepare
 
 __all__ = [
     "CONTRIBUTIONS",
@@ -113,9 +107,15 @@ class Weighted(Node):
     """
 
     def __init__(
-        self, record: Record, activations: Saved, layer: LinearMap, rule: RelevanceRule, *,
-        nonnegative: bool, conserve: bool,
-    ) -> None:  # fmt: skip
+        self,
+        record: Record,
+        activations: Saved,
+        layer: LinearMap,
+        rule: RelevanceRule,
+        *,
+        nonnegative: bool,
+        conserve: bool,
+    ) -> None:
         super().__init__(record, activations)
         self.layer = layer
         self.rule = rule
@@ -135,21 +135,15 @@ class Weighted(Node):
         layers = [self.layer.in_double_precision() if self.precise else self.layer]
         if self.contrast:
             layers.append(layers[0].with_negated_weights())
-        return [
-            (layer, prepare(self.rule, layer, activations, nonnegative=self.nonnegative))
-            for layer in layers
-        ]
+        return [(layer, prepare(self.rule, layer, activations, nonnegative=self.nonnegative)) for layer in layers]
 
-    def share(
-        self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]
-    ) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
         if isinstance(self.rule, Identity):
             return (relevance,)
         if self.unrounded is not None:
             relevance, self.unrounded = self.unrounded, None
         base, *dual = [
-            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.keep)
-            for layer, ready in prepared
+            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.keep) for layer, ready in prepared
         ]
         for other in dual:
             base -= other
@@ -180,9 +174,7 @@ class Absorb(Node):
 class Sum(Node):
     """``a + b``: shares of the positive parts; if none is positive, of the sizes; if both are zero, equal."""
 
-    def __init__(
-        self, record: Record, a: Saved, b: Saved, scale_b: float, *, nonnegative: bool
-    ) -> None:
+    def __init__(self, record: Record, a: Saved, b: Saved, scale_b: float, *, nonnegative: bool) -> None:
         super().__init__(record, a, b)
         self.scale_b = scale_b
         self.nonnegative = nonnegative
@@ -197,9 +189,7 @@ class Sum(Node):
         part = a.clamp(min=0)
         return a, b, part, part + b.clamp(min=0)
 
-    def share(
-        self, relevance: Tensor, prepared: tuple[Tensor, Tensor, Tensor, Tensor]
-    ) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
         a, b, part, total = prepared
         quotient, unshared = divide(relevance, total)
         relevance_a = quotient.mul_(part)
@@ -230,9 +220,12 @@ class Pooling(Node):
     """
 
     def __init__(
-        self, record: Record, activations: Saved, pool: Callable[[Tensor], Tensor],
+        self,
+        record: Record,
+        activations: Saved,
+        pool: Callable[[Tensor], Tensor],
         contributions: Sequence[Callable[[Tensor], Tensor]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(record, activations)
         self.pool = pool
         self.contributions = contributions
@@ -269,11 +262,7 @@ class Jacobian(Node):
     """The epsilon rule on an operation without weights: ``x * J^T (R / y)`` (only where a user assigned it)."""
 
     def __init__(
-        self,
-        record: Record,
-        activations: Saved,
-        function: Callable[[Tensor], Tensor],
-        epsilon: float,
+        self, record: Record, activations: Saved, function: Callable[[Tensor], Tensor], epsilon: float
     ) -> None:
         super().__init__(record, activations)
         self.function = function

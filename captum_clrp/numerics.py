@@ -7,14 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = [
-    "all_finite",
-    "divide",
-    "has_double_precision",
-    "is_nonnegative",
-    "stabilize",
-    "zero_if_not_finite",
-]
+__all__ = ["all_finite", "divide", "has_double_precision", "is_nonnegative", "stabilize", "zero_if_not_finite"]
 
 
 def all_finite(values: Tensor) -> bool:

@@ -48,51 +48,69 @@ ROWS: tuple[Row, ...] = (
     Row("linear", handlers.linear, "z+ (first layer: z^beta)", _PAPER + ", eq. 1", _CONTRIBUTIONS),
     Row(
         "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
-        handlers.convolution, "z+ (first layer: z^beta)", _PAPER + ", eq. 1", _CONTRIBUTIONS,
+        handlers.convolution,
+        "z+ (first layer: z^beta)",
+        _PAPER + ", eq. 1",
+        _CONTRIBUTIONS,
     ),
     Row(
-        "matmul mm bmm mv addmm __matmul__ __rmatmul__", handlers.matmul,
-        "z+ with a constant matrix; two activations are refused", _PAPER + ", eq. 1", _CONTRIBUTIONS,
+        "matmul mm bmm mv addmm __matmul__ __rmatmul__",
+        handlers.matmul,
+        "z+ with a constant matrix; two activations are refused",
+        _PAPER + ", eq. 1",
+        _CONTRIBUTIONS,
     ),
-    Row("einsum", handlers.einsum, "z+ with a constant tensor; two activations are refused", _PAPER + ", eq. 1", _CONTRIBUTIONS),
+    Row(
+        "einsum",
+        handlers.einsum,
+        "z+ with a constant tensor; two activations are refused",
+        _PAPER + ", eq. 1",
+        _CONTRIBUTIONS,
+    ),
     # normalisation
-    Row(
-        "batch_norm instance_norm", handlers.normalization, "bypassed", _PAPER,
-    ),
+    Row("batch_norm instance_norm", handlers.normalization, "bypassed", _PAPER),
     Row(
         "layer_norm group_norm local_response_norm rms_norm normalize",
-        handlers.passing(monotone=False), "bypassed", _PAPER,
+        handlers.passing(monotone=False),
+        "bypassed",
+        _PAPER,
     ),
     # activations
+    Row("relu relu6 softplus exp", handlers.passing(nonnegative=True), "passes, saturated or not", "Bach et al. 2015"),
     Row(
-        "relu relu6 softplus exp", handlers.passing(nonnegative=True),
-        "passes, saturated or not", "Bach et al. 2015",
-    ),
-    Row(
-        "leaky_relu prelu elu selu celu rrelu sqrt log1p expm1 erf atan "
-        "nan_to_num round floor ceil",
-        handlers.passing(keeps_sign=True), "passes, saturated or not", "Bach et al. 2015",
+        "leaky_relu prelu elu selu celu rrelu sqrt log1p expm1 erf atan nan_to_num round floor ceil",
+        handlers.passing(keeps_sign=True),
+        "passes, saturated or not",
+        "Bach et al. 2015",
     ),
     Row("hardtanh clamp clip clamp_min clamp_max", handlers.clamping, "passes, saturated or not", "Bach et al. 2015"),
     Row(
         "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid log_softmax log threshold sin cos",
-        handlers.passing(monotone=False), "passes, saturated or not", "Bach et al. 2015",
+        handlers.passing(monotone=False),
+        "passes, saturated or not",
+        "Bach et al. 2015",
     ),
-    Row("pow float_power __pow__ square abs absolute rsqrt", handlers.passing(monotone=False, keeps_sign=True), "passes"),
+    Row(
+        "pow float_power __pow__ square abs absolute rsqrt", handlers.passing(monotone=False, keeps_sign=True), "passes"
+    ),
     Row("neg negative reciprocal", handlers.passing(), "passes"),
     Row(
-        "sigmoid hardsigmoid softmax softmin gumbel_softmax", handlers.passing(nonnegative=True, gate=True, monotone=False),
+        "sigmoid hardsigmoid softmax softmin gumbel_softmax",
+        handlers.passing(nonnegative=True, gate=True, monotone=False),
         "passes; the result counts as a gate in products",
     ),
     Row("tanh", handlers.passing(gate=True), "passes; the result counts as a gate in products"),
     Row(
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout",
-        handlers.evaluated_dropout, "passes in evaluation; refused in training",
+        handlers.evaluated_dropout,
+        "passes in evaluation; refused in training",
     ),
     # sums and products
     Row(
-        "add sub subtract rsub __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__", handlers.add,
-        "shares of the positive parts, else of the sizes, else equal; constants are bypassed", "z+ for a sum",
+        "add sub subtract rsub __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__",
+        handlers.add,
+        "shares of the positive parts, else of the sizes, else equal; constants are bypassed",
+        "z+ for a sum",
     ),
     Row(
         "mul multiply div divide true_divide __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __div__ __idiv__",
@@ -105,10 +123,16 @@ ROWS: tuple[Row, ...] = (
     # pooling
     Row(
         "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean",
-        handlers.pooling(), 'shares of the positive parts (`avg_pool="even"`: even, without padding)',
+        handlers.pooling(),
+        'shares of the positive parts (`avg_pool="even"`: even, without padding)',
         'z+ for a mean ("even": paper, section 3.1)',
     ),
-    Row("sum fold", handlers.pooling("proportional"), "shares of the positive parts, else of the sizes, else even", "z+ for a sum"),
+    Row(
+        "sum fold",
+        handlers.pooling("proportional"),
+        "shares of the positive parts, else of the sizes, else even",
+        "z+ for a sum",
+    ),
     Row("norm", handlers.pooling("sizes"), "shares of |x|^p"),
     Row("var std", handlers.deviation, "shares of squared deviations"),
     Row("lp_pool1d lp_pool2d lp_pool3d", handlers.lp_pooling, "shares of |x|^p"),
@@ -117,14 +141,19 @@ ROWS: tuple[Row, ...] = (
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d "
         "max_unpool1d max_unpool2d max_unpool3d amax amin topk sort kthvalue median",
-        handlers.route, "all to the winner", _PAPER,
+        handlers.route,
+        "all to the winner",
+        _PAPER,
     ),
     Row(
-        "max min maximum minimum fmax fmin where masked_fill", handlers.choose,
-        "all to the winner; where a constant wins, to the tensor it replaces", _PAPER,
+        "max min maximum minimum fmax fmin where masked_fill",
+        handlers.choose,
+        "all to the winner; where a constant wins, to the tensor it replaces",
+        _PAPER,
     ),
     Row(
-        "interpolate upsample upsample_nearest upsample_bilinear", handlers.interpolation,
+        "interpolate upsample upsample_nearest upsample_bilinear",
+        handlers.interpolation,
         "nearest: to the source; linear: shares of the positive parts",
     ),
     Row("pad", handlers.constant_padding, "padding receives none; reflected and replicated values route"),
@@ -137,43 +166,62 @@ ROWS: tuple[Row, ...] = (
         "type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle "
         "unfold as_strided view_as reshape_as atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
         "requires_grad_ split_with_sizes ravel",
-        handlers.route, "moves with the values",
+        handlers.route,
+        "moves with the values",
     ),
     Row(
-        "cat concat concatenate stack hstack vstack dstack column_stack", handlers.join,
-        "moves with the values", "", "all but what constants receive",
+        "cat concat concatenate stack hstack vstack dstack column_stack",
+        handlers.join,
+        "moves with the values",
+        "",
+        "all but what constants receive",
     ),
     Row(
         "__setitem__ copy_ tril triu index_put index_copy index_fill scatter masked_scatter fill_ zero_",
-        handlers.overwrite, "moves with the values", "", "all but what arrives at values from elsewhere",
+        handlers.overwrite,
+        "moves with the values",
+        "",
+        "all but what arrives at values from elsewhere",
     ),
     Row("detach data", handlers.detached, "passes: only gradients are cut, not values"),
     # constants
     Row(
         "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor "
         "sign sgn heaviside bernoulli",
-        handlers.constant, "none: the result does not carry the signal",
+        handlers.constant,
+        "none: the result does not carry the signal",
     ),
     # refused
     Row(
         "scaled_dot_product_attention multi_head_attention_forward _native_multi_head_attention baddbmm",
-        handlers.refusing("attention; transformers are not supported"), "refused", "", "",
+        handlers.refusing("attention; transformers are not supported"),
+        "refused",
+        "",
+        "",
     ),
     Row(
         "bilinear cdist cosine_similarity pairwise_distance outer dot inner",
-        handlers.refusing("a product of two activations; no rule is agreed on"), "refused", "", "",
+        handlers.refusing("a product of two activations; no rule is agreed on"),
+        "refused",
+        "",
+        "",
     ),
     Row(
         "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
-        handlers.refusing("recurrent networks are not supported"), "refused", "", "",
+        handlers.refusing("recurrent networks are not supported"),
+        "refused",
+        "",
+        "",
     ),
     Row(
-        "grid_sample affine_grid", handlers.refusing("sampling at places that may depend on the input"), "refused", "", "",
+        "grid_sample affine_grid",
+        handlers.refusing("sampling at places that may depend on the input"),
+        "refused",
+        "",
+        "",
     ),
-    Row(
-        "cumsum cumprod prod logsumexp logcumsumexp", handlers.refusing("no rule is agreed on"), "refused", "", "",
-    ),
-)  # fmt: skip
+    Row("cumsum cumprod prod logsumexp logcumsumexp", handlers.refusing("no rule is agreed on"), "refused", "", ""),
+)
 
 
 def _functions(name: str) -> Iterator[Any]:
@@ -232,9 +280,7 @@ _ASKS_ONLY = {
 """Functions that ask something of a tensor and make none: they are called most often and need no look at the table."""
 
 
-def run_operation(
-    trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the propagation mode does with each torch function that the model calls."""
     if func in _ASKS_ONLY:
         return func(*args, **kwargs)
@@ -251,9 +297,7 @@ def run_operation(
         trace.before_overwriting(overwritten)
     if any(t.is_inference() for t in call.tensors):
         with torch.inference_mode(False):
-            call = call.changed(
-                lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v
-            )
+            call = call.changed(lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v)
     result = trace.handle(row.handler if row is not None else handlers.unknown, call)
     if overwritten is not None:
         trace.after_overwriting(overwritten)

@@ -22,13 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_clrp._captum import (
-    Alpha1_Beta0_Rule,
-    EpsilonRule,
-    GammaRule,
-    IdentityRule,
-    PropagationRule,
-)
+from captum_clrp._captum import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
 from captum_clrp.errors import UnsupportedOperationError
 from captum_clrp.linear_maps import LinearMap
 from captum_clrp.numerics import divide, stabilize, zero_if_not_finite
@@ -100,9 +94,7 @@ class RelevanceRule(PropagationRule):
 
     def __repr__(self) -> str:
         settings = ", ".join(
-            f"{key}={value}"
-            for key, value in vars(self).items()
-            if isinstance(value, float | int | bool)
+            f"{key}={value}" for key, value in vars(self).items() if isinstance(value, float | int | bool)
         )
         return f"{type(self).__name__}({settings})"
 
@@ -124,9 +116,7 @@ class RelevanceRule(PropagationRule):
         """Nothing: these rules leave the module's weights alone."""
 
 
-def of_both_signs(
-    layer: LinearMap, with_positive: Tensor, with_negative: Tensor
-) -> tuple[Term, ...]:
+def of_both_signs(layer: LinearMap, with_positive: Tensor, with_negative: Tensor) -> tuple[Term, ...]:
     """Terms with ``W+`` and with ``W-``: side by side in one operation where the layer allows it."""
     if layer.channel_dim is None:
         return Term(with_positive, layer.positive), Term(with_negative, layer.negative)
@@ -226,10 +216,7 @@ class Gamma(RelevanceRule):
         if nonnegative:
             return (Term(activations, favour_positive),)
         favour_negative = layer.transformed(("gamma-", gamma), lambda w: w + gamma * w.clamp(max=0))
-        return (
-            Term(activations.clamp(min=0), favour_positive),
-            Term(activations.clamp(max=0), favour_negative),
-        )
+        return (Term(activations.clamp(min=0), favour_positive), Term(activations.clamp(max=0), favour_negative))
 
 
 class WSquare(RelevanceRule):
@@ -292,10 +279,7 @@ class CaptumRule(RelevanceRule):
         return stand_in
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
-        key = (
-            type(self.rule),
-            *sorted((k, v) for k, v in vars(self.rule).items() if isinstance(v, float | int)),
-        )
+        key = (type(self.rule), *sorted((k, v) for k, v in vars(self.rule).items() if isinstance(v, float | int)))
         weight = layer.transformed(key, lambda w: self._changed(w, None).weight.data)
         return (Term(activations, weight),)
 
@@ -334,9 +318,7 @@ def rule_of(rule: PropagationRule, module: nn.Module, name: str) -> RelevanceRul
 # -- the arithmetic, once for all rules -------------------------------------------------------------------------
 
 
-def prepare(
-    rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonnegative: bool = False
-) -> Prepared:
+def prepare(rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonnegative: bool = False) -> Prepared:
     """Everything of a rule that does not depend on relevance: its terms and the denominator.
 
     Args:
@@ -355,12 +337,7 @@ def prepare(
 
 
 def distribute(
-    layer: LinearMap,
-    prepared: Prepared,
-    relevance: Tensor,
-    *,
-    conserve: bool = False,
-    last: bool = False,
+    layer: LinearMap, prepared: Prepared, relevance: Tensor, *, conserve: bool = False, last: bool = False
 ) -> Tensor:
     """Relevance of the inputs from relevance of the outputs: pure, and linear in relevance.
 
@@ -402,9 +379,7 @@ def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor, size: tor
 
 FALLBACKS: tuple[Callable[[LinearMap, Tensor], Term], ...] = (
     lambda layer, activations: Term(activations.abs(), layer.absolute),
-    lambda layer, activations: Term(
-        torch.ones_like(activations), layer.receptive_field(activations)
-    ),
+    lambda layer, activations: Term(torch.ones_like(activations), layer.receptive_field(activations)),
 )
 """What relevance without positive contributions is shared by under ``conserve``, in this order: the size of the
 contributions ``|x| |w|``, then evenly over the receptive field without its padding (then evenly over the example)."""

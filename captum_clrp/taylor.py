@@ -113,9 +113,7 @@ def root_point(x: Tensor, w: Tensor, b: float | Tensor, direction: SearchDirecti
     return x - excitation / slope * v
 
 
-def taylor_terms(
-    function: Callable[[Tensor], Tensor], x: Tensor, root: Tensor, order: int = 3
-) -> Tensor:
+def taylor_terms(function: Callable[[Tensor], Tensor], x: Tensor, root: Tensor, order: int = 3) -> Tensor:
     r"""Terms of the Taylor expansion of a function at a root point, order by order and input by input.
 
     .. math:: R_i^{(n)} = \frac{1}{n!} \sum_{l_1 \ldots l_{n-1}}
@@ -149,9 +147,7 @@ def taylor_terms(
     return torch.stack(terms)
 
 
-def decompose(
-    x: Tensor, weight: Tensor, bias: Tensor, direction: SearchDirection, order: int = 3
-) -> Tensor:
+def decompose(x: Tensor, weight: Tensor, bias: Tensor, direction: SearchDirection, order: int = 3) -> Tensor:
     """Relevance of the inputs of a layer of rectifiers by Taylor expansion, if each neuron's is its activation.
 
     Args:

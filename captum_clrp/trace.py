@@ -17,10 +17,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
@@ -82,9 +79,7 @@ class _Propagate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, node: Node, run: Callable[[], Tensor], overwritten_first: bool, *tensors: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, node: Node, run: Callable[[], Tensor], overwritten_first: bool, *tensors: Tensor) -> Tensor:
         ctx.node = node
         ctx.overwritten_first = overwritten_first
         output = run()
@@ -110,9 +105,7 @@ class Refusal(NamedTuple):
     reason: str
 
 
-_PYTHON_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(
-    torch._C.DispatchKey.PythonTLSSnapshot
-)
+_PYTHON_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(torch._C.DispatchKey.PythonTLSSnapshot)
 
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -129,15 +122,9 @@ class _Outside(TorchDispatchMode):
         self._trace = trace
 
     def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if not self._trace.handling and any(
-            depends_on_input(value) for value in flatten((args, kwargs or {}))
-        ):
+        if not self._trace.handling and any(depends_on_input(value) for value in flatten((args, kwargs or {}))):
             self._trace.refuse(
                 str(func),
                 "called outside torch functions (by a scripted function, torch.vmap or C++ code), where it cannot be "
@@ -162,9 +149,13 @@ class Trace(TorchFunctionMode):
     """
 
     def __init__(
-        self, names: Mapping[nn.Module, str], settings: Settings, run_operation: Callable[..., Any], *,
+        self,
+        names: Mapping[nn.Module, str],
+        settings: Settings,
+        run_operation: Callable[..., Any],
+        *,
         forced_rule: tuple[RelevanceRule, nn.Module] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self._run_operation = run_operation
         self.settings = settings
@@ -208,9 +199,13 @@ class Trace(TorchFunctionMode):
             saved.tensor = saved.tensor.clone()
 
     def propagate(
-        self, node: Node, run: Callable[[], Tensor], receivers: Sequence[Tensor], info: Info,
+        self,
+        node: Node,
+        run: Callable[[], Tensor],
+        receivers: Sequence[Tensor],
+        info: Info,
         overwritten: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Run an operation as ``node``; ``receivers`` get the shares of its backward.
 
         ``overwritten`` is a tensor that the operation works on in place without it being one of the receivers.
@@ -223,15 +218,10 @@ class Trace(TorchFunctionMode):
 
     def route(self, run: Callable[[], Any], info: Info) -> Any:
         """Run an operation whose own gradient routes relevance; what the gradient needs is safe from overwriting."""
-        with (
-            torch.enable_grad(),
-            torch.autograd.graph.saved_tensors_hooks(self.save, lambda saved: saved.tensor),
-        ):
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(self.save, lambda saved: saved.tensor):
             output = run()
         for tensor in output if isinstance(output, tuple | list) else (output,):
-            if (
-                isinstance(tensor, Tensor) and tensor.requires_grad
-            ):  # not a constant that comes back as it is
+            if isinstance(tensor, Tensor) and tensor.requires_grad:  # not a constant that comes back as it is
                 self.describe(tensor, info)
         return output
 
@@ -243,9 +233,7 @@ class Trace(TorchFunctionMode):
         info, version = getattr(tensor, "_clrp_info", None) or (Info(), None)
         if version == _version(tensor):
             return info
-        return Info(
-            bounds=_still_valid(info.bounds, tensor)
-        )  # overwritten through a view: signs are not known
+        return Info(bounds=_still_valid(info.bounds, tensor))  # overwritten through a view: signs are not known
 
     def after_overwriting(self, tensor: Tensor) -> None:
         """What was written to a view of a constant is in the constant as well."""
@@ -293,15 +281,9 @@ class Trace(TorchFunctionMode):
     # -- the mode --------------------------------------------------------------------------------------------------
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if (
-            func is torch._C._set_grad_enabled
-        ):  # a model's own enable_grad would make constants depend on parameters
+        if func is torch._C._set_grad_enabled:  # a model's own enable_grad would make constants depend on parameters
             return None
         return self._run_operation(self, func, args, kwargs or {})
 
@@ -330,9 +312,7 @@ class Trace(TorchFunctionMode):
         """
         if not self.refusals:
             return
-        listed = "\n".join(
-            f"  - {r.operation} in module '{r.module}': {r.reason}" for r in self.refusals
-        )
+        listed = "\n".join(f"  - {r.operation} in module '{r.module}': {r.reason}" for r in self.refusals)
         raise UnsupportedOperationError(
             f"no relevance rule is known for {len(self.refusals)} operation(s) of this model, so a map would be "
             f"silently wrong:\n{listed}\n"

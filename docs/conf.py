@@ -21,14 +21,7 @@ project_copyright = "The captum_clrp authors"
 release = re.search(r'__version__ = "(.+?)"', _source)[1]  # type: ignore[index]
 version = release
 
-extensions = [
-    "myst_nb",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
-    "mathml",
-    "generated",
-]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "mathml", "generated"]
 exclude_patterns = ["_build", "results", "jupyter_execute"]
 
 # Pages are MyST Markdown; every heading down to the third level can be linked to.
@@ -67,15 +60,9 @@ html_theme_options = {
 pygments_style = "friendly"
 
 
-def _skip_field_aliases(
-    app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any
-) -> bool | None:
+def _skip_field_aliases(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
     """Fields of named tuples say only their number; the class describes them."""
-    return (
-        True
-        if (getattr(member, "__doc__", None) or "").startswith("Alias for field number")
-        else None
-    )
+    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
 def setup(app: Sphinx) -> None:

@@ -23,13 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_clrp import (
-    ContrastiveLRP1,
-    LayerLRPZBeta,
-    LRPZBeta,
-    NeuronContrastiveLRP2,
-    NeuronLRPZBeta,
-)
+from captum_clrp import ContrastiveLRP1, LayerLRPZBeta, LRPZBeta, NeuronContrastiveLRP2, NeuronLRPZBeta
 from captum_clrp.cli import main as captum_clrp_command
 from captum_clrp.cli.classifiers import Classifier, load_classifier
 from captum_clrp.cli.figures import Row, draw
@@ -60,9 +54,7 @@ def _compare(name: str, columns: dict[str, LRPZBeta]) -> None:
     """One column for each explainer, one row for each class."""
     _, image = _network()
     maps = [e.attribute_classes(image, list(CLASSES.values()))[0].numpy() for e in columns.values()]
-    _draw(
-        name, list(columns), [Row(label, [m[k] for m in maps]) for k, label in enumerate(CLASSES)]
-    )
+    _draw(name, list(columns), [Row(label, [m[k] for m in maps]) for k, label in enumerate(CLASSES)])
 
 
 def cat_and_coffee_explained() -> None:
@@ -76,23 +68,29 @@ def cat_and_coffee_explained() -> None:
 def average_pooling() -> None:
     """LRP and CLRP1 with even and with proportional pooling."""
     classifier, _ = _network()
-    _compare("average_pooling", {
-        f"{title}, {how}": method(classifier.model, classifier.low, classifier.high, avg_pool=how)
-        for title, method in (("LRP", LRPZBeta), ("CLRP1", ContrastiveLRP1))
-        for how in ("even", "proportional")
-    })  # fmt: skip
+    _compare(
+        "average_pooling",
+        {
+            f"{title}, {how}": method(classifier.model, classifier.low, classifier.high, avg_pool=how)
+            for title, method in (("LRP", LRPZBeta), ("CLRP1", ContrastiveLRP1))
+            for how in ("even", "proportional")
+        },
+    )
 
 
 def conserve() -> None:
     """LRP and CLRP1 with relevance absorbed and conserved."""
     classifier, _ = _network()
-    _compare("conserve", {
-        f"{title}, {'conserved' if keep else 'absorbed'}": method(
-            classifier.model, classifier.low, classifier.high, conserve=keep
-        )
-        for title, method in (("LRP", LRPZBeta), ("CLRP1", ContrastiveLRP1))
-        for keep in (False, True)
-    })  # fmt: skip
+    _compare(
+        "conserve",
+        {
+            f"{title}, {'conserved' if keep else 'absorbed'}": method(
+                classifier.model, classifier.low, classifier.high, conserve=keep
+            )
+            for title, method in (("LRP", LRPZBeta), ("CLRP1", ContrastiveLRP1))
+            for keep in (False, True)
+        },
+    )
 
 
 def neurons() -> None:
@@ -137,9 +135,7 @@ def distance() -> None:
     _save("distance", file.getvalue())
 
 
-def _distance(
-    network: object, layer: object, image: Tensor, classifier: Classifier, how: str
-) -> float:
+def _distance(network: object, layer: object, image: Tensor, classifier: Classifier, how: str) -> float:
     """Half the sum of absolute differences of two maps that each sum to one."""
     lrp = LayerLRPZBeta(network, layer, classifier.low, classifier.high, avg_pool=how)  # type: ignore[arg-type]
     maps = [lrp.attribute(image, c, attribute_to_layer_input=True) for c in CLASSES.values()]
@@ -148,19 +144,14 @@ def _distance(
 
 
 MAKERS: dict[str, Callable[[], None]] = {
-    maker.__name__: maker
-    for maker in (cat_and_coffee_explained, average_pooling, conserve, neurons, distance)
+    maker.__name__: maker for maker in (cat_and_coffee_explained, average_pooling, conserve, neurons, distance)
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the pictures that are named, or all."""
-    parser = argparse.ArgumentParser(
-        prog="python docs/make_pictures.py", description=(__doc__ or "").split("\n\n")[0]
-    )
-    parser.add_argument(
-        "names", nargs="*", choices=[[], *MAKERS], help="pictures to draw; all of them by default"
-    )
+    parser = argparse.ArgumentParser(prog="python docs/make_pictures.py", description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("names", nargs="*", choices=[[], *MAKERS], help="pictures to draw; all of them by default")
     PICTURES.mkdir(exist_ok=True)
     for name in parser.parse_args(arguments).names or MAKERS:
         MAKERS[name]()

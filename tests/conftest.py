@@ -47,9 +47,7 @@ def photographs() -> Path:
     """Folder with ``imagenet_samples`` and ``multi_object``, photographs that are not part of the project."""
     folder = os.environ.get("CLRP_SAMPLE_IMAGES")
     if not folder:
-        pytest.skip(
-            "CLRP_SAMPLE_IMAGES is not set: it names the folder of photographs that this test looks at"
-        )
+        pytest.skip("CLRP_SAMPLE_IMAGES is not set: it names the folder of photographs that this test looks at")
     path = Path(folder)
     if not (path / "imagenet_samples").is_dir():
         pytest.fail(f"CLRP_SAMPLE_IMAGES={folder} holds no folder imagenet_samples")

@@ -55,9 +55,7 @@ def randomised(model: nn.Module, size: int = 64, seed: int = 0) -> nn.Module:
 def torchvision_network(name: str, size: int = 64, classes: int = 1000) -> nn.Module:
     """A network of torchvision with `randomised` weights, in evaluation mode; the same at every call."""
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # some constructors say that their initialisation will change
+        warnings.simplefilter("ignore")  # some constructors say that their initialisation will change
         torch.manual_seed(0)
         options = {"init_weights": False} if name.startswith("vgg") else {}  # PyTorch's own: faster
         model = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)

@@ -52,9 +52,7 @@ class Called(TorchFunctionMode):
 class Body(nn.Module):
     """Two convolutions and a linear layer whose order a function decides: ``function(body, x)``."""
 
-    def __init__(
-        self, function: Callable[[Any, Any], Any], channels: int = 3, width: int = 4
-    ) -> None:
+    def __init__(self, function: Callable[[Any, Any], Any], channels: int = 3, width: int = 4) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
@@ -75,14 +73,10 @@ def body(function: Callable[[Any, Any], Any], **sizes: int) -> Body:
         return Body(function, **sizes).double().eval()
 
 
-def images(
-    count: int = 2, channels: int = 3, size: int = 6, dtype: torch.dtype = torch.float64
-) -> Tensor:
+def images(count: int = 2, channels: int = 3, size: int = 6, dtype: torch.dtype = torch.float64) -> Tensor:
     """Values in [0, 1], (count, channels, size, size); the same at every call."""
     generator = torch.Generator().manual_seed(5)
-    return torch.rand(count, channels, size, size, generator=generator, dtype=torch.float64).to(
-        dtype
-    )
+    return torch.rand(count, channels, size, size, generator=generator, dtype=torch.float64).to(dtype)
 
 
 class SmallUNet(nn.Module):
@@ -102,9 +96,7 @@ class SmallUNet(nn.Module):
     @staticmethod
     def _block(channels: int, width: int) -> nn.Sequential:
         return nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -126,10 +118,7 @@ class Snapshot:
 
     def _look(self) -> Iterator[tuple[str, Any]]:
         yield "state_dict keys", list(self.model.state_dict())
-        for kind, named in (
-            ("parameter", self.model.named_parameters()),
-            ("buffer", self.model.named_buffers()),
-        ):
+        for kind, named in (("parameter", self.model.named_parameters()), ("buffer", self.model.named_buffers())):
             for name, tensor in named:
                 yield f"{kind} {name}", (id(tensor), tensor._version, *self._tensor(tensor))
         for name, module in self.model.named_modules():
@@ -143,20 +132,14 @@ class Snapshot:
                     yield f"{key} of {name}", [(k, id(v)) for k, v in value.items()]
             yield (
                 f"rule of {name}",
-                (
-                    id(getattr(module, "rule", None)),
-                    repr(vars(module.rule)) if hasattr(module, "rule") else "",
-                ),
+                (id(getattr(module, "rule", None)), repr(vars(module.rule)) if hasattr(module, "rule") else ""),
             )
             yield f"class of {name}", type(module)
         for key, value in vars(torch.nn.modules.module).items():
             if key.startswith("_global_") and hasattr(value, "items"):
                 yield key, [(k, id(v)) for k, v in value.items()]
         for i, tensor in enumerate(self.tensors):
-            yield (
-                f"input {i}",
-                (tensor._version if not tensor.is_inference() else 0, *self._tensor(tensor)),
-            )
+            yield (f"input {i}", (tensor._version if not tensor.is_inference() else 0, *self._tensor(tensor)))
             yield f"attributes of input {i}", dict(vars(tensor))
         yield "gradients", torch.is_grad_enabled()
         yield "inference mode", torch.is_inference_mode_enabled()
@@ -170,10 +153,14 @@ class Snapshot:
         values = tensor.detach().contiguous().flatten().view(torch.uint8).numpy()
         hooks = tensor._backward_hooks
         return (
-            hash(bytes(values)), tensor.dtype, tuple(tensor.shape), tensor.requires_grad, tensor.grad_fn,
+            hash(bytes(values)),
+            tensor.dtype,
+            tuple(tensor.shape),
+            tensor.requires_grad,
+            tensor.grad_fn,
             None if not tensor.is_leaf or tensor.grad is None else hash(bytes(tensor.grad.numpy())),
             None if hooks is None else list(hooks),
-        )  # fmt: skip
+        )
 
     def assert_unchanged(self) -> None:
         now = dict(self._look())

@@ -49,9 +49,7 @@ def dense_matrix(linear_map: Callable[[Tensor], Tensor], input_shape: Sequence[i
     size = int(torch.Size(shape).numel())
     with torch.no_grad():
         if linear_map(torch.zeros(1, *shape, dtype=torch.float64)).count_nonzero():
-            raise ValueError(
-                "The map is not linear: it does not send zero to zero. Leave its bias out."
-            )
+            raise ValueError("The map is not linear: it does not send zero to zero. Leave its bias out.")
         answers = linear_map(torch.eye(size, dtype=torch.float64).reshape(size, *shape))
     return answers.reshape(size, -1).T.contiguous()
 
@@ -73,9 +71,7 @@ def module_matrices(module: nn.Module, input_shape: Sequence[int]) -> tuple[Tens
     return weights, dense_matrix(plain, input_shape) != 0
 
 
-def zplus_dense(
-    W: Tensor, x: Tensor, R: Tensor, *, conserve: bool = False, reach: Tensor | None = None
-) -> Tensor:
+def zplus_dense(W: Tensor, x: Tensor, R: Tensor, *, conserve: bool = False, reach: Tensor | None = None) -> Tensor:
     """z+ rule, equation 1; for inputs of both signs the positive part of each product [design]."""
 
     def rule(xn: Tensor, rn: Tensor) -> Tensor:
@@ -86,14 +82,7 @@ def zplus_dense(
 
 
 def zbeta_dense(
-    W: Tensor,
-    x: Tensor,
-    low: Bound,
-    high: Bound,
-    R: Tensor,
-    *,
-    conserve: bool = False,
-    reach: Tensor | None = None,
+    W: Tensor, x: Tensor, low: Bound, high: Bound, R: Tensor, *, conserve: bool = False, reach: Tensor | None = None
 ) -> Tensor:
     """z^beta rule, equation 1: shares x w - l w+ - h w-.
 
@@ -107,15 +96,11 @@ def zbeta_dense(
         return _share(parts, rn, W, xn, conserve, reach)
 
     stacked = torch.stack([x.double(), lows, highs], dim=1)  # (N, 3, *input shape)
-    rows = [
-        rule(xlh.reshape(3, -1), rn.double().flatten()) for xlh, rn in zip(stacked, R, strict=True)
-    ]
+    rows = [rule(xlh.reshape(3, -1), rn.double().flatten()) for xlh, rn in zip(stacked, R, strict=True)]
     return torch.stack(rows).reshape(x.shape)
 
 
-def epsilon_dense(
-    W: Tensor, x: Tensor, R: Tensor, epsilon: float = 1e-9, bias: Tensor | None = None
-) -> Tensor:
+def epsilon_dense(W: Tensor, x: Tensor, R: Tensor, epsilon: float = 1e-9, bias: Tensor | None = None) -> Tensor:
     """Epsilon rule (Bach et al. 2015): x w over z + epsilon sign(z), bias in z, sign(0) = 1."""
 
     def rule(xn: Tensor, rn: Tensor) -> Tensor:
@@ -128,12 +113,7 @@ def epsilon_dense(
 
 
 def gamma_dense(
-    W: Tensor,
-    x: Tensor,
-    R: Tensor,
-    gamma: float = 0.25,
-    bias: Tensor | None = None,
-    stabilizer: float = 0.0,
+    W: Tensor, x: Tensor, R: Tensor, gamma: float = 0.25, bias: Tensor | None = None, stabilizer: float = 0.0
 ) -> Tensor:
     """Gamma rule (Montavon et al. 2019): the epsilon rule with W + gamma W+ for W.
 
@@ -179,9 +159,7 @@ def sum_rule(branches: Sequence[Tensor], R: Tensor) -> list[Tensor]:
     return [(s * R.double()).sum_to_size(b.shape) for s, b in zip(shares, branches, strict=True)]
 
 
-def _share(
-    parts: Tensor, R: Tensor, W: Tensor, x: Tensor, conserve: bool, reach: Tensor | None
-) -> Tensor:
+def _share(parts: Tensor, R: Tensor, W: Tensor, x: Tensor, conserve: bool, reach: Tensor | None) -> Tensor:
     """By ``parts``; with ``conserve`` an output without any goes by abs(x) abs(w), then evenly."""
     orders = [parts]
     if conserve:
@@ -275,9 +253,7 @@ def relevance_layers(
     weighted = [i for i, layer in enumerate(layers) if isinstance(layer, (nn.Conv2d, nn.Linear))]
     for layer in layers[: weighted[0]]:
         if not isinstance(layer, (nn.Flatten, nn.Dropout, nn.Dropout2d, nn.Identity)):
-            raise TypeError(
-                f"{type(layer).__name__} before the first weighted layer moves the bounds."
-            )
+            raise TypeError(f"{type(layer).__name__} before the first weighted layer moves the bounds.")
     lows, highs = bounds_of(values[0], low, high)
     result = [relevance.detach().double().reshape(values[-1].shape)]
     with torch.no_grad():
@@ -450,9 +426,7 @@ def _apply(layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor) -> Tensor:
     return F.conv2d(padded, weight, None, layer.stride, 0, layer.dilation, layer.groups)
 
 
-def _transpose(
-    layer: nn.Conv2d | nn.Linear, s: Tensor, weight: Tensor, shape: torch.Size
-) -> Tensor:
+def _transpose(layer: nn.Conv2d | nn.Linear, s: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
     """The transposed map, from ``s`` to inputs of ``shape``; what falls on padding is cut off."""
     if isinstance(layer, nn.Linear):
         return s @ weight

@@ -31,17 +31,14 @@ class Block(NamedTuple):
 
 def pages() -> list[Path]:
     """All hand-written pages of the documentation, the README included."""
-    found = [
-        p for p in DOCS.rglob("*.md") if not {"_build", "results"} & set(p.relative_to(DOCS).parts)
-    ]
+    found = [p for p in DOCS.rglob("*.md") if not {"_build", "results"} & set(p.relative_to(DOCS).parts)]
     return [ROOT / "README.md", *sorted(found)]
 
 
 def blocks(text: str) -> list[Block]:
     """The fenced blocks of a page, directives (``{name}``) left out."""
     pattern = re.compile(
-        r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n+)?^```(?P<language>[a-z]*)\n(?P<content>.*?)^```$",
-        re.M | re.S,
+        r"(?:^<!-- not run: (?P<why>[^\n]+) -->\n+)?^```(?P<language>[a-z]*)\n(?P<content>.*?)^```$", re.M | re.S
     )
     return [
         Block(m["language"], m["content"], text[: m.start("content")].count("\n"), m["why"])
@@ -58,11 +55,7 @@ def runs(text: str) -> Iterator[tuple[Block, Block | None]]:
             continue
         after = found[i + 1] if i + 1 < len(found) else None
         end = block.line + block.content.count("\n") + 1
-        if (
-            after is not None
-            and after.language == "text"
-            and not "".join(lines[end : after.line - 1]).strip()
-        ):
+        if after is not None and after.language == "text" and not "".join(lines[end : after.line - 1]).strip():
             yield block, after
         else:
             yield block, None
@@ -88,9 +81,7 @@ def refreshed(page: Path) -> str:
             replaced.append((shown, output))
     lines = text.splitlines(keepends=True)
     for shown, output in reversed(replaced):
-        lines[shown.line : shown.line + shown.content.count("\n")] = [
-            _without_trailing_spaces(output)
-        ]
+        lines[shown.line : shown.line + shown.content.count("\n")] = [_without_trailing_spaces(output)]
     return "".join(lines)
 
 

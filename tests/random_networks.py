@@ -45,9 +45,7 @@ class Weighted(Step):
     def forward(self, x: Tensor) -> Tensor:
         return self.module(x)
 
-    def share(
-        self, inputs: Values, relevance: Tensor, conserve: bool, negated: bool = False
-    ) -> Values:
+    def share(self, inputs: Values, relevance: Tensor, conserve: bool, negated: bool = False) -> Values:
         (x,) = inputs
         weights, reach = oracles.module_matrices(self.module, x.shape[1:])
         weights = -weights if negated else weights
@@ -164,9 +162,7 @@ class RandomNetwork(nn.Module):
             kept.append(keep(values[-1]))
         return kept
 
-    def relevance(
-        self, x: Tensor, initial: Tensor, *, conserve: bool = False, negated: bool = False
-    ) -> Tensor:
+    def relevance(self, x: Tensor, initial: Tensor, *, conserve: bool = False, negated: bool = False) -> Tensor:
         """Relevance of the input by the rules; with ``negated`` the output layer has its weights negated."""
         with torch.no_grad():
             values = self.values(x, torch.clone)
@@ -186,22 +182,39 @@ class RandomNetwork(nn.Module):
 
 
 ACTIVATIONS: list[Callable[[Tensor], Tensor]] = [
-    F.relu, F.relu6, F.leaky_relu, F.silu, F.hardswish, F.gelu, torch.tanh, lambda x: x * 0.5, lambda x: x + 0.25,
-]  # fmt: skip
+    F.relu,
+    F.relu6,
+    F.leaky_relu,
+    F.silu,
+    F.hardswish,
+    F.gelu,
+    torch.tanh,
+    lambda x: x * 0.5,
+    lambda x: x + 0.25,
+]
 MOVES: list[Callable[[Tensor], Tensor]] = [
     lambda x: x.flip(3),
     lambda x: x.transpose(2, 3),
     lambda x: x.roll(1, 2),
     lambda x: x[:, :, 1:],
     lambda x: F.interpolate(x, scale_factor=2),
-    lambda x: (
-        torch.stack(x.chunk(2, 1)[::-1]).transpose(0, 1).flatten(1, 2) if x.shape[1] % 2 == 0 else x
-    ),
+    lambda x: torch.stack(x.chunk(2, 1)[::-1]).transpose(0, 1).flatten(1, 2) if x.shape[1] % 2 == 0 else x,
 ]
 KINDS = (
-    "convolution", "transposed", "again", "activation", "relu_", "norm", "move", "gate", "add", "add_", "cat",
-    "max_pool", "avg_pool",
-)  # fmt: skip
+    "convolution",
+    "transposed",
+    "again",
+    "activation",
+    "relu_",
+    "norm",
+    "move",
+    "gate",
+    "add",
+    "add_",
+    "cat",
+    "max_pool",
+    "avg_pool",
+)
 
 
 @st.composite
@@ -275,10 +288,14 @@ def _share_memory(a: Tensor, b: Tensor) -> bool:
 def _convolution(draw: st.DrawFn, channels: int) -> nn.Module:
     groups = channels if draw(st.booleans()) else 1
     return nn.Conv2d(
-        channels, channels * draw(st.integers(1, 2)) if channels < 4 else channels,
-        draw(st.sampled_from([1, 2, 3])), stride=draw(st.sampled_from([1, 2])),
-        padding=draw(st.integers(0, 1)), groups=groups, bias=draw(st.booleans()),
-    )  # fmt: skip
+        channels,
+        channels * draw(st.integers(1, 2)) if channels < 4 else channels,
+        draw(st.sampled_from([1, 2, 3])),
+        stride=draw(st.sampled_from([1, 2])),
+        padding=draw(st.integers(0, 1)),
+        groups=groups,
+        bias=draw(st.booleans()),
+    )
 
 
 def _normalization(draw: st.DrawFn, channels: int) -> nn.Module:

@@ -218,12 +218,8 @@ def test_no_target_for_one_output(squeeze: bool) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "target", [5, -1, [0, 1, 2], None, 1.5, True, (0, 1), "zebra", torch.tensor([0.0, 1.0])]
-)
-def test_a_bad_target_is_captums_error_and_says_what_fits(
-    method: type[LRPZBeta], target: Any
-) -> None:
+@pytest.mark.parametrize("target", [5, -1, [0, 1, 2], None, 1.5, True, (0, 1), "zebra", torch.tensor([0.0, 1.0])])
+def test_a_bad_target_is_captums_error_and_says_what_fits(method: type[LRPZBeta], target: Any) -> None:
     explain = method(small_net())
     for error in (InvalidTargetError, AssertionError, IndexError, ValueError):
         with pytest.raises(error, match=r"target|give"):
@@ -245,11 +241,7 @@ class ManyOutputs(nn.Module):
 
 @pytest.mark.parametrize(
     ("pack", "first", "second"),
-    [
-        (lambda a, b: {"out": a, "aux": b}, "out", "aux"),
-        (lambda a, b: (a, b), 0, 1),
-        (lambda a, b: [a, b], 0, 1),
-    ],
+    [(lambda a, b: {"out": a, "aux": b}, "out", "aux"), (lambda a, b: (a, b), 0, 1), (lambda a, b: [a, b], 0, 1)],
     ids=["dict", "tuple", "list"],
 )
 def test_a_tuple_target_names_one_of_several_outputs(pack: Any, first: Any, second: Any) -> None:
@@ -332,10 +324,7 @@ def test_a_frozen_model_and_inputs_that_require_gradients_make_no_difference() -
     [
         (torch.zeros(1, 3, 12, 12, dtype=torch.uint8), "uint8"),
         (torch.zeros(1, 3, 12, 12, dtype=torch.complex64), "complex64"),
-        (
-            torch.full((1, 3, 12, 12), float("nan")),
-            r"NaN or infinite, the first at index \(0, 0, 0, 0\)",
-        ),
+        (torch.full((1, 3, 12, 12), float("nan")), r"NaN or infinite, the first at index \(0, 0, 0, 0\)"),
         (torch.full((1, 3, 12, 12), float("inf")), "432 value"),
         (torch.zeros(0, 3, 12, 12), "empty"),
         (torch.tensor(1.0), "empty"),
@@ -401,9 +390,7 @@ def test_initial_relevance_of_several_classes_and_of_a_region() -> None:
         (torch.full((2, 5), float("nan")), "NaN"),
     ],
 )
-def test_initial_relevance_that_does_not_fit_is_refused(
-    method: type[LRPZBeta], initial: Any, message: str
-) -> None:
+def test_initial_relevance_that_does_not_fit_is_refused(method: type[LRPZBeta], initial: Any, message: str) -> None:
     with pytest.raises(InvalidTargetError, match=message):
         method(small_net()).attribute(small_pictures(), initial_relevance=initial)
 
@@ -490,9 +477,7 @@ def test_parts_of_a_batch_are_put_together_again(method: type[LRPZBeta], size: i
     for bounds in ((None, None), (LOW, HIGH), (LOW[0], HIGH[0]), (x - 1, x + 1)):
         explain = method(model, *bounds)
         whole, delta = explain.attribute(x, target, return_convergence_delta=True)
-        parts, deltas = explain.attribute(
-            x, target, return_convergence_delta=True, internal_batch_size=size
-        )
+        parts, deltas = explain.attribute(x, target, return_convergence_delta=True, internal_batch_size=size)
         same(parts, whole)
         same(deltas, delta)
     for classes in ([4, 0], torch.tensor([[4, 0], [1, 1], [2, 3]])):
@@ -543,9 +528,7 @@ def test_constructor_refuses_what_it_cannot_use() -> None:
         LRPZBeta(model)
 
 
-@pytest.mark.parametrize(
-    "module", [nn.BatchNorm1d(4), nn.Dropout(0.5)], ids=lambda m: type(m).__name__
-)
+@pytest.mark.parametrize("module", [nn.BatchNorm1d(4), nn.Dropout(0.5)], ids=lambda m: type(m).__name__)
 def test_training_mode_that_would_change_something_is_refused(module: nn.Module) -> None:
     model = nn.Sequential(nn.Linear(4, 4), module, nn.Linear(4, 2))
     before = copy.deepcopy(model.state_dict())

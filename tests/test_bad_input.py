@@ -35,10 +35,7 @@ N = 3
 
 
 def refused(
-    error: type[Exception],
-    call: Callable[[nn.Module, Tensor], Any],
-    *words: str,
-    model: nn.Module | None = None,
+    error: type[Exception], call: Callable[[nn.Module, Tensor], Any], *words: str, model: nn.Module | None = None
 ) -> str:
     """The message of the error that ``call`` raises, after a look at the model, which must be as it was."""
     model, x = small_net() if model is None else model, small_pictures(N)
@@ -86,11 +83,7 @@ def test_inputs_outside_the_bounds_say_by_how_much(shift: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool, torch.complex64])
 def test_inputs_that_are_not_real_numbers(dtype: torch.dtype) -> None:
     message = refused(
-        InvalidInputError,
-        lambda m, x: LRPZBeta(m).attribute(x.to(dtype), 1),
-        "input 0",
-        str(dtype),
-        "floating-point",
+        InvalidInputError, lambda m, x: LRPZBeta(m).attribute(x.to(dtype), 1), "input 0", str(dtype), "floating-point"
     )
     assert ".float()" in message
 
@@ -105,33 +98,19 @@ def test_rounding_does_not_put_an_input_outside_its_bounds() -> None:
 
 def test_an_image_without_batch_dimension() -> None:
     refused(
-        InvalidInputError, lambda m, x: LRPZBeta(m).attribute(x[0], 1),
-        "(3, 12, 12)", "counts examples", "unsqueeze(0)",
-    )  # fmt: skip
+        InvalidInputError, lambda m, x: LRPZBeta(m).attribute(x[0], 1), "(3, 12, 12)", "counts examples", "unsqueeze(0)"
+    )
 
 
 def test_an_empty_batch() -> None:
-    refused(
-        InvalidInputError,
-        lambda m, x: LRPZBeta(m).attribute(x[:0], 1),
-        "(0, 3, 12, 12)",
-        "empty",
-        "at least 1",
-    )
+    refused(InvalidInputError, lambda m, x: LRPZBeta(m).attribute(x[:0], 1), "(0, 3, 12, 12)", "empty", "at least 1")
 
 
 def test_a_number_for_an_input() -> None:
-    refused(
-        InvalidInputError,
-        lambda m, x: LRPZBeta(m).attribute(torch.tensor(1.0), 1),
-        "input 0",
-        "empty",
-    )
+    refused(InvalidInputError, lambda m, x: LRPZBeta(m).attribute(torch.tensor(1.0), 1), "input 0", "empty")
 
 
-@pytest.mark.parametrize(
-    "given", [np.zeros((1, 3, 12, 12), dtype=np.float32), [1.0], "picture.png", None, 3]
-)
+@pytest.mark.parametrize("given", [np.zeros((1, 3, 12, 12), dtype=np.float32), [1.0], "picture.png", None, 3])
 def test_an_input_that_is_no_tensor(given: Any) -> None:
     model = small_net()
     before = Snapshot(model)
@@ -247,9 +226,7 @@ def test_targets_of_dense_outputs(name: str) -> None:
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize(
-    "target", [0, 2, [0, 1, 2], (3,), torch.tensor(1), torch.tensor([0, 1, 2]), np.int64(2)]
-)
+@pytest.mark.parametrize("target", [0, 2, [0, 1, 2], (3,), torch.tensor(1), torch.tensor([0, 1, 2]), np.int64(2)])
 def test_targets_in_all_of_captum_s_forms_work(target: Any) -> None:
     assert LRPZBeta(small_net()).attribute(small_pictures(N), target).shape == (N, 3, 12, 12)
 
@@ -274,13 +251,13 @@ def test_classes_that_do_not_fit(name: str) -> None:
 def test_dual_classes_that_do_not_fit() -> None:
     for classes in ([7], [-1], []):
         refused(
-            InvalidTargetError, lambda m, x, c=classes: Contrast(m, dual=TheseClasses(c)).attribute(x, 1),
-            "dual classes", "0 to 4",
-        )  # fmt: skip
+            InvalidTargetError,
+            lambda m, x, c=classes: Contrast(m, dual=TheseClasses(c)).attribute(x, 1),
+            "dual classes",
+            "0 to 4",
+        )
     refused(
-        InvalidTargetError,
-        lambda m, x: Contrast(m, dual=TheseClasses([1])).attribute(x, 1),
-        "no other class is left",
+        InvalidTargetError, lambda m, x: Contrast(m, dual=TheseClasses([1])).attribute(x, 1), "no other class is left"
     )
 
 
@@ -300,9 +277,7 @@ INITIAL: dict[str, tuple[Any, tuple[str, ...]]] = {
 @pytest.mark.parametrize("name", INITIAL)
 def test_initial_relevance_that_does_not_fit(name: str) -> None:
     initial, words = INITIAL[name]
-    refused(
-        InvalidTargetError, lambda m, x: LRPZBeta(m).attribute(x, initial_relevance=initial), *words
-    )
+    refused(InvalidTargetError, lambda m, x: LRPZBeta(m).attribute(x, initial_relevance=initial), *words)
 
 
 def test_target_and_initial_relevance_contradict_each_other() -> None:
@@ -349,17 +324,20 @@ def test_epsilon_at_the_output_of_clrp2() -> None:
     model = small_net()
     model.fc2.rule = Epsilon()
     refused(
-        UnsupportedOperationError, lambda m, x: ContrastiveLRP2(m).attribute(x, 1), "fc2", "Epsilon", "zero everywhere",
-        "ZPlus", model=model,
-    )  # fmt: skip
+        UnsupportedOperationError,
+        lambda m, x: ContrastiveLRP2(m).attribute(x, 1),
+        "fc2",
+        "Epsilon",
+        "zero everywhere",
+        "ZPlus",
+        model=model,
+    )
 
 
 # -- models --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "how", ["norm", "dropout", "dropout2d", "stochastic depth", "functional dropout"]
-)
+@pytest.mark.parametrize("how", ["norm", "dropout", "dropout2d", "stochastic depth", "functional dropout"])
 def test_training_mode(how: str) -> None:
     import torchvision
 
@@ -388,11 +366,7 @@ def test_training_mode(how: str) -> None:
     ):
         with pytest.raises(ModelStateError, match=r"training.*model\.eval\(\)") as caught:
             call()
-        assert (
-            "dropout" in str(caught.value)
-            if how == "functional dropout"
-            else "layer" in str(caught.value)
-        )
+        assert "dropout" in str(caught.value) if how == "functional dropout" else "layer" in str(caught.value)
         before.assert_unchanged()
 
 
@@ -404,19 +378,13 @@ def test_training_mode_without_consequences_is_accepted() -> None:
 
 
 NOTHING_TO_EXPLAIN: dict[str, tuple[nn.Module, tuple[str, ...]]] = {
-    "constant output": (
-        body(lambda s, x: s.fc.weight.sum(0, keepdim=True).expand(len(x), 4)),
-        ("does not depend",),
-    ),
+    "constant output": (body(lambda s, x: s.fc.weight.sum(0, keepdim=True).expand(len(x), 4)), ("does not depend",)),
     "integers": (body(lambda s, x: s.conv1(x).argmax(1).double()), ("does not depend",)),
     "no tensor": (body(lambda s, x: "text"), ("does not depend",)),
     "nothing returned": (body(lambda s, x: None), ("does not depend",)),
     "no weights": (body(lambda s, x: F.relu(x).mean((2, 3))), ("no weighted operation",)),
     "the input itself": (body(lambda s, x: x), ("no weighted operation",)),
-    "a branch that is not used": (
-        body(lambda s, x: (s.conv1(x), x.mean((2, 3)))[1]),
-        ("no weighted operation",),
-    ),
+    "a branch that is not used": (body(lambda s, x: (s.conv1(x), x.mean((2, 3)))[1]), ("no weighted operation",)),
 }
 
 
@@ -460,6 +428,10 @@ def test_a_clrp2_model_without_output_layer() -> None:
 def test_one_logit_has_no_other_class(target: int | None) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(432, 1)).eval()
     refused(
-        InvalidTargetError, lambda m, x: ContrastiveLRP1(m).attribute(x, target), "(3, 1)", "no other class",
-        "ContrastiveLRP2", model=model,
-    )  # fmt: skip
+        InvalidTargetError,
+        lambda m, x: ContrastiveLRP1(m).attribute(x, target),
+        "(3, 1)",
+        "no other class",
+        "ContrastiveLRP2",
+        model=model,
+    )

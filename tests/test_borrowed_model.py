@@ -62,22 +62,16 @@ def all_methods(model: nn.Module, x: Tensor) -> dict[str, Callable[[], Any]]:
     layer = model.conv2
     return {
         "lrp": lambda: LRPZBeta(model).attribute(x, 1),
-        "lrp, everything": lambda: LRPZBeta(
-            model, -3.0, 3.0, avg_pool="even", conserve=True
-        ).attribute(x, 1, return_convergence_delta=True, initial_relevance=None),
+        "lrp, everything": lambda: LRPZBeta(model, -3.0, 3.0, avg_pool="even", conserve=True).attribute(
+            x, 1, return_convergence_delta=True, initial_relevance=None
+        ),
         "verbose": lambda: LRPZBeta(model).attribute(x, 1, verbose=True),
         "clrp1": lambda: ContrastiveLRP1(model).attribute(x, [0, 1]),
-        "clrp2": lambda: ContrastiveLRP2(model).attribute(
-            x, torch.tensor([0, 1]), relu_attributions=False
-        ),
+        "clrp2": lambda: ContrastiveLRP2(model).attribute(x, torch.tensor([0, 1]), relu_attributions=False),
         "classes": lambda: ContrastiveLRP2(model).attribute_classes(x, [0, 1, 2]),
-        "initial relevance": lambda: LRPZBeta(model).attribute(
-            x, initial_relevance=torch.ones_like
-        ),
+        "initial relevance": lambda: LRPZBeta(model).attribute(x, initial_relevance=torch.ones_like),
         "layer": lambda: LayerLRPZBeta(model, layer).attribute(x, 1),
-        "layer input": lambda: LayerContrastiveLRP1(model, layer).attribute(
-            x, 1, attribute_to_layer_input=True
-        ),
+        "layer input": lambda: LayerContrastiveLRP1(model, layer).attribute(x, 1, attribute_to_layer_input=True),
         "layer 2": lambda: LayerContrastiveLRP2(model, layer).attribute(x, 1),
         "neuron": lambda: NeuronLRPZBeta(model, layer).attribute(x, (1, 2, 2)),
         "neuron 2": lambda: NeuronContrastiveLRP2(model, layer).attribute(x, (1, 2, 2)),
@@ -105,9 +99,7 @@ def test_after_success(make: Callable[[], nn.Module], method: str) -> None:
     before.assert_unchanged()
 
 
-@pytest.mark.parametrize(
-    "mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__
-)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
 def test_after_success_inside_a_mode(mode: Any) -> None:
     model, x = user_s_model(), small_pictures()
     with mode():
@@ -129,17 +121,16 @@ REFUSALS: dict[str, tuple[Callable[[nn.Module, Tensor], Any], type[Exception]]] 
     "target out of range": (lambda m, x: LRPZBeta(m).attribute(x, 99), InvalidTargetError),
     "nan": (lambda m, x: LRPZBeta(m).attribute(x * torch.nan, 1), InvalidInputError),
     "outside bounds": (lambda m, x: LRPZBeta(m, 0.0, 0.1).attribute(x, 1), InvalidInputError),
-    "initial relevance": (
-        lambda m, x: LRPZBeta(m).attribute(x, initial_relevance=torch.ones(3)), InvalidTargetError
-    ),
+    "initial relevance": (lambda m, x: LRPZBeta(m).attribute(x, initial_relevance=torch.ones(3)), InvalidTargetError),
     "initial relevance that fails": (
-        lambda m, x: LRPZBeta(m).attribute(x, initial_relevance=lambda output: 1 / 0), ZeroDivisionError
+        lambda m, x: LRPZBeta(m).attribute(x, initial_relevance=lambda output: 1 / 0),
+        ZeroDivisionError,
     ),
     "unknown pooling": (lambda m, x: LRPZBeta(m, avg_pool="max").attribute(x, 1), InvalidInputError),
     "wrong size": (lambda m, x: LRPZBeta(m).attribute(x[:, :2], 1), RuntimeError),
     "layer that does not run": (lambda m, x: LayerLRPZBeta(m, nn.Identity()).attribute(x, 1), ModelStateError),
     "selector": (lambda m, x: NeuronLRPZBeta(m, m.conv2).attribute(x, 77), InvalidTargetError),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
@@ -191,11 +182,7 @@ def test_spectral_norm_in_training_is_refused_before_it_iterates(norm: str) -> N
     model = body(lambda s, x: s.head(F.relu(s.conv2(F.relu(s.conv1(x))))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        add = (
-            nn.utils.parametrizations.spectral_norm
-            if norm == "parametrization"
-            else nn.utils.spectral_norm
-        )
+        add = nn.utils.parametrizations.spectral_norm if norm == "parametrization" else nn.utils.spectral_norm
         add(model.conv2)
     model.double().train()
     before = Snapshot(model)
@@ -219,9 +206,7 @@ class Stop(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "error", [Stop, KeyboardInterrupt, SystemExit, GeneratorExit], ids=lambda e: e.__name__
-)
+@pytest.mark.parametrize("error", [Stop, KeyboardInterrupt, SystemExit, GeneratorExit], ids=lambda e: e.__name__)
 @pytest.mark.parametrize("where", ["forward", "hook", "pre-hook"])
 def test_after_an_exception_in_forward(error: type[BaseException], where: str) -> None:
     model, x = user_s_model(), small_pictures()
@@ -288,9 +273,7 @@ def test_after_an_exception_in_a_rule() -> None:
 # -- again and again -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "method", [m for m in METHODS if m not in ("plan", "conservation", "verbose")]
-)
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("plan", "conservation", "verbose")])
 @pytest.mark.filterwarnings("ignore:Setting backward hooks", "ignore:the contrast of example")
 def test_two_calls_return_the_same_bytes(method: str) -> None:
     model, x = plain_model(), small_pictures()
@@ -345,9 +328,7 @@ def new_weights(model: nn.Module, x: Tensor) -> None:
     LRPZBeta(model).attribute(x, 1)
 
 
-@pytest.mark.skipif(
-    not os.path.exists("/proc/self/statm"), reason="reads memory from Linux's /proc"
-)
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="reads memory from Linux's /proc")
 @pytest.mark.parametrize(
     ("calls", "call"),
     [
@@ -359,9 +340,7 @@ def new_weights(model: nn.Module, x: Tensor) -> None:
     ],
     ids=["lrp", "classes", "refused", "new weights", "new models"],
 )
-def test_many_calls_do_not_grow_memory(
-    calls: int, call: Callable[[nn.Module, Tensor], Any]
-) -> None:
+def test_many_calls_do_not_grow_memory(calls: int, call: Callable[[nn.Module, Tensor], Any]) -> None:
     model, x = small_net(), small_pictures(1)
     for _ in range(20):
         call(model, x)
@@ -408,10 +387,5 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def test_all_errors_of_the_package_share_a_base() -> None:
-    for error in (
-        InvalidInputError,
-        InvalidTargetError,
-        ModelStateError,
-        UnsupportedOperationError,
-    ):
+    for error in (InvalidInputError, InvalidTargetError, ModelStateError, UnsupportedOperationError):
         assert issubclass(error, ContrastiveLRPError)

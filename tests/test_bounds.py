@@ -10,13 +10,7 @@ from nets import HIGH, LOW, distance, pictures
 from torch import Tensor, nn
 from torchvision import transforms
 
-from captum_clrp import (
-    ContrastiveLRP1,
-    InvalidInputError,
-    LRPZBeta,
-    bounds_from_transform,
-    normalized_bounds,
-)
+from captum_clrp import ContrastiveLRP1, InvalidInputError, LRPZBeta, bounds_from_transform, normalized_bounds
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
@@ -43,9 +37,7 @@ def test_bounds_of_mean_and_std() -> None:
     assert high.flatten().tolist() == [1, 3]
 
 
-@pytest.mark.parametrize(
-    ("mean", "std"), [([0.5], [0.5, 0.5]), ([0.5], [0.0]), ([0.5], [-1.0]), ([[0.5]], [[0.5]])]
-)
+@pytest.mark.parametrize(("mean", "std"), [([0.5], [0.5, 0.5]), ([0.5], [0.0]), ([0.5], [-1.0]), ([[0.5]], [[0.5]])])
 def test_mean_and_std_that_are_no_normalisation_are_refused(mean, std) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InvalidInputError, match="one mean and one positive std for each channel"):
         normalized_bounds(mean, std)
@@ -59,9 +51,7 @@ def test_mean_and_std_that_are_no_normalisation_are_refused(mean, std) -> None: 
         torchvision.models.ResNet50_Weights.IMAGENET1K_V2,
         transforms.Normalize(*IMAGENET),
         transforms.Compose([transforms.ToTensor(), transforms.Normalize(*IMAGENET)]),
-        transforms.Compose(
-            [transforms.Resize(9), transforms.Compose([transforms.Normalize(*IMAGENET)])]
-        ),
+        transforms.Compose([transforms.Resize(9), transforms.Compose([transforms.Normalize(*IMAGENET)])]),
         nn.Sequential(transforms.Resize(9), transforms.Normalize(*IMAGENET)),
         {"mean": IMAGENET[0], "std": IMAGENET[1], "input_size": (3, 224, 224)},
     ],

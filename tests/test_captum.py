@@ -11,18 +11,8 @@ import oracles
 import pytest
 import torch
 from captum.attr import LRP, LayerLRP, NeuronGradient, NoiseTunnel
-from captum.attr._utils.attribution import (
-    GradientAttribution,
-    LayerAttribution,
-    NeuronAttribution,
-)
-from captum.attr._utils.lrp_rules import (
-    Alpha1_Beta0_Rule,
-    EpsilonRule,
-    GammaRule,
-    IdentityRule,
-    PropagationRule,
-)
+from captum.attr._utils.attribution import GradientAttribution, LayerAttribution, NeuronAttribution
+from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
 from nets import distance, pictures, row, small_net, small_pictures
 from torch import Tensor, nn
@@ -60,23 +50,15 @@ def same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
 
 def arguments(function: Any) -> list[str]:
     return [
-        p.name
-        for p in inspect.signature(function).parameters.values()
-        if p.kind is not inspect.Parameter.KEYWORD_ONLY
+        p.name for p in inspect.signature(function).parameters.values() if p.kind is not inspect.Parameter.KEYWORD_ONLY
     ]
 
 
 @pytest.mark.parametrize(
     ("ours", "captums"),
-    [
-        *((m, LRP) for m in METHODS),
-        *((m, LayerLRP) for m in LAYERED),
-        *((m, NeuronGradient) for m in NEURONS),
-    ],
+    [*((m, LRP) for m in METHODS), *((m, LayerLRP) for m in LAYERED), *((m, NeuronGradient) for m in NEURONS)],
 )
-def test_arguments_stand_in_captums_order_and_new_ones_are_keywords(
-    ours: Any, captums: Any
-) -> None:
+def test_arguments_stand_in_captums_order_and_new_ones_are_keywords(ours: Any, captums: Any) -> None:
     assert arguments(ours.attribute) == arguments(captums.attribute)
     expected = [n.replace("forward_func", "model") for n in arguments(captums.__init__)]
     expected = [n for n in expected if n != "device_ids"]
@@ -232,15 +214,7 @@ def with_rules(model: nn.Module, *rules: PropagationRule) -> nn.Module:
     return model
 
 
-OUR_RULES = [
-    ZPlus(),
-    ZBeta(-3.0, 3.0),
-    Epsilon(0.01),
-    Epsilon(0.01, bias=True),
-    Gamma(),
-    WSquare(),
-    Flat(),
-]
+OUR_RULES = [ZPlus(), ZBeta(-3.0, 3.0), Epsilon(0.01), Epsilon(0.01, bias=True), Gamma(), WSquare(), Flat()]
 
 
 @pytest.mark.parametrize("rule", OUR_RULES, ids=repr)
@@ -264,9 +238,7 @@ def test_our_default_rules_in_captums_lrp_are_lrpzbeta() -> None:
 
 def test_our_rules_work_in_captums_layer_lrp() -> None:
     model, x = Plain().double(), pictures(2, 12).double()
-    carried = with_rules(
-        model, ZPlus(), ZPlus(), ZPlus()
-    )  # its layer relevance is kept on the rule
+    carried = with_rules(model, ZPlus(), ZPlus(), ZPlus())  # its layer relevance is kept on the rule
     at = {"target": 1, "attribute_to_layer_input": True}
     expected = LayerLRPZBeta(carried, carried.conv2).attribute(x, **at)
     captums = LayerLRP(carried, carried.conv2).attribute(x, **at)
@@ -293,9 +265,7 @@ def test_captums_lrp_leaves_a_shared_instance_of_our_rule_usable() -> None:
     ],
     ids=lambda r: f"{type(r).__name__} {r.__dict__}",
 )
-def test_captums_rules_do_in_our_classes_what_they_do_in_captums(
-    rule: PropagationRule, bias: bool
-) -> None:
+def test_captums_rules_do_in_our_classes_what_they_do_in_captums(rule: PropagationRule, bias: bool) -> None:
     model, x = Plain(bias).double(), pictures(2, 12).double().abs()
     captums = LRP(with_rules(model, copy.copy(rule))).attribute(x, target=1)
     ours = LRPZBeta(with_rules(model, copy.copy(rule))).attribute(x, target=1)
@@ -339,9 +309,7 @@ def test_a_rule_derived_from_captums_is_refused_by_name() -> None:
         pass
 
     model = with_rules(Plain(), MyEpsilon())
-    with pytest.raises(
-        UnsupportedOperationError, match=r"'conv1' carries a rule of type MyEpsilon"
-    ):
+    with pytest.raises(UnsupportedOperationError, match=r"'conv1' carries a rule of type MyEpsilon"):
         LRPZBeta(model).attribute(pictures(1, 12), target=1)
 
 
@@ -402,14 +370,10 @@ def test_a_rule_of_none_is_no_rule() -> None:
 
 
 @pytest.mark.parametrize("rule", [Epsilon(), EpsilonRule(), WSquare(), Flat()], ids=repr)
-def test_a_rule_that_cannot_tell_negated_weights_is_refused_at_clrp2s_output_layer(
-    rule: PropagationRule,
-) -> None:
+def test_a_rule_that_cannot_tell_negated_weights_is_refused_at_clrp2s_output_layer(rule: PropagationRule) -> None:
     model, x = Plain(), pictures(1, 12)
     model.fc.rule = rule
-    with pytest.raises(
-        UnsupportedOperationError, match=r"'fc' has rule .*W and -W.*zero everywhere"
-    ):
+    with pytest.raises(UnsupportedOperationError, match=r"'fc' has rule .*W and -W.*zero everywhere"):
         ContrastiveLRP2(model).attribute(x, target=1)
     signed = ContrastiveLRP1(model).attribute(x, target=1, relu_attributions=False)
     assert signed.isfinite().all()
@@ -578,9 +542,7 @@ def test_repeated_calls_by_hand() -> None:
 
 def test_max_pooling_by_hand() -> None:
     # The winners of the regions are 4 and 7, weights 1 and 2: score 4 + 14.
-    model = nn.Sequential(
-        nn.Conv1d(1, 1, 1, bias=False), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(2, 1, bias=False)
-    )
+    model = nn.Sequential(nn.Conv1d(1, 1, 1, bias=False), nn.MaxPool1d(2), nn.Flatten(), nn.Linear(2, 1, bias=False))
     nn.init.ones_(model[0].weight)
     model[3].weight.data = torch.tensor([[1.0, 2.0]])
     x = torch.tensor([[[4.0, 1.0, 5.0, 7.0]]]).double()

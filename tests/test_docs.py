@@ -14,14 +14,10 @@ import pytest
 import torch
 from pages import DOCS, ROOT, blocks, pages, printed, runs
 
-pytestmark = pytest.mark.skipif(
-    not DOCS.exists(), reason="tests run apart from the checkout: there are no pages"
-)
+pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="tests run apart from the checkout: there are no pages")
 
 PAGES = {str(page.relative_to(ROOT)): page for page in pages()}
-TESTED_ELSEWHERE = {
-    "README.md"
-}  # in test_packaging.py, with a stand-in for weights that cannot be had offline
+TESTED_ELSEWHERE = {"README.md"}  # in test_packaging.py, with a stand-in for weights that cannot be had offline
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -52,12 +48,8 @@ def same_output(actual: str, shown: str) -> bool:
 # --- code
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in PAGES if n not in TESTED_ELSEWHERE and any(runs(text_of(n)))]
-)
-def test_code_runs_and_prints_what_the_page_shows(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", [n for n in PAGES if n not in TESTED_ELSEWHERE and any(runs(text_of(n)))])
+def test_code_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object) -> None:
         raise OSError("examples must run without network")
 
@@ -70,9 +62,7 @@ def test_code_runs_and_prints_what_the_page_shows(
         for block, shown in runs(text_of(name)):
             output = printed(block, PAGES[name], names)
             if shown is None:
-                assert not output.strip(), (
-                    f"{name}:{block.line} prints, and the page does not show it:\n{output}"
-                )
+                assert not output.strip(), f"{name}:{block.line} prints, and the page does not show it:\n{output}"
             else:
                 assert same_output(output, shown.content), (
                     f"{name}:{shown.line} shows\n{shown.content}but the code prints\n{output}"
@@ -105,11 +95,7 @@ def command_lines() -> list[tuple[str, str]]:
             if block.language == "bash":
                 lines = block.content.replace("\\\n", " ").splitlines()
                 found += [(name, part.strip()) for line in lines for part in line.split("&&")]
-    return [
-        (name, line)
-        for name, line in found
-        if re.match(r"captum-clrp |\S*python -m |torchrun ", line)
-    ]
+    return [(name, line) for name, line in found if re.match(r"captum-clrp |\S*python -m |torchrun ", line)]
 
 
 @pytest.mark.parametrize(("name", "line"), command_lines())
@@ -117,9 +103,7 @@ def test_commands_take_the_arguments_that_pages_give_them(name: str, line: str) 
     words = shlex.split(line, comments=True)
     if words[0] == "torchrun":
         words = words[words.index("-m") - 1 :]
-    module, arguments = (
-        ("captum_clrp", words[1:]) if words[0] == "captum-clrp" else (words[2], words[3:])
-    )
+    module, arguments = ("captum_clrp", words[1:]) if words[0] == "captum-clrp" else (words[2], words[3:])
     if module == "captum_clrp":
         from captum_clrp.cli import _parser as parser
     elif module.startswith("benchmarks."):
@@ -134,9 +118,7 @@ def test_commands_take_the_arguments_that_pages_give_them(name: str, line: str) 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_links_have_a_text_and_lead_somewhere(name: str) -> None:
-    assert "[](" not in without_code(text_of(name)), (
-        f"{name}: a link without text is invisible outside the site"
-    )
+    assert "[](" not in without_code(text_of(name)), f"{name}: a link without text is invisible outside the site"
     for target in LINK.findall(without_code(text_of(name))):
         if re.match(r"[a-z]+:", target):
             continue
@@ -144,9 +126,7 @@ def test_links_have_a_text_and_lead_somewhere(name: str) -> None:
         page = (PAGES[name].parent / path) if path else PAGES[name]
         assert page.exists(), f"{name} links to {target}"
         if anchor:
-            headings = re.findall(
-                r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE
-            )
+            headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
             assert anchor in {slug(h) for h in headings}, f"{name} links to {target}"
 
 
@@ -184,19 +164,18 @@ def test_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    any(importlib.util.find_spec(n) is None for n in ("sphinx", "furo", "myst_nb")),
-    reason="needs the extra 'docs'",
+    any(importlib.util.find_spec(n) is None for n in ("sphinx", "furo", "myst_nb")), reason="needs the extra 'docs'"
 )
 def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     # From a copy: the build writes generated parts beside its sources.
     source = tmp_path / "repository"
-    shutil.copytree(
-        ROOT, source, ignore=shutil.ignore_patterns(".*", "_build", "build", "dist", "*.egg-info")
-    )
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "_build", "build", "dist", "*.egg-info"))
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", "site"],
-        cwd=source, capture_output=True, text=True,
-    )  # fmt: skip
+        cwd=source,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-5000:]
     index = (source / "site" / "explanation" / "relevance.html").read_text(encoding="utf-8")
     assert "<math" in index
@@ -204,7 +183,6 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     # Complete without network: nothing is loaded from elsewhere.
     for page in (source / "site").rglob("*.html"):
         loaded = re.findall(
-            r"<(?:script|img|link)[^>]*?(?:src|href)=\"(https?:[^\"]+)\"",
-            page.read_text(encoding="utf-8"),
+            r"<(?:script|img|link)[^>]*?(?:src|href)=\"(https?:[^\"]+)\"", page.read_text(encoding="utf-8")
         )
         assert not loaded, f"{page.name} loads {loaded}"

@@ -18,9 +18,15 @@ from captum_clrp.rules import RelevanceRule
 
 # What the reference documents. Other modules are for contributors: their names need a docstring, not all of its parts.
 PUBLIC = (
-    "captum_clrp", "captum_clrp.rules", "captum_clrp.contrast", "captum_clrp.bounds", "captum_clrp.inspection",
-    "captum_clrp.errors", "captum_clrp.taylor", "captum_clrp.evaluation",
-)  # fmt: skip
+    "captum_clrp",
+    "captum_clrp.rules",
+    "captum_clrp.contrast",
+    "captum_clrp.bounds",
+    "captum_clrp.inspection",
+    "captum_clrp.errors",
+    "captum_clrp.taylor",
+    "captum_clrp.evaluation",
+)
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples")
 REFERS = re.compile(r"\b[Aa]s (?:for |there|in |:)")
 """An argument that is described elsewhere: "As for :class:`LRPZBeta`"."""
@@ -65,16 +71,10 @@ def callables() -> dict[str, tuple[Callable[..., Any], str]]:
                 found[name] = value, inspect.getdoc(value) or ""
                 continue
             if "__init__" in vars(value):
-                found[name] = (
-                    value.__init__,
-                    (value.__doc__ and inspect.cleandoc(value.__doc__)) or "",
-                )
+                found[name] = (value.__init__, (value.__doc__ and inspect.cleandoc(value.__doc__)) or "")
             for method, function in vars(value).items():
                 if inspect.isfunction(function) and not method.startswith("_"):
-                    found[f"{name}.{method}"] = (
-                        function,
-                        inspect.getdoc(getattr(value, method)) or "",
-                    )
+                    found[f"{name}.{method}"] = (function, inspect.getdoc(getattr(value, method)) or "")
     return found
 
 
@@ -86,9 +86,7 @@ DEFINED = [name for name, value in EVERYTHING.items() if name.startswith(value._
 def sections(doc: str) -> dict[str, str]:
     """The sections of a Google-style docstring; what stands before them is under ''."""
     pieces = re.split(rf"^({'|'.join(SECTIONS)})::?\s*$", doc, flags=re.MULTILINE)
-    return {"": pieces[0]} | dict(
-        zip(pieces[1::2], map(textwrap.dedent, pieces[2::2]), strict=True)
-    )
+    return {"": pieces[0]} | dict(zip(pieces[1::2], map(textwrap.dedent, pieces[2::2]), strict=True))
 
 
 def described(section: str) -> dict[str, str]:
@@ -102,9 +100,7 @@ def described(section: str) -> dict[str, str]:
 
 
 def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    return {
-        n: p for n, p in inspect.signature(function).parameters.items() if n not in ("self", "cls")
-    }
+    return {n: p for n, p in inspect.signature(function).parameters.items() if n not in ("self", "cls")}
 
 
 def raised(function: Callable[..., Any]) -> set[str]:
@@ -113,13 +109,8 @@ def raised(function: Callable[..., Any]) -> set[str]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(inspect.unwrap(function))))
     except OSError:
         return set()
-    calls = [
-        n.exc for n in ast.walk(tree) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)
-    ]
-    return {c.func.id for c in calls if isinstance(c.func, ast.Name)} - {
-        "NotImplementedError",
-        "AttributeError",
-    }
+    calls = [n.exc for n in ast.walk(tree) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)]
+    return {c.func.id for c in calls if isinstance(c.func, ast.Name)} - {"NotImplementedError", "AttributeError"}
 
 
 @pytest.mark.parametrize("name", DEFINED)
@@ -161,16 +152,10 @@ def is_handed_down(function: Callable[..., Any]) -> bool:
 def test_results_are_described(name: str) -> None:
     function, doc = CALLABLES[name]
     annotation = inspect.signature(function).return_annotation
-    if (
-        annotation in (None, "None", inspect.Signature.empty)
-        or is_handed_down(function)
-        or not parameters(function)
-    ):
+    if annotation in (None, "None", inspect.Signature.empty) or is_handed_down(function) or not parameters(function):
         return
     told = sections(doc)
-    assert {"Returns", "Yields"} & set(told) or is_a_noun(told[""]), (
-        f"{name} does not say what it returns"
-    )
+    assert {"Returns", "Yields"} & set(told) or is_a_noun(told[""]), f"{name} does not say what it returns"
 
 
 def is_a_noun(summary: str) -> bool:
@@ -188,9 +173,7 @@ def test_errors_are_described(name: str) -> None:
     missing = {e for e in raised(function) if e not in told + of_class}
     assert not missing, f"{name} raises {sorted(missing)} and does not say so"
     for entry in re.split(r"\n(?=\S)", told.strip("\n")) if told else ():
-        assert re.match(r"\w+(?:, \w+)*: \S", entry), (
-            f"{name}: 'Raises' needs 'Error: when', not {entry!r}"
-        )
+        assert re.match(r"\w+(?:, \w+)*: \S", entry), f"{name}: 'Raises' needs 'Error: when', not {entry!r}"
 
 
 @pytest.mark.parametrize("name", CALLABLES)
@@ -206,13 +189,8 @@ def test_tensors_have_shapes(name: str) -> None:
             assert SHAPE.search(text) or REFERS.search(text) or "likewise" in text, (
                 f"{name}: which shape has {parameter}?"
             )
-    if (
-        str(inspect.signature(function).return_annotation) in ("Tensor", "torch.Tensor")
-        and "Returns" in told
-    ):
-        assert SHAPE.search(told["Returns"]) or REFERS.search(told["Returns"]), (
-            f"{name}: which shape is returned?"
-        )
+    if str(inspect.signature(function).return_annotation) in ("Tensor", "torch.Tensor") and "Returns" in told:
+        assert SHAPE.search(told["Returns"]) or REFERS.search(told["Returns"]), f"{name}: which shape is returned?"
 
 
 @pytest.mark.parametrize("name", CALLABLES)
@@ -222,18 +200,12 @@ def test_quantities_have_units(name: str) -> None:
         return
     for argument, text in described(sections(doc).get("Args", "")).items():
         if argument in UNITS:
-            assert re.search(UNITS[argument], text) or REFERS.search(text), (
-                f"{name}: in which unit is {argument}?"
-            )
+            assert re.search(UNITS[argument], text) or REFERS.search(text), f"{name}: in which unit is {argument}?"
 
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        v
-        for v in dict.fromkeys(EVERYTHING.values())
-        if is_class(v) and issubclass(v, RelevanceRule | DualConcept)
-    ],
+    [v for v in dict.fromkeys(EVERYTHING.values()) if is_class(v) and issubclass(v, RelevanceRule | DualConcept)],
     ids=lambda kind: kind.__name__,
 )
 def test_rules_and_duals_say_where_they_come_from(kind: type) -> None:
@@ -242,9 +214,7 @@ def test_rules_and_duals_say_where_they_come_from(kind: type) -> None:
     doc = inspect.cleandoc(kind.__doc__ or "")
     assert SOURCE.search(doc) or kind.__name__ in OURS, f"{kind.__name__} needs a source"
     if issubclass(kind, RelevanceRule) and kind.__name__ != "Identity":
-        assert ".. math::" in doc or kind.__name__ in IN_WORDS, (
-            f"{kind.__name__} needs its equation"
-        )
+        assert ".. math::" in doc or kind.__name__ in IN_WORDS, f"{kind.__name__} needs its equation"
 
 
 OURS = {"TheseClasses", "Identity"}

@@ -10,13 +10,7 @@ from nets import distance, pictures, randomised, small_net, small_pictures
 from networks import SmallUNet
 from torch import Tensor, nn
 
-from captum_clrp import (
-    ContrastiveLRP1,
-    ContrastiveLRP2,
-    LRPZBeta,
-    ModelStateError,
-    check_conservation,
-)
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta, ModelStateError, check_conservation
 
 pytestmark = pytest.mark.filterwarnings("ignore:the contrast of example")
 
@@ -89,9 +83,7 @@ def test_float64_conserves_to_its_precision() -> None:
     assert abs(report.unaccounted) < 1e-12 * abs(report.score)
     relevance = LRPZBeta(model, conserve=True).attribute(x, 1)
     assert relevance.dtype == torch.float64
-    torch.testing.assert_close(
-        relevance.sum((1, 2, 3)), model(x)[:, 1].detach(), rtol=1e-10, atol=1e-12
-    )
+    torch.testing.assert_close(relevance.sum((1, 2, 3)), model(x)[:, 1].detach(), rtol=1e-10, atol=1e-12)
 
 
 def autocast_map(model: nn.Module, x: Tensor) -> Tensor:
@@ -105,9 +97,7 @@ def test_autocast_around_the_call() -> None:
     actual = autocast_map(model, x)
     assert actual.dtype == torch.float32
     assert distance(actual, expected) < NEAR[torch.bfloat16]
-    assert torch.equal(
-        LRPZBeta(model, conserve=True).attribute(x, 1), expected
-    )  # nothing of it stays
+    assert torch.equal(LRPZBeta(model, conserve=True).attribute(x, 1), expected)  # nothing of it stays
 
 
 def test_autocast_inside_the_model() -> None:
@@ -149,6 +139,4 @@ def test_a_model_of_mixed_precision() -> None:
     model, x = Mixed().eval(), small_pictures()
     relevance = LRPZBeta(model, conserve=True).attribute(x, 1)
     assert relevance.dtype == torch.float32
-    torch.testing.assert_close(
-        relevance.sum((1, 2, 3)), model(x)[:, 1].detach(), rtol=0.05, atol=1e-3
-    )
+    torch.testing.assert_close(relevance.sum((1, 2, 3)), model(x)[:, 1].detach(), rtol=0.05, atol=1e-3)

@@ -6,17 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import (
-    BOX,
-    HIGH,
-    LOW,
-    pictures,
-    row,
-    small_net,
-    small_pictures,
-    torchvision_network,
-    two_layer_net,
-)
+from nets import BOX, HIGH, LOW, pictures, row, small_net, small_pictures, torchvision_network, two_layer_net
 from torch import Tensor, nn
 
 from captum_clrp import (
@@ -46,9 +36,7 @@ NETWORKS = [
 ]
 
 
-def assert_conserves(
-    model: nn.Module, x: Tensor, bounds: tuple[Any, Any], *, nothing_absorbed: bool
-) -> None:
+def assert_conserves(model: nn.Module, x: Tensor, bounds: tuple[Any, Any], *, nothing_absorbed: bool) -> None:
     """What the promise says, in float32, for each example and for the batch."""
     with torch.no_grad():
         output = model(x)
@@ -75,9 +63,7 @@ def sums(relevance: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_relevance_at_the_input_and_absorbed_sum_to_the_logit(
-    name: str, request: pytest.FixtureRequest
-) -> None:
+def test_relevance_at_the_input_and_absorbed_sum_to_the_logit(name: str, request: pytest.FixtureRequest) -> None:
     """And with conserve=True the input alone does, the signed contrast sums to 0, VGG absorbs nothing."""
     shared = name in ("alexnet", "vgg11", "vgg16")
     model = request.getfixturevalue(name) if shared else torchvision_network(name)
@@ -106,9 +92,7 @@ def test_the_networks_have_weights_on_which_leaks_would_show() -> None:
 
 
 def test_conservation_of_two_layers_by_hand() -> None:
-    report = check_conservation(
-        two_layer_net(), torch.ones(1, 2).double(), 0, method=LRPZBeta(two_layer_net(), *BOX)
-    )
+    report = check_conservation(two_layer_net(), torch.ones(1, 2).double(), 0, method=LRPZBeta(two_layer_net(), *BOX))
     assert report.score == pytest.approx(1)
     assert report.at_input == pytest.approx(1)
     assert report.absorbed == pytest.approx(0)

@@ -22,11 +22,7 @@ from captum_clrp import (
     UnsupportedOperationError,
 )
 
-LAYERED = {
-    LayerLRPZBeta: LRPZBeta,
-    LayerContrastiveLRP1: ContrastiveLRP1,
-    LayerContrastiveLRP2: ContrastiveLRP2,
-}
+LAYERED = {LayerLRPZBeta: LRPZBeta, LayerContrastiveLRP1: ContrastiveLRP1, LayerContrastiveLRP2: ContrastiveLRP2}
 CONTRASTS = [LayerContrastiveLRP1, LayerContrastiveLRP2]
 
 
@@ -111,9 +107,7 @@ def test_layers_by_hand() -> None:
 
 def test_delta_is_what_was_absorbed_above_the_layer() -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
-    relevance, delta = LayerLRPZBeta(model, model.conv2).attribute(
-        x, target=1, return_convergence_delta=True
-    )
+    relevance, delta = LayerLRPZBeta(model, model.conv2).attribute(x, target=1, return_convergence_delta=True)
     score = model(x)[:, 1].detach()
     same(delta, score - relevance.flatten(1).sum(1))
 
@@ -153,10 +147,7 @@ def test_a_layer_that_works_in_place_leaves_what_was_read() -> None:
     for module in outside:
         if isinstance(module, nn.ReLU):
             module.inplace = False
-    same(
-        LayerLRPZBeta(model, model[1]).attribute(x, 3),
-        LayerLRPZBeta(outside, outside[1]).attribute(x, 3),
-    )
+    same(LayerLRPZBeta(model, model[1]).attribute(x, 3), LayerLRPZBeta(outside, outside[1]).attribute(x, 3))
 
 
 class Pairs(nn.Module):

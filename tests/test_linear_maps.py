@@ -13,14 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta
-from captum_clrp.linear_maps import (
-    Convolution,
-    FullyConnected,
-    LinearMap,
-    ProductMap,
-    WeightCache,
-    weight_cache,
-)
+from captum_clrp.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap, WeightCache, weight_cache
 
 
 @pytest.fixture(autouse=True)
@@ -196,9 +189,7 @@ def take_a_step(weight: nn.Parameter) -> None:
     weight.grad = None
 
 
-@pytest.mark.parametrize(
-    "change", [change_in_place, change_data_in_place, replace_data, load_state, take_a_step]
-)
+@pytest.mark.parametrize("change", [change_in_place, change_data_in_place, replace_data, load_state, take_a_step])
 def test_a_change_of_the_parameter_is_noticed(change) -> None:  # type: ignore[no-untyped-def]
     weight = nn.Parameter(torch.randn(3, 4))
     before = FullyConnected(weight).positive.clone()
@@ -215,9 +206,7 @@ def test_a_map_follows_the_weights_after_training() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     model(x).sum().backward()
     optimizer.step()
-    torch.testing.assert_close(
-        LRPZBeta(model).attribute(x, target=0), oracles.lrp(model, x, 0), rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(LRPZBeta(model).attribute(x, target=0), oracles.lrp(model, x, 0), rtol=1e-9, atol=1e-9)
 
 
 def test_derived_weights_go_with_their_parameter() -> None:

@@ -27,9 +27,7 @@ def same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
-def oracle(
-    layers: list[nn.Module], x: Tensor, neuron: tuple[int, ...], contrast: bool, **options: Any
-) -> Tensor:
+def oracle(layers: list[nn.Module], x: Tensor, neuron: tuple[int, ...], contrast: bool, **options: Any) -> Tensor:
     """The oracle on the slice of layers that ends with the neuron's."""
 
     def start(output: Tensor) -> Tensor:
@@ -98,15 +96,7 @@ def stack() -> nn.Sequential:
 @pytest.mark.filterwarnings("ignore:the contrast of example")
 @pytest.mark.parametrize(
     ("index", "neuron"),
-    [
-        (0, (1, 5, 6)),
-        (1, (1, 5, 6)),
-        (3, (2, 1, 3)),
-        (4, (2, 1, 3)),
-        (6, (4,)),
-        (7, (4,)),
-        (8, (2,)),
-    ],
+    [(0, (1, 5, 6)), (1, (1, 5, 6)), (3, (2, 1, 3)), (4, (2, 1, 3)), (6, (4,)), (7, (4,)), (8, (2,))],
 )
 @pytest.mark.parametrize("method", METHODS)
 def test_neurons_are_the_oracles(method: Any, index: int, neuron: tuple[int, ...]) -> None:

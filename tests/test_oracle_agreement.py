@@ -66,12 +66,7 @@ def test_alexnet_is_the_oracle(alexnets: Pair, method: str, bounds: str) -> None
 
 @pytest.mark.parametrize(
     ("method", "bounds"),
-    [
-        ("LRP", "own bounds"),
-        ("LRP", "ImageNet bounds"),
-        ("CLRP1", "own bounds"),
-        ("CLRP2", "ImageNet bounds"),
-    ],
+    [("LRP", "own bounds"), ("LRP", "ImageNet bounds"), ("CLRP1", "own bounds"), ("CLRP2", "ImageNet bounds")],
 )
 def test_vgg11_is_the_oracle(vgg11s: Pair, method: str, bounds: str) -> None:
     assert_agrees(vgg11s, method, bounds)
@@ -209,9 +204,7 @@ def test_one_pass_equals_two_passes_and_is_more_accurate(
 
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16"])
-def test_even_and_proportional_agree_where_pooling_is_the_identity(
-    name: str, request: pytest.FixtureRequest
-) -> None:
+def test_even_and_proportional_agree_where_pooling_is_the_identity(name: str, request: pytest.FixtureRequest) -> None:
     """At 224 x 224 the two networks of the paper: the pooled map already has the size asked for."""
     model, x = request.getfixturevalue(name), pictures(1, 224)
     even = LRPZBeta(model, LOW, HIGH, avg_pool="even").attribute(x, 3)
@@ -231,18 +224,13 @@ def test_even_is_the_papers_rule_elsewhere(alexnets: Pair, method: str) -> None:
 
 def test_even_spreads_over_the_region_and_proportional_follows_the_activations() -> None:
     # One channel, pooled from (3, 1, 0, 0) to their mean, with a weight of 1 before and after.
-    model = nn.Sequential(
-        nn.Conv2d(1, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1)
-    )
+    model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 1))
     for parameter in model.parameters():
         nn.init.ones_(parameter)
     model.double()
     nn.init.zeros_(model[3].bias)
     x = torch.tensor([[[[3.0, 1.0], [0.0, 0.0]]]]).double()
     # z^beta with low = 0 absorbs what arrives at pixels that are 0.
-    for avg_pool, expected in [
-        ("even", [[0.25, 0.25], [0.0, 0.0]]),
-        ("proportional", [[0.75, 0.25], [0.0, 0.0]]),
-    ]:
+    for avg_pool, expected in [("even", [[0.25, 0.25], [0.0, 0.0]]), ("proportional", [[0.75, 0.25], [0.0, 0.0]])]:
         relevance = LRPZBeta(model, 0.0, 4.0, avg_pool=avg_pool).attribute(x)
         torch.testing.assert_close(relevance[0, 0], torch.tensor(expected).double())

@@ -339,9 +339,7 @@ def calibrated() -> Network:
 @pytest.mark.parametrize("conserve", [False, True])
 @pytest.mark.parametrize("avg_pool", ["even", "proportional"])
 @pytest.mark.parametrize("output_rule", ["plus", "negated"])
-def test_network_equals_a_chain_of_dense_rules(
-    avg_pool: str, output_rule: str, conserve: bool
-) -> None:
+def test_network_equals_a_chain_of_dense_rules(avg_pool: str, output_rule: str, conserve: bool) -> None:
     model = calibrated()
     x = torch.randn(2, 2, 12, 12)
     layers = oracles.layers_of(model)
@@ -353,9 +351,7 @@ def test_network_equals_a_chain_of_dense_rules(
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             W, reach = oracles.module_matrices(layer, value.shape[1:])
             if i == 0:
-                expected = oracles.zbeta_dense(
-                    W, value, None, None, expected, conserve=conserve, reach=reach
-                )
+                expected = oracles.zbeta_dense(W, value, None, None, expected, conserve=conserve, reach=reach)
             else:
                 W = -W if output_rule == "negated" and i == len(layers) - 1 else W
                 expected = oracles.zplus_dense(W, value, expected, conserve=conserve, reach=reach)
@@ -365,9 +361,7 @@ def test_network_equals_a_chain_of_dense_rules(
             regions = oracles.dense_matrix(layer, value.shape[1:])
             expected = oracles.average_pool_dense(regions, value, expected, avg_pool)
         expected = expected.reshape(value.shape)
-    result = oracles.relevance_sequential(
-        layers, x, R, avg_pool=avg_pool, output_rule=output_rule, conserve=conserve
-    )
+    result = oracles.relevance_sequential(layers, x, R, avg_pool=avg_pool, output_rule=output_rule, conserve=conserve)
     same(result, expected, 1e-10)
     if conserve:
         same(result.sum((1, 2, 3)), R.sum(1), 1e-10)

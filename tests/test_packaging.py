@@ -51,9 +51,7 @@ def test_readme_installs_extras_that_exist() -> None:
 
 
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (code,) = re.findall(
-        r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     # VGG16's weights cannot be had offline: a smaller network of the same family stands in for it.
     monkeypatch.setattr(torchvision.models, "vgg16", lambda weights: torchvision.models.vgg11())
     monkeypatch.chdir(tmp_path)
@@ -94,9 +92,7 @@ def test_changelog_is_dated_and_in_order() -> None:
     assert releases == sorted(set(releases), reverse=True)
     assert dates == sorted(dates, reverse=True)
     current = tuple(int(part) for part in captum_clrp.__version__.split(".")[:3])
-    assert releases[:1] <= [
-        current
-    ]  # either the newest release, or what the next one will be called
+    assert releases[:1] <= [current]  # either the newest release, or what the next one will be called
 
 
 def test_core_dependencies_are_four() -> None:
@@ -113,9 +109,7 @@ for name in {extras}:
     sys.modules[name] = None  # importing it fails
 import captum_clrp, captum_clrp.cli
 """
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=Path(captum_clrp.__file__).parents[1]
-    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(captum_clrp.__file__).parents[1])
 
 
 def test_installed_copy_is_the_one_under_test() -> None:
@@ -136,9 +130,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pytest.importorskip("build")
     work = tmp_path_factory.mktemp("packaging")
     source, dist = work / "source", work / "dist"
-    unwanted = shutil.ignore_patterns(
-        ".git", ".*cache", "__pycache__", "build", "dist", "*.egg-info"
-    )
+    unwanted = shutil.ignore_patterns(".git", ".*cache", "__pycache__", "build", "dist", "*.egg-info")
     shutil.copytree(ROOT, source, ignore=unwanted)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=work)
@@ -161,10 +153,7 @@ def test_wheel_holds_every_file_of_the_package(built: tuple[Path, Path]) -> None
     assert {"captum_clrp/py.typed", "captum_clrp/__init__.py"} <= names
     assert any(re.fullmatch(r"captum_clrp/data/.+\.(png|jpg)", name) for name in names)
     assert package_files() == {name for name in names if name.startswith("captum_clrp/")}
-    assert {name.split("/")[0] for name in names} == {
-        "captum_clrp",
-        f"captum_clrp-{captum_clrp.__version__}.dist-info",
-    }
+    assert {name.split("/")[0] for name in names} == {"captum_clrp", f"captum_clrp-{captum_clrp.__version__}.dist-info"}
 
 
 @pytest.mark.slow
@@ -185,18 +174,11 @@ def test_wheel_runs_by_itself(built: tuple[Path, Path], tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     where = "import captum_clrp; print(captum_clrp.__file__)"
     shown = subprocess.run(
-        [sys.executable, "-c", where],
-        env=environment,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-c", where], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert Path(shown.stdout.strip()).is_relative_to(tmp_path)
     script = tmp_path / "bin" / ("captum-clrp.exe" if os.name == "nt" else "captum-clrp")
     for command in ([str(script)], [sys.executable, "-m", "captum_clrp"]):
-        done = subprocess.run(
-            [*command, "--help"], env=environment, cwd=tmp_path, capture_output=True, text=True
-        )
+        done = subprocess.run([*command, "--help"], env=environment, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "explain" in done.stdout

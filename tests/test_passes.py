@@ -57,9 +57,7 @@ def test_each_further_class_takes_one_operation_per_layer(model: nn.Module) -> N
 def test_activations_of_both_signs_meet_their_weights_side_by_side(groups: int, more: int) -> None:
     """Only grouped convolutions need one more denominator and one more transposed pass for them."""
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=groups), nn.Flatten(), nn.Linear(144, 3)
-    ).eval()
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3, groups=groups), nn.Flatten(), nn.Linear(144, 3)).eval()
     calls = count(lambda: LRPZBeta(model).attribute(torch.randn(1, 3, 10, 10), 1))
     assert calls == 3 * layers_of(model) + more
 
@@ -69,8 +67,6 @@ def test_a_pointwise_convolution_of_one_example_is_a_matrix_product() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1), nn.Flatten()).eval()
     x = torch.rand(2, 3, 3, 3)
-    products = [
-        count(lambda n=n: LRPZBeta(model).attribute(x[:n], 1), ("aten::mm",)) for n in (1, 2)
-    ]
+    products = [count(lambda n=n: LRPZBeta(model).attribute(x[:n], 1), ("aten::mm",)) for n in (1, 2)]
     assert products == [2, 0]
     assert count(lambda: LRPZBeta(model).attribute(x[:1], 1)) == 3 * layers_of(model)

@@ -83,10 +83,7 @@ def shares(network: Any, grids: list[Grid], method: str, **options: Any) -> Tens
 
 @pytest.mark.parametrize("method", METHODS)
 def test_grids_of_photographs_mean_share_in_the_cell_of_the_class_asked_for(
-    method: str,
-    lite0: Any,
-    grids: list[Grid],
-    record_property: Any,
+    method: str, lite0: Any, grids: list[Grid], record_property: Any
 ) -> None:
     """Chance is 0.25. Measured on these grids: LRP 0.40, CLRP1 0.94, CLRP2 0.96."""
     mean = float(shares(lite0, grids, method).mean())
@@ -138,9 +135,7 @@ def overlap(maps: Tensor) -> Tensor:
     return torch.minimum(maps[:, 0], maps[:, 1]).sum((1, 2))
 
 
-def test_zebra_and_elephant_are_told_apart_by_clrp_only(
-    lite0: Any, savannah: Tensor, record_property: Any
-) -> None:
+def test_zebra_and_elephant_are_told_apart_by_clrp_only(lite0: Any, savannah: Tensor, record_property: Any) -> None:
     """Overlap of the maps for zebra and elephant, measured: LRP 0.69 to 0.86, CLRP1 and CLRP2 at most 0.02."""
     found = {}
     for name, method in METHODS.items():

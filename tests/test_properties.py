@@ -31,9 +31,7 @@ Drawn = tuple[RandomNetwork, Tensor]
 
 def close(actual: Tensor, expected: Tensor, scale: Tensor) -> None:
     """Equal up to rounding of amounts such as ``scale``."""
-    torch.testing.assert_close(
-        actual.detach(), expected, rtol=0, atol=1e-9 * max(1.0, float(scale.abs().max()))
-    )
+    torch.testing.assert_close(actual.detach(), expected, rtol=0, atol=1e-9 * max(1.0, float(scale.abs().max())))
 
 
 def scores(model: RandomNetwork, x: Tensor, target: int) -> Tensor:
@@ -62,14 +60,8 @@ def test_contrasts_are_those_of_the_dense_oracle(network: Drawn) -> None:
     others = score.sum(1, keepdim=True) / 3 * (torch.arange(4) != 2)
     concept = model.relevance(x, score)
     signed = {"relu_attributions": False}
-    close(
-        ContrastiveLRP1(model).attribute(x, 2, **signed),
-        concept - model.relevance(x, others), score,
-    )  # fmt: skip
-    close(
-        ContrastiveLRP2(model).attribute(x, 2, **signed),
-        concept - model.relevance(x, score, negated=True), score,
-    )  # fmt: skip
+    close(ContrastiveLRP1(model).attribute(x, 2, **signed), concept - model.relevance(x, others), score)
+    close(ContrastiveLRP2(model).attribute(x, 2, **signed), concept - model.relevance(x, score, negated=True), score)
 
 
 @drawn

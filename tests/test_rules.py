@@ -20,16 +20,7 @@ from torch import Tensor, nn
 from captum_clrp import InvalidInputError, LRPZBeta, UnsupportedOperationError
 from captum_clrp._captum import PropagationRule
 from captum_clrp.numerics import stabilize
-from captum_clrp.rules import (
-    Epsilon,
-    Flat,
-    Gamma,
-    Identity,
-    RelevanceRule,
-    WSquare,
-    ZBeta,
-    ZPlus,
-)
+from captum_clrp.rules import Epsilon, Flat, Gamma, Identity, RelevanceRule, WSquare, ZBeta, ZPlus
 
 # Float64 rounding of sums over a few dozen products; a wrong rule is off by 0.1 and more.
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -39,10 +30,7 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "linear without bias": (nn.Linear(7, 5, bias=False), (7,)),
     "linear on a sequence": (nn.Linear(4, 3), (3, 4)),
     "conv1d": (nn.Conv1d(2, 4, 3), (2, 9)),
-    "conv1d stride padding dilation groups": (
-        nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2),
-        (4, 11),
-    ),
+    "conv1d stride padding dilation groups": (nn.Conv1d(4, 6, 3, stride=2, padding=2, dilation=2, groups=2), (4, 11)),
     "conv1d same, even kernel": (nn.Conv1d(2, 3, 4, padding="same"), (2, 8)),
     "conv2d": (nn.Conv2d(2, 3, 3), (2, 6, 5)),
     "conv2d stride padding": (nn.Conv2d(2, 3, (3, 2), stride=(2, 3), padding=(1, 1)), (2, 7, 8)),
@@ -52,27 +40,16 @@ MODULES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "conv2d same, odd kernel": (nn.Conv2d(2, 3, 3, padding="same", dilation=2), (2, 7, 7)),
     "conv2d same, even kernel": (nn.Conv2d(2, 3, (4, 3), padding="same"), (2, 6, 6)),
     "conv2d same, even kernels": (nn.Conv2d(2, 4, (2, 4), padding="same", groups=2), (2, 5, 6)),
-    "conv2d same, dilated even kernel": (
-        nn.Conv2d(2, 3, (2, 4), padding="same", dilation=(3, 1)),
-        (2, 6, 6),
-    ),
+    "conv2d same, dilated even kernel": (nn.Conv2d(2, 3, (2, 4), padding="same", dilation=(3, 1)), (2, 6, 6)),
     "conv2d valid": (nn.Conv2d(2, 3, 2, stride=3, padding="valid"), (2, 7, 8)),
     "conv2d wider padding than kernel": (nn.Conv2d(1, 2, 2, padding=2, stride=2), (1, 4, 5)),
     "conv3d": (nn.Conv3d(2, 3, 2), (2, 3, 4, 3)),
     "conv3d stride padding dilation groups": (
-        nn.Conv3d(
-            2, 4, (2, 3, 2), stride=(1, 2, 1), padding=(1, 1, 0), dilation=(1, 1, 2), groups=2
-        ),
+        nn.Conv3d(2, 4, (2, 3, 2), stride=(1, 2, 1), padding=(1, 1, 0), dilation=(1, 1, 2), groups=2),
         (2, 3, 5, 4),
     ),
-    "conv transpose1d": (
-        nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2),
-        (4, 5),
-    ),
-    "conv transpose2d": (
-        nn.ConvTranspose2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)),
-        (2, 4, 4),
-    ),
+    "conv transpose1d": (nn.ConvTranspose1d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), (4, 5)),
+    "conv transpose2d": (nn.ConvTranspose2d(2, 3, (3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2)), (2, 4, 4)),
     "conv transpose2d groups": (
         nn.ConvTranspose2d(4, 4, 3, stride=3, output_padding=(1, 2), groups=4, bias=False),
         (4, 3, 3),
@@ -141,9 +118,7 @@ def test_zbeta_of_the_first_layer_is_the_dense_rule(name: str, bounds: str, cons
         "numbers": (-5.0, 6.0),
         "each value": (case.x - torch.rand_like(case.x), case.x + torch.rand_like(case.x)),
     }[bounds]
-    expected = oracles.zbeta_dense(
-        case.W, case.x, low, high, case.R, conserve=conserve, reach=case.reach
-    )
+    expected = oracles.zbeta_dense(case.W, case.x, low, high, case.R, conserve=conserve, reach=case.reach)
     expected += case.from_nowhere if conserve else 0
     actual = case.relevance(None, low, high, conserve=conserve)
     torch.testing.assert_close(actual, expected, **CLOSE)
@@ -226,9 +201,7 @@ def linear(weight: Tensor, rule: RelevanceRule, bias: Tensor | None = None) -> n
     return model
 
 
-def assert_relevance(
-    model: nn.Module, x: Tensor, R: Tensor, expected: Tensor, *, conserve: bool = False
-) -> None:
+def assert_relevance(model: nn.Module, x: Tensor, R: Tensor, expected: Tensor, *, conserve: bool = False) -> None:
     actual = LRPZBeta(model, conserve=conserve).attribute(x, initial_relevance=R)
     torch.testing.assert_close(actual, expected, **CLOSE)
 
@@ -255,9 +228,7 @@ def test_epsilon_by_hand() -> None:
     # Products 3, -2: z = 1, and -1 with the weights negated: 1 or -1 is added.
     assert_relevance(linear(row(1, -2), Epsilon(1.0)), row(3, 1), row(2), row(3, -2))
     assert_relevance(linear(row(-1, 2), Epsilon(1.0)), row(3, 1), row(2), row(3, -2))
-    assert_relevance(
-        linear(row(1, -2), Epsilon(0.0, bias=True), torch.ones(1)), row(3, 1), row(2), row(3, -2)
-    )
+    assert_relevance(linear(row(1, -2), Epsilon(0.0, bias=True), torch.ones(1)), row(3, 1), row(2), row(3, -2))
 
 
 def test_zero_counts_as_positive_in_the_stabilizer() -> None:
@@ -330,9 +301,7 @@ def test_conserve_keeps_all_relevance_whatever_the_numbers(W: Tensor, x: Tensor,
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(W=tables(3, 4), x=tables(1, 4), R=tables(1, 3), S=tables(1, 3), k=numbers)
-def test_every_rule_is_linear_in_relevance(
-    W: Tensor, x: Tensor, R: Tensor, S: Tensor, k: float
-) -> None:
+def test_every_rule_is_linear_in_relevance(W: Tensor, x: Tensor, R: Tensor, S: Tensor, k: float) -> None:
     rules = (ZPlus(), ZBeta(-4.0, 4.0), Epsilon(0.1), Gamma(), WSquare(), Flat())
     for rule in rules:
         model = linear(W, rule)
@@ -345,9 +314,7 @@ def test_every_rule_is_linear_in_relevance(
 
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(W=tables(3, 4), x=tables(2, 4), R=tables(2, 3))
-def test_zplus_and_zbeta_of_positive_relevance_are_positive(
-    W: Tensor, x: Tensor, R: Tensor
-) -> None:
+def test_zplus_and_zbeta_of_positive_relevance_are_positive(W: Tensor, x: Tensor, R: Tensor) -> None:
     for rule in (ZPlus(), ZBeta(-4.0, 4.0)):
         result = LRPZBeta(linear(W, rule)).attribute(x, initial_relevance=R.abs())
         assert (result >= 0).all()
@@ -406,9 +373,7 @@ def test_a_users_rule_is_one_method() -> None:
 
         def terms(self, layer, activations, nonnegative):  # type: ignore[no-untyped-def]
             return (
-                ZPlus()
-                .terms(layer, activations.abs(), True)[0]
-                ._replace(weight=layer.receptive_field(activations)),
+                ZPlus().terms(layer, activations.abs(), True)[0]._replace(weight=layer.receptive_field(activations)),
             )
 
     assert_relevance(linear(row(-9, 5), Halves()), row(1, -3), row(8), row(2, 6))
@@ -434,9 +399,7 @@ def test_rules_compute_in_single_precision_for_half_precision_inputs(dtype: torc
     method = LRPZBeta(model, 0.0, 1.0)
     relevance = method.attribute(x, initial_relevance=torch.ones(1, 1, dtype=dtype))
     assert relevance.dtype == dtype
-    torch.testing.assert_close(
-        relevance.float(), torch.full_like(x.float(), 1 / 2000), rtol=1e-2, atol=0
-    )
+    torch.testing.assert_close(relevance.float(), torch.full_like(x.float(), 1 / 2000), rtol=1e-2, atol=0)
 
 
 def test_bounds_out_of_order_are_refused() -> None:

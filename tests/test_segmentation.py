@@ -12,13 +12,7 @@ from nets import pictures, randomised
 from networks import SmallUNet
 from torch import Tensor, nn
 
-from captum_clrp import (
-    ContrastiveLRP1,
-    ContrastiveLRP2,
-    InvalidTargetError,
-    LRPZBeta,
-    check_conservation,
-)
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, InvalidTargetError, LRPZBeta, check_conservation
 
 SIZE = 64
 CLASS, ROW, COLUMN = 3, 40, 20
@@ -43,10 +37,7 @@ def u_net() -> nn.Module:
     scope="module",
     params=[
         pytest.param(lambda: torchvision_segmenter("fcn_resnet50"), id="fcn_resnet50"),
-        pytest.param(
-            lambda: torchvision_segmenter("deeplabv3_mobilenet_v3_large"),
-            id="deeplabv3_mobilenet_v3_large",
-        ),
+        pytest.param(lambda: torchvision_segmenter("deeplabv3_mobilenet_v3_large"), id="deeplabv3_mobilenet_v3_large"),
         pytest.param(u_net, id="u_net"),
     ],
 )

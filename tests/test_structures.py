@@ -51,9 +51,7 @@ def net(function: Callable[..., Any]) -> Body:
 TWINS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
 
-def twin(
-    reference: Callable[..., Any] = plain,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def twin(reference: Callable[..., Any] = plain) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         TWINS[function.__name__] = (function, reference)
         return function
@@ -96,9 +94,7 @@ def checkpointed(s: Body, x: Tensor) -> Tensor:
 
 @twin()
 def compiled_function_inside(s: Body, x: Tensor) -> Tensor:
-    return s.head(
-        torch.compile(lambda h: torch.relu(s.conv2(h)), backend="eager")(F.relu(s.conv1(x)))
-    )
+    return s.head(torch.compile(lambda h: torch.relu(s.conv2(h)), backend="eager")(F.relu(s.conv1(x))))
 
 
 @twin()
@@ -147,21 +143,13 @@ def test_a_module_that_failed_is_left_behind() -> None:
     model.conv2.rule = Epsilon()
     second = [r for r in explain_plan(model, x).records if r.operation == "conv2d"][1]
     assert (second.module, second.rule) == ("(Body)", "ZPlus()")
-    torch.testing.assert_close(
-        LRPZBeta(model).attribute(x, 1), LRPZBeta(body(plain)).attribute(x, 1), **CLOSE
-    )
+    torch.testing.assert_close(LRPZBeta(model).attribute(x, 1), LRPZBeta(body(plain)).attribute(x, 1), **CLOSE)
 
 
 @twin()
 def looks_at_values(s: Body, x: Tensor) -> Tensor:
     h = F.relu(s.conv1(x))
-    assert (
-        bool(torch.isfinite(h).all())
-        and h.max().item() > 0
-        and len(repr(h))
-        and h.numel()
-        and not h.isnan().any()
-    )
+    assert bool(torch.isfinite(h).all()) and h.max().item() > 0 and len(repr(h)) and h.numel() and not h.isnan().any()
     assert h.shape == torch.empty_like(h).shape and h.argmax() >= 0 and h.dtype == torch.float64
     return s.head(F.relu(s.conv2(h)))
 
@@ -193,22 +181,14 @@ def written_to_new_memory(s: Body, x: Tensor) -> Tensor:
     return s.head(F.relu(s.conv2(h)))
 
 
-@twin(
-    lambda s, x: s.head(
-        s.conv2(torch.cat([F.relu(s.conv1(x))[:, :2] - 5.0, F.relu(s.conv1(x))[:, 2:]], 1))
-    )
-)
+@twin(lambda s, x: s.head(s.conv2(torch.cat([F.relu(s.conv1(x))[:, :2] - 5.0, F.relu(s.conv1(x))[:, 2:]], 1))))
 def negative_through_a_view(s: Body, x: Tensor) -> Tensor:
     h = F.relu(s.conv1(x))
     h[:, :2].sub_(5.0)
     return s.head(s.conv2(h))
 
 
-@twin(
-    lambda s, x: s.head(
-        s.conv2(torch.cat([F.relu(s.conv1(x))[:, :2] * -1, F.relu(s.conv1(x))[:, 2:]], 1))
-    )
-)
+@twin(lambda s, x: s.head(s.conv2(torch.cat([F.relu(s.conv1(x))[:, :2] * -1, F.relu(s.conv1(x))[:, 2:]], 1))))
 def negative_through_a_view_of_a_view(s: Body, x: Tensor) -> Tensor:
     h = F.relu(s.conv1(x))
     flat = h.view(len(x), 4, -1)
@@ -257,9 +237,7 @@ def winner_overwritten(s: Body, x: Tensor) -> Tensor:
     return s.head(s.conv1(x).amax((2, 3), keepdim=True).relu_())
 
 
-@twin(
-    lambda s, x: s.head(torch.maximum(s.conv1(x), s.conv2(s.conv1(x)))) + s.head(F.relu(s.conv1(x)))
-)
+@twin(lambda s, x: s.head(torch.maximum(s.conv1(x), s.conv2(s.conv1(x)))) + s.head(F.relu(s.conv1(x))))
 def maximum_then_overwritten(s: Body, x: Tensor) -> Tensor:
     h = s.conv1(x)
     winner = torch.maximum(h, s.conv2(h))
@@ -303,9 +281,7 @@ def test_explains_as_its_plain_twin(name: str) -> None:
     for method in (LRPZBeta, ContrastiveLRP2):
         for conserve in (False, True):
             actual, expected = (
-                method(net(f), 0.0, 1.0, conserve=conserve).attribute(
-                    x, initial_relevance=torch.ones_like
-                )
+                method(net(f), 0.0, 1.0, conserve=conserve).attribute(x, initial_relevance=torch.ones_like)
                 for f in (odd, reference)
             )
             torch.testing.assert_close(actual, expected, **CLOSE)
@@ -317,9 +293,7 @@ def test_the_model_computes_as_ever_while_it_is_recorded(name: str) -> None:
     odd, _ = TWINS[name]
     model, x = net(odd), images()
     seen = []
-    LRPZBeta(model).attribute(
-        x, initial_relevance=lambda output: seen.append(output) or torch.zeros_like(output)
-    )
+    LRPZBeta(model).attribute(x, initial_relevance=lambda output: seen.append(output) or torch.zeros_like(output))
     with torch.no_grad():
         assert torch.equal(seen[0], model(x.clone()))
 
@@ -402,21 +376,29 @@ def clamped_and_detached(x: Tensor) -> Tensor:
 
 
 NORMALIZED = [
-    normalized, in_place_normalized, channel_by_channel, slices_in_place, slices_assigned, new_memory, pieces,
-    stacked_pieces, through_the_last_dimension, scaled_by_a_negative_number, by_a_layer, by_torchvision,
-    by_torchvision_v2, from_bytes, clamped_and_detached,
-]  # fmt: skip
+    normalized,
+    in_place_normalized,
+    channel_by_channel,
+    slices_in_place,
+    slices_assigned,
+    new_memory,
+    pieces,
+    stacked_pieces,
+    through_the_last_dimension,
+    scaled_by_a_negative_number,
+    by_a_layer,
+    by_torchvision,
+    by_torchvision_v2,
+    from_bytes,
+    clamped_and_detached,
+]
 
 
 @pytest.mark.parametrize("own_range", [False, True], ids=["bounds given", "own range"])
 @pytest.mark.parametrize("inside", NORMALIZED, ids=lambda f: f.__name__)
 def test_normalised_inside_as_outside(inside: Callable[[Tensor], Tensor], own_range: bool) -> None:
     x = images()
-    bounds = (
-        (None, None)
-        if own_range
-        else (normalized(torch.zeros(COLUMN)), normalized(torch.ones(COLUMN)))
-    )
+    bounds = (None, None) if own_range else (normalized(torch.zeros(COLUMN)), normalized(torch.ones(COLUMN)))
     expected = LRPZBeta(body(plain), *bounds).attribute(normalized(x), 2)
     given = (None, None) if own_range else (0.0, 1.0)
     actual = LRPZBeta(body(lambda s, x: plain(s, inside(x))), *given).attribute(x, 2)
@@ -428,13 +410,9 @@ def test_googlenet_s_transform_input() -> None:
         return torch.cat([x[:, k].unsqueeze(1) * (0.1 * k + 0.2) + 0.3 - k for k in range(3)], 1)
 
     x = images()
-    expected = LRPZBeta(body(plain), transform(0 * x), transform(0 * x + 1)).attribute(
-        transform(x), 2
-    )
+    expected = LRPZBeta(body(plain), transform(0 * x), transform(0 * x + 1)).attribute(transform(x), 2)
     torch.testing.assert_close(
-        LRPZBeta(body(lambda s, x: plain(s, transform(x))), 0.0, 1.0).attribute(x, 2),
-        expected,
-        **CLOSE,
+        LRPZBeta(body(lambda s, x: plain(s, transform(x))), 0.0, 1.0).attribute(x, 2), expected, **CLOSE
     )
 
 
@@ -450,21 +428,10 @@ def test_googlenet_s_transform_input() -> None:
         lambda x: torch.log(x),
         lambda x: 1 / (x - 0.5),
     ],
-    ids=[
-        "log",
-        "reciprocal",
-        "square",
-        "instance norm",
-        "by its maximum",
-        "unit length",
-        "log of zero",
-        "pole",
-    ],
+    ids=["log", "reciprocal", "square", "instance norm", "by its maximum", "unit length", "log of zero", "pole"],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_what_is_not_monotone_at_the_input_still_conserves(
-    inside: Callable[[Tensor], Tensor],
-) -> None:
+def test_what_is_not_monotone_at_the_input_still_conserves(inside: Callable[[Tensor], Tensor]) -> None:
     x = images().clamp(min=0.01)
     model = body(lambda s, x: plain(s, inside(x)))
     try:
@@ -480,9 +447,7 @@ def test_what_is_not_monotone_at_the_input_still_conserves(
 
 
 def test_bounds_follow_to_every_first_convolution_of_parallel_stems() -> None:
-    model = body(
-        lambda s, x: s.head(F.relu(s.conv1(normalized(x))) + F.relu(s.conv1(x.flip(3) * 2)))
-    )
+    model = body(lambda s, x: s.head(F.relu(s.conv1(normalized(x))) + F.relu(s.conv1(x.flip(3) * 2))))
     records = explain_plan(model, images()).records
     assert [r.rule[:5] for r in records if r.operation == "conv2d"] == ["ZBeta", "ZBeta"]
 
@@ -495,9 +460,7 @@ class Standardized(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight
-        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / (
-            weight.std((1, 2, 3), keepdim=True) + 1e-5
-        )
+        weight = (weight - weight.mean((1, 2, 3), keepdim=True)) / (weight.std((1, 2, 3), keepdim=True) + 1e-5)
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
@@ -505,9 +468,9 @@ class BatchNormalized(nn.Conv2d):
     """Weight standardisation by ``F.batch_norm`` in training mode, as timm does it: weights, not activations."""
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = F.batch_norm(
-            self.weight.reshape(1, self.out_channels, -1), None, None, training=True
-        ).reshape_as(self.weight)
+        weight = F.batch_norm(self.weight.reshape(1, self.out_channels, -1), None, None, training=True).reshape_as(
+            self.weight
+        )
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
@@ -516,18 +479,14 @@ def frozen(conv: nn.Conv2d) -> nn.Conv2d:
     weights = []
 
     class Spy(torch.overrides.TorchFunctionMode):
-        def __torch_function__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if func is torch.conv2d or func is F.conv2d:
                 weights.append(args[1])
             return func(*args, **(kwargs or {}))
 
     with Spy(), torch.no_grad():
         conv(torch.zeros(1, conv.in_channels, 8, 8).double())
-    result = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding
-    ).double()
+    result = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, padding=conv.padding).double()
     result.weight.data.copy_(weights[0])
     result.bias.data.copy_(conv.bias.data)
     return result
@@ -588,9 +547,7 @@ def test_weights_that_are_computed_count_as_weights(name: str) -> None:
     twin.conv2 = frozen(model.conv2)
     twin.eval()
     for method in (LRPZBeta, ContrastiveLRP1):
-        torch.testing.assert_close(
-            method(model).attribute(x, 1), method(twin).attribute(x, 1), **CLOSE
-        )
+        torch.testing.assert_close(method(model).attribute(x, 1), method(twin).attribute(x, 1), **CLOSE)
 
 
 def test_weights_that_change_between_calls_are_seen() -> None:
@@ -631,17 +588,11 @@ def test_single_weights_written_through_data_are_seen() -> None:
     lrp.attribute(x, 1)
     for row, column in ((0, 1), (7, 3), (33, 31), (49, 39)):
         model[0].weight.data[row, column] += 3.0
-        torch.testing.assert_close(
-            lrp.attribute(x, 1), LRPZBeta(copy.deepcopy(model)).attribute(x, 1), **CLOSE
-        )
+        torch.testing.assert_close(lrp.attribute(x, 1), LRPZBeta(copy.deepcopy(model)).attribute(x, 1), **CLOSE)
 
 
 def test_sequential_model() -> None:
-    model = (
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.Flatten(), nn.LazyLinear(5))
-        .double()
-        .eval()
-    )
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(True), nn.Flatten(), nn.LazyLinear(5)).double().eval()
     x = images()
     model(x)
     expected = oracles.lrp(model, x, 3)
@@ -651,9 +602,7 @@ def test_sequential_model() -> None:
 def test_unused_modules_do_no_harm() -> None:
     model = body(plain)
     model.never = nn.LSTM(3, 3)
-    torch.testing.assert_close(
-        LRPZBeta(model).attribute(images(), 1), LRPZBeta(body(plain)).attribute(images(), 1)
-    )
+    torch.testing.assert_close(LRPZBeta(model).attribute(images(), 1), LRPZBeta(body(plain)).attribute(images(), 1))
 
 
 def test_submodule_shared_under_two_names() -> None:
@@ -661,9 +610,7 @@ def test_submodule_shared_under_two_names() -> None:
     model.again = model.conv2
     reference = body(lambda s, x: s.head(s.conv2(F.relu(s.conv2(F.relu(s.conv1(x)))))))
     x = images()
-    torch.testing.assert_close(
-        LRPZBeta(model).attribute(x, 1), LRPZBeta(reference).attribute(x, 1), **CLOSE
-    )
+    torch.testing.assert_close(LRPZBeta(model).attribute(x, 1), LRPZBeta(reference).attribute(x, 1), **CLOSE)
 
 
 # -- wrappers ------------------------------------------------------------------------------------------------------
@@ -693,15 +640,7 @@ def data_parallel_inside(model: Body) -> nn.Module:
 
 
 def symbolically_traced(model: nn.Module) -> nn.Module:
-    layers = (
-        model.conv1,
-        nn.ReLU(),
-        model.conv2,
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        model.fc,
-    )
+    layers = (model.conv1, nn.ReLU(), model.conv2, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), model.fc)
     return torch.fx.symbolic_trace(nn.Sequential(*layers))
 
 
@@ -719,18 +658,26 @@ def copied(model: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize(
     "wrap",
-    [compiled, compiled_in_place, compiled_submodule, data_parallel, data_parallel_inside, symbolically_traced, wrapped, averaged, copied],
+    [
+        compiled,
+        compiled_in_place,
+        compiled_submodule,
+        data_parallel,
+        data_parallel_inside,
+        symbolically_traced,
+        wrapped,
+        averaged,
+        copied,
+    ],
     ids=lambda f: f.__name__,
-)  # fmt: skip
+)
 def test_wrappers_make_no_difference(wrap: Callable[[Any], nn.Module]) -> None:
     x = images()
     model = wrap(body(plain)).eval()
     if wrap in (compiled, compiled_in_place, compiled_submodule):
         model(x)  # as in use: compiled already
     for method in (LRPZBeta, ContrastiveLRP1, ContrastiveLRP2):
-        torch.testing.assert_close(
-            method(model).attribute(x, 1), method(body(plain)).attribute(x, 1), **CLOSE
-        )
+        torch.testing.assert_close(method(model).attribute(x, 1), method(body(plain)).attribute(x, 1), **CLOSE)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -794,9 +741,7 @@ library.impl("double", lambda x: x.detach().clone() * 2, "CompositeExplicitAutog
 REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "custom function": (Square.apply, "custom torch.autograd.Function"),
     "custom function that returns its input": (Same.apply, "outside torch functions"),
-    "reentrant checkpoint": (
-        lambda h: checkpoint(torch.relu, h, use_reentrant=True), "custom torch.autograd.Function"
-    ),
+    "reentrant checkpoint": (lambda h: checkpoint(torch.relu, h, use_reentrant=True), "custom torch.autograd.Function"),
     "scripted function": (scripted_swish, "outside torch functions"),
     "traced function": (traced_double, "outside torch functions"),
     "vmap": (lambda h: torch.vmap(torch.relu)(h), "outside torch functions"),
@@ -808,7 +753,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "data replaced": (lambda h: setattr(k := h.clone(), "data", h * 2) or k, "__set__"),
     "set": (lambda h: h.clone().set_(h), "set_"),
     "fourier transform": (lambda h: torch.fft.ifft2(torch.fft.fft2(h)).real, "fft_fft2"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("enable_grad", [False, True], ids=["", "grad enabled"])
@@ -840,21 +785,14 @@ def test_numpy_on_the_way_is_warned_of() -> None:
 
 def test_numpy_as_the_only_way_is_refused() -> None:
     model = body(lambda s, x: s.head(torch.from_numpy(F.relu(s.conv1(x)).detach().numpy())))
-    with (
-        pytest.warns(UserWarning),
-        pytest.raises(ModelStateError, match="does not depend on the inputs.*numpy"),
-    ):
+    with pytest.warns(UserWarning), pytest.raises(ModelStateError, match="does not depend on the inputs.*numpy"):
         LRPZBeta(model).attribute(images(), 1)
 
 
 def test_quantised_models_are_refused_by_name() -> None:
     quantized = torch.quantize_per_tensor(torch.rand(4, 4), 0.1, 0, torch.qint8)
     model = body(
-        lambda s, x: s.head(
-            torch.quantize_per_tensor(s.conv1(x).float(), 0.1, 0, torch.quint8)
-            .dequantize()
-            .double()
-        )
+        lambda s, x: s.head(torch.quantize_per_tensor(s.conv1(x).float(), 0.1, 0, torch.quint8).dequantize().double())
     )
     assert quantized.is_quantized
     with pytest.raises(UnsupportedOperationError, match="quantize_per_tensor"):
@@ -867,9 +805,7 @@ def test_quantised_models_are_refused_by_name() -> None:
 def test_hooks_that_change_outputs_are_part_of_the_model() -> None:
     model = body(plain)
     model.conv1.register_forward_hook(
-        lambda module, inputs, output: (
-            output * torch.tensor([1.0, 0, 2, -1]).double().view(1, 4, 1, 1)
-        )
+        lambda module, inputs, output: output * torch.tensor([1.0, 0, 2, -1]).double().view(1, 4, 1, 1)
     )
     model.conv2.register_forward_pre_hook(lambda module, inputs: (inputs[0].clamp(max=0.2),))
     x = images()
@@ -878,9 +814,7 @@ def test_hooks_that_change_outputs_are_part_of_the_model() -> None:
         h = s.conv1(x) * torch.tensor([1.0, 0, 2, -1]).double().view(1, 4, 1, 1)
         return s.head(F.relu(s.conv2(F.relu(h).clamp(max=0.2))))
 
-    torch.testing.assert_close(
-        LRPZBeta(model).attribute(x, 1), LRPZBeta(body(as_hooked)).attribute(x, 1), **CLOSE
-    )
+    torch.testing.assert_close(LRPZBeta(model).attribute(x, 1), LRPZBeta(body(as_hooked)).attribute(x, 1), **CLOSE)
 
 
 def test_hooks_that_keep_activations_may() -> None:
@@ -889,9 +823,7 @@ def test_hooks_that_keep_activations_may() -> None:
     model.conv1.register_forward_hook(lambda m, i, o: kept.update(conv1=o.detach().clone()))
     model.conv2.register_forward_hook(lambda m, i, o: kept.update(conv2=o.detach().cpu()))
     x = images()
-    torch.testing.assert_close(
-        LRPZBeta(model).attribute(x, 1), LRPZBeta(body(plain)).attribute(x, 1), **CLOSE
-    )
+    torch.testing.assert_close(LRPZBeta(model).attribute(x, 1), LRPZBeta(body(plain)).attribute(x, 1), **CLOSE)
     with torch.no_grad():
         assert torch.equal(kept["conv1"].detach(), model.conv1(x))
 
@@ -906,12 +838,8 @@ class TwoInputs(nn.Module):
         self.table = nn.Linear(7, 5).double()
         self.out = nn.Linear(10, 3).double()
 
-    def forward(
-        self, image: Tensor, table: Tensor, scale: float = 1.0, *, shift: float = 0.0
-    ) -> Tensor:
-        return (
-            self.out(torch.cat([self.image(image), F.relu(self.table(table))], 1)) * scale + shift
-        )
+    def forward(self, image: Tensor, table: Tensor, scale: float = 1.0, *, shift: float = 0.0) -> Tensor:
+        return self.out(torch.cat([self.image(image), F.relu(self.table(table))], 1)) * scale + shift
 
 
 def test_several_inputs_share_the_score() -> None:
@@ -979,26 +907,26 @@ def dict_of_one(s: Body, x: Tensor) -> Any:
 @pytest.mark.parametrize(
     ("function", "target"),
     [
-        (tuple_of, (0, 3)), (list_of, (0, 3)), (dict_of, ("logits", 3)), (dataclass_of, ("logits", 3)),
-        (dataclass_of_one, 3), (dict_of_one, 3),
+        (tuple_of, (0, 3)),
+        (list_of, (0, 3)),
+        (dict_of, ("logits", 3)),
+        (dataclass_of, ("logits", 3)),
+        (dataclass_of_one, 3),
+        (dict_of_one, 3),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
-)  # fmt: skip
+)
 def test_one_of_several_outputs_is_chosen(function: Callable[..., Any], target: Any) -> None:
     x = images()
     for method in (LRPZBeta, ContrastiveLRP1, ContrastiveLRP2):
         expected = method(body(plain), conserve=True).attribute(x, 3)
-        torch.testing.assert_close(
-            method(body(function), conserve=True).attribute(x, target), expected, **CLOSE
-        )
+        torch.testing.assert_close(method(body(function), conserve=True).attribute(x, target), expected, **CLOSE)
 
 
 def test_the_other_output_has_its_own_targets() -> None:
     x = images()
     expected = LRPZBeta(body(lambda s, x: s.conv1(x))).attribute(x, (2, 3, 4))
-    torch.testing.assert_close(
-        LRPZBeta(body(dict_of)).attribute(x, ("features", 2, 3, 4)), expected, **CLOSE
-    )
+    torch.testing.assert_close(LRPZBeta(body(dict_of)).attribute(x, ("features", 2, 3, 4)), expected, **CLOSE)
 
 
 def test_initial_relevance_chooses_an_output() -> None:
@@ -1010,16 +938,12 @@ def test_initial_relevance_chooses_an_output() -> None:
         (dataclass_of, lambda output: Result(output.logits.abs())),
     ]
     for function, initial in choices:
-        torch.testing.assert_close(
-            LRPZBeta(body(function)).attribute(x, initial_relevance=initial), expected, **CLOSE
-        )
+        torch.testing.assert_close(LRPZBeta(body(function)).attribute(x, initial_relevance=initial), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("function", [tuple_of, dict_of, dataclass_of], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("target", [3, None, ("nothing", 3), (0,)])
-def test_a_target_that_names_no_output_says_which_there_are(
-    function: Callable[..., Any], target: Any
-) -> None:
+def test_a_target_that_names_no_output_says_which_there_are(function: Callable[..., Any], target: Any) -> None:
     if function is tuple_of and target == (0,):
         target = (7, 1)
     with pytest.raises(InvalidTargetError, match="which one to explain"):
@@ -1097,9 +1021,7 @@ def test_clrp2_of_a_convolution_followed_by_pooling() -> None:
     model, x = body(squeezenet_head), images()
     actual = ContrastiveLRP2(model).attribute(x, 1, relu_attributions=False)
     torch.testing.assert_close(actual, two_passes(model, x, 1, ["conv2"]), **CLOSE)
-    layers = nn.Sequential(
-        model.conv1, nn.ReLU(), model.conv2, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    )
+    layers = nn.Sequential(model.conv1, nn.ReLU(), model.conv2, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     torch.testing.assert_close(actual, oracles.clrp2(layers, x, 1, relu=False), **CLOSE)
 
 
@@ -1140,14 +1062,10 @@ def test_one_output(shape: str, target: int | None) -> None:
     model, x = body(forward), images()
     if shape == "(N,)" and target == 0:
         return  # Captum knows no target there either
-    torch.testing.assert_close(
-        LRPZBeta(model).attribute(x, target), LRPZBeta(body(plain)).attribute(x, 2), **CLOSE
-    )
+    torch.testing.assert_close(LRPZBeta(model).attribute(x, target), LRPZBeta(body(plain)).attribute(x, 2), **CLOSE)
     actual = ContrastiveLRP2(model).attribute(x, target)
     torch.testing.assert_close(actual, ContrastiveLRP2(body(plain)).attribute(x, 2), **CLOSE)
-    with pytest.raises(
-        InvalidTargetError, match=r"(?s)no other class to contrast with.*ContrastiveLRP2"
-    ):
+    with pytest.raises(InvalidTargetError, match=r"(?s)no other class to contrast with.*ContrastiveLRP2"):
         ContrastiveLRP1(model).attribute(x, target)
 
 
@@ -1198,14 +1116,10 @@ def test_inputs_in_any_layout(name: str) -> None:
 
 def test_expanded_input() -> None:
     x = images(1, 1).expand(2, 3, 6, 6)
-    torch.testing.assert_close(
-        LRPZBeta(body(plain)).attribute(x, 1), LRPZBeta(body(plain)).attribute(x.clone(), 1)
-    )
+    torch.testing.assert_close(LRPZBeta(body(plain)).attribute(x, 1), LRPZBeta(body(plain)).attribute(x.clone(), 1))
 
 
-@pytest.mark.parametrize(
-    "mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__
-)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad], ids=lambda m: m.__name__)
 def test_called_inside_a_mode(mode: Any) -> None:
     x, expected = images(), {}
     for method in (LRPZBeta, ContrastiveLRP1, ContrastiveLRP2):
@@ -1219,16 +1133,12 @@ def test_called_inside_a_mode(mode: Any) -> None:
 
 
 def test_additional_arguments_of_every_kind() -> None:
-    model = Operation(
-        lambda x, scale, flag, options: net(x) * scale + (options["shift"] if flag else 0)
-    )
+    model = Operation(lambda x, scale, flag, options: net(x) * scale + (options["shift"] if flag else 0))
     net = body(plain)
     model.net = net
     x = images()
     scale = torch.tensor(2.0).double().requires_grad_()
-    relevance = LRPZBeta(model, conserve=True).attribute(
-        x, 1, additional_forward_args=(scale, True, {"shift": 1.0})
-    )
+    relevance = LRPZBeta(model, conserve=True).attribute(x, 1, additional_forward_args=(scale, True, {"shift": 1.0}))
     torch.testing.assert_close(relevance.sum((1, 2, 3)), (net(x) * 2 + 1)[:, 1].detach(), **CLOSE)
     assert scale.grad is None
 
@@ -1238,13 +1148,9 @@ def test_additional_arguments_of_every_kind() -> None:
 
 def test_layers_of_odd_networks_can_be_read() -> None:
     model, x = body(residual_in_place), images()
-    at = LayerLRPZBeta(model, model.conv2, conserve=True).attribute(
-        x, 1, attribute_to_layer_input=True
-    )
+    at = LayerLRPZBeta(model, model.conv2, conserve=True).attribute(x, 1, attribute_to_layer_input=True)
     reference = body(lambda s, x: (lambda h: s.head(F.relu(s.conv2(h) + h)))(F.relu(s.conv1(x))))
-    expected = LayerLRPZBeta(reference, reference.conv2, conserve=True).attribute(
-        x, 1, attribute_to_layer_input=True
-    )
+    expected = LayerLRPZBeta(reference, reference.conv2, conserve=True).attribute(x, 1, attribute_to_layer_input=True)
     torch.testing.assert_close(at, expected, **CLOSE)
 
 

@@ -96,9 +96,7 @@ def test_higher_orders_are_seen_where_they_exist():
     x = torch.ones(2, dtype=torch.float64)
     terms = taylor.taylor_terms(lambda p: (p @ w) ** 3, x, torch.zeros_like(x))
     expected = torch.tensor([[0, 0], [0, 0], [18, 9]], dtype=torch.float64)
-    torch.testing.assert_close(
-        terms, expected, rtol=0, atol=1e-3
-    )  # derivatives are taken a millionth beside the root
+    torch.testing.assert_close(terms, expected, rtol=0, atol=1e-3)  # derivatives are taken a millionth beside the root
     # Around 1 instead of 0 (not a root): f(x) - f(0.5 x) splits over all three orders.
     half = taylor.taylor_terms(lambda p: (p @ w) ** 3, x, x / 2)
     by_hand = torch.tensor([10.125, 10.125, 3.375], dtype=torch.float64)

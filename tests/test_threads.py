@@ -42,9 +42,7 @@ def at_once(functions: list[Callable[[], Any]]) -> list[Any]:
         return [future.result() for future in [pool.submit(run, f) for f in functions]]
 
 
-@pytest.mark.parametrize(
-    "fresh", [True, False], ids=["weights first seen by all at once", "weights seen before"]
-)
+@pytest.mark.parametrize("fresh", [True, False], ids=["weights first seen by all at once", "weights seen before"])
 def test_eight_threads_return_the_bytes_of_one(fresh: bool) -> None:
     inputs = [small_pictures(2) + 0.01 * k for k in range(8)]
     expected = [job(small_net(), x) for job, x in zip(JOBS, inputs, strict=True)]
@@ -57,9 +55,7 @@ def test_eight_threads_return_the_bytes_of_one(fresh: bool) -> None:
         LRPZBeta(model).attribute(inputs[0], 1)
     before = Snapshot(model)
     for _ in range(5):
-        found = at_once(
-            [lambda job=job, x=x: job(model, x) for job, x in zip(JOBS, inputs, strict=True)]
-        )
+        found = at_once([lambda job=job, x=x: job(model, x) for job, x in zip(JOBS, inputs, strict=True)])
         for actual, wanted in zip(found, expected, strict=True):
             assert torch.equal(actual, wanted)
     before.assert_unchanged()
@@ -90,11 +86,7 @@ def test_ordinary_inference_beside_it_is_unaffected() -> None:
         while not done.is_set():
             with torch.no_grad():
                 output = model(x)
-            if (
-                not torch.equal(output, expected)
-                or output.requires_grad
-                or hasattr(output, "_clrp_info")
-            ):
+            if not torch.equal(output, expected) or output.requires_grad or hasattr(output, "_clrp_info"):
                 problems.append("inference changed")
             output = model(x)
             (gradient,) = torch.autograd.grad(output.sum(), weight)
@@ -123,9 +115,7 @@ def test_an_error_in_one_thread_leaves_the_others_alone() -> None:
         return "failed"
 
     for _ in range(5):
-        found = at_once(
-            [(lambda: LRPZBeta(model).attribute(x, 1)) if k % 2 else fail for k in range(8)]
-        )
+        found = at_once([(lambda: LRPZBeta(model).attribute(x, 1)) if k % 2 else fail for k in range(8)])
         assert [f for f in found if isinstance(f, str)] == ["failed"] * 4
         assert all(torch.equal(f, expected) for f in found if isinstance(f, Tensor))
 

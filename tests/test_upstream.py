@@ -129,17 +129,8 @@ def test_the_command_is_green(tmp_path):
     for module in ("ufmt", "black", "usort", "flake8", "mypy"):
         pytest.importorskip(module, reason="the extra 'upstream' is not installed")
     some = ("contrastive_lrp", "lrp_contrast", "lrp_captum", "layer/test_layer_contrastive_lrp")
-    tests = [
-        f"tests/attr/{name}.py" if "/" in name else f"tests/attr/test_{name}.py" for name in some
-    ]
-    command = [
-        sys.executable,
-        TOOLS / "upstream.py",
-        "--output",
-        tmp_path / "captum",
-        "--tests",
-        *tests,
-    ]
+    tests = [f"tests/attr/{name}.py" if "/" in name else f"tests/attr/test_{name}.py" for name in some]
+    command = [sys.executable, TOOLS / "upstream.py", "--output", tmp_path / "captum", "--tests", *tests]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert "-- green" in done.stdout

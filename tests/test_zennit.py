@@ -25,12 +25,7 @@ from zennit.rules import ZPlus as ZennitZPlus
 from zennit.types import Activation, AvgPool, BatchNorm, Convolution, Linear
 
 TINY = {"stabilizer": 1e-12, "zero_params": "bias"}
-LAYERS = [
-    (Activation, Pass()),
-    (BatchNorm, Pass()),
-    (AvgPool, Norm(stabilizer=1e-12)),
-    (Linear, ZennitZPlus(**TINY)),
-]
+LAYERS = [(Activation, Pass()), (BatchNorm, Pass()), (AvgPool, Norm(stabilizer=1e-12)), (Linear, ZennitZPlus(**TINY))]
 EVERYWHERE_ZPLUS = LayerMapComposite(layer_map=LAYERS)
 
 
@@ -51,9 +46,7 @@ def zennit(composite: Composite, model: nn.Module, x: Tensor, target: int) -> Te
 
 
 NETWORKS = {
-    "linear": lambda: nn.Sequential(
-        nn.Flatten(), nn.Linear(3 * 12 * 12, 9), nn.ReLU(), nn.Linear(9, 5)
-    ),
+    "linear": lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 12 * 12, 9), nn.ReLU(), nn.Linear(9, 5)),
     "convolutions": lambda: nn.Sequential(
         nn.Conv2d(3, 6, 3, stride=2, padding=1),
         nn.ReLU(),
@@ -76,12 +69,7 @@ NETWORKS = {
         nn.Linear(8, 5),
     ),
     "one dimension": lambda: nn.Sequential(
-        nn.Flatten(2),
-        nn.Conv1d(3, 6, 5, stride=3),
-        nn.ReLU(),
-        nn.AvgPool1d(2),
-        nn.Flatten(),
-        nn.Linear(138, 5),
+        nn.Flatten(2), nn.Conv1d(3, 6, 5, stride=3), nn.ReLU(), nn.AvgPool1d(2), nn.Flatten(), nn.Linear(138, 5)
     ),
     "transposed convolution": lambda: nn.Sequential(
         nn.Conv2d(3, 6, 3, stride=2),

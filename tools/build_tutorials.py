@@ -58,9 +58,7 @@ METADATA = {
 
 def execute(notebook: Any, timeout: float = 900) -> None:
     """Run all cells in a fresh kernel; ``timeout`` in seconds for each cell."""
-    nbclient.NotebookClient(
-        notebook, timeout=timeout, kernel_name="python3", record_timing=False
-    ).execute()
+    nbclient.NotebookClient(notebook, timeout=timeout, kernel_name="python3", record_timing=False).execute()
     notebook.metadata = nbformat.from_dict(METADATA)
 
 

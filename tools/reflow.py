@@ -12,9 +12,7 @@ import tokenize
 
 __all__ = ["excuse", "reflow"]
 
-_ENTRY = re.compile(
-    r"^\**[\w.]+(, \**[\w.]+)*( \([^)]*\))?: "
-)  # "name, name (type): text" below "Args:"
+_ENTRY = re.compile(r"^\**[\w.]+(, \**[\w.]+)*( \([^)]*\))?: ")  # "name, name (type): text" below "Args:"
 _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns):$")
 _ITEM = re.compile(r"^([-*]|\d+\.) ")
 _DIRECTIVE = re.compile(r"^\.\. ")
@@ -25,9 +23,7 @@ _RULER = re.compile(r"^(\s*# -- .*? )-{3,}$")
 def reflow(source: str, width: int = 88) -> str:
     """``source`` with every docstring and comment line broken at ``width``; paragraphs close up behind a break."""
     lines = source.splitlines()
-    for first, last in reversed(
-        _docstrings(source)
-    ):  # from the bottom, so that line numbers stay true
+    for first, last in reversed(_docstrings(source)):  # from the bottom, so that line numbers stay true
         lines[first : last + 1] = _broken(lines[first : last + 1], width)
     lines = _broken_comments(lines, width)
     return "\n".join(lines) + "\n"
@@ -62,9 +58,7 @@ def _docstrings(source: str) -> list[tuple[int, int]]:
     found = [
         (node.lineno - 1, (node.end_lineno or node.lineno) - 1)
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Expr)
-        and isinstance(node.value, ast.Constant)
-        and isinstance(node.value.value, str)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     ]
     return sorted(found)
 
@@ -118,12 +112,7 @@ def _continues(line: str, indent: str, *, in_section: bool) -> bool:
     text = line.strip()
     starts = (_ITEM, _DIRECTIVE, _DOCTEST, *((_ENTRY,) if in_section else ()))
     starts_anew = any(pattern.match(text) for pattern in starts) or text.startswith('"""')
-    return (
-        bool(text)
-        and not starts_anew
-        and line.startswith(indent)
-        and not line[len(indent)].isspace()
-    )
+    return bool(text) and not starts_anew and line.startswith(indent) and not line[len(indent)].isspace()
 
 
 def _broken_doctest(line: str, indent: str, width: int) -> list[str]:

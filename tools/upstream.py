@@ -88,9 +88,7 @@ def core_modules() -> dict[str, str]:
     names = sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in STAY)
     for package in PACKAGES:
         names += [package, *(f"{package}.{p.stem}" for p in parts_of(package))]
-    return {
-        f"captum_clrp.{n}": MODULES.get(n, f"captum.attr._utils.lrp_{n.strip('_')}") for n in names
-    }
+    return {f"captum_clrp.{n}": MODULES.get(n, f"captum.attr._utils.lrp_{n.strip('_')}") for n in names}
 
 
 def parts_of(package: str) -> list[Path]:
@@ -106,32 +104,18 @@ def file_of(root: Path, module: str, *, is_package: bool) -> Path:
 
 def helper_modules() -> dict[str, str]:
     """From what our tests share (modules in ``tests/`` that need the core alone) to where it goes."""
-    shared = [
-        path
-        for path in sorted(TESTS.glob("*.py"))
-        if not path.stem.startswith(("test_", "conftest"))
-    ]
+    shared = [path for path in sorted(TESTS.glob("*.py")) if not path.stem.startswith(("test_", "conftest"))]
     shared = [path for path in shared if path.stem not in TESTS_STAY]
-    return {
-        path.stem: f"tests.helpers.lrp_{path.stem}" for path in shared if not outside_core(path)
-    }
+    return {path.stem: f"tests.helpers.lrp_{path.stem}" for path in shared if not outside_core(path)}
 
 
 def outside_core(path: Path) -> list[str]:
     """What a file imports of ours beyond the core."""
     known = {*core_modules(), "captum_clrp", "captum_clrp._captum"}
     shared = {path.stem for path in TESTS.glob("*.py")}
-    outside = {
-        name
-        for name in imported(path)
-        if name.startswith(("captum_clrp.", "benchmarks")) and name not in known
-    }
+    outside = {name for name in imported(path) if name.startswith(("captum_clrp.", "benchmarks")) and name not in known}
     for name in imported(path) & shared:
-        outside |= (
-            {f"tests/{name}.py"}
-            if outside_core(TESTS / f"{name}.py") or name in TESTS_STAY
-            else set()
-        )
+        outside |= {f"tests/{name}.py"} if outside_core(TESTS / f"{name}.py") or name in TESTS_STAY else set()
     return sorted(outside)
 
 
@@ -162,11 +146,7 @@ def imported(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
-                found.add(
-                    f"{node.module}.{alias.name}"
-                    if is_module(node.module, alias.name)
-                    else node.module
-                )
+                found.add(f"{node.module}.{alias.name}" if is_module(node.module, alias.name) else node.module)
     return found
 
 
@@ -186,9 +166,7 @@ def captum_names() -> dict[str, str]:
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 renamed = f" as {alias.asname}" if alias.asname else ""
-                names[alias.asname or alias.name] = (
-                    f"from {node.module} import {alias.name}{renamed}"
-                )
+                names[alias.asname or alias.name] = f"from {node.module} import {alias.name}{renamed}"
     return names
 
 
@@ -229,9 +207,7 @@ def _imports(node: ast.ImportFrom | ast.Import) -> Iterator[str]:
         direct = captum_names()
         for alias in node.names:
             statement = direct[alias.name]
-            yield (
-                f"{statement.partition(' as ')[0]} as {alias.asname}" if alias.asname else statement
-            )
+            yield (f"{statement.partition(' as ')[0]} as {alias.asname}" if alias.asname else statement)
     elif node.module == "captum_clrp":
         for alias in node.names:
             module = modules.get(f"captum_clrp.{alias.name}")
@@ -255,10 +231,7 @@ def without_outside_fixtures(source: str) -> str:
         outside = re.search(r"captum_clrp\.(cli|evaluation)", body)
         if outside:
             skip = f'    pytest.skip("needs {outside.group()}, which is no part of Captum")'
-            lines[function.lineno - 1 : function.end_lineno] = [
-                f"def {function.name}() -> None:",
-                skip,
-            ]
+            lines[function.lineno - 1 : function.end_lineno] = [f"def {function.name}() -> None:", skip]
     return "\n".join(lines) + "\n"
 
 
@@ -287,9 +260,7 @@ def lay_out(output: Path) -> list[Path]:
         written.append(write(output / place, translated(source.read_text())))
     conftest = without_outside_fixtures((TESTS / "conftest.py").read_text())
     written.append(write(output / "tests" / "conftest.py", translated(conftest)))
-    for folder in sorted(
-        {path.parent for path in written if "tests" in path.relative_to(output).parts}
-    ):
+    for folder in sorted({path.parent for path in written if "tests" in path.relative_to(output).parts}):
         (folder / "__init__.py").touch()
     (output / "tests" / "__init__.py").touch()
     written.append(export(output / "captum" / "attr" / "__init__.py"))
@@ -311,9 +282,7 @@ def export(init: Path) -> Path:
     imports = "".join(f"from {module} import {name}\n" for name, module in names.items())
     first = re.search(r"^from captum\.attr\._core\.lrp import LRP$", source, re.MULTILINE)
     if first is None:
-        raise SystemExit(
-            f"{init} of Captum does not import LRP; bring tools/upstream.py up to date"
-        )
+        raise SystemExit(f"{init} of Captum does not import LRP; bring tools/upstream.py up to date")
     source = source[: first.end() + 1] + imports + source[first.end() + 1 :]
     closing = source.rindex("]")
     listed = "".join(f'    "{name}",\n' for name in names)
@@ -326,9 +295,7 @@ def write_docs(output: Path) -> None:
     names = public_names()
     in_core = [n for n, m in names.items() if "._core." in m]
     rst = "Contrastive LRP\n===============\n\n"
-    rst += "".join(
-        f".. autoclass:: captum.attr.{name}\n    :members:\n\n" for name in sorted(in_core)
-    )
+    rst += "".join(f".. autoclass:: captum.attr.{name}\n    :members:\n\n" for name in sorted(in_core))
     (output / "sphinx" / "source").mkdir(parents=True)
     (output / "sphinx" / "source" / "contrastive_lrp.rst").write_text(rst)
     (output / "docs").mkdir()
@@ -370,21 +337,12 @@ def restyle(files: list[Path]) -> None:
             for path in files:
                 path.write_text(one(path.read_text()))
         elif not tool(*one, *files):
-            raise SystemExit(
-                f"{one[0]} cannot format the files; install the extra: pip install '.[upstream]'"
-            )
+            raise SystemExit(f"{one[0]} cannot format the files; install the extra: pip install '.[upstream]'")
 
 
-def tool(
-    name: str, *arguments: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None
-) -> bool:
+def tool(name: str, *arguments: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> bool:
     """Run a tool of this environment; whether it was content."""
-    return (
-        subprocess.run(
-            [sys.executable, "-m", name, *map(str, arguments)], cwd=cwd, env=env
-        ).returncode
-        == 0
-    )
+    return subprocess.run([sys.executable, "-m", name, *map(str, arguments)], cwd=cwd, env=env).returncode == 0
 
 
 def check(output: Path, files: list[Path], pytest_arguments: list[str]) -> list[str]:
@@ -398,11 +356,7 @@ def check(output: Path, files: list[Path], pytest_arguments: list[str]) -> list[
     failed = ["names"] if left else []
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "only_captum.py").write_text(GUARD.format(output=str(output)))
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(output), folder)),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join((str(output), folder)), "PYTHONDONTWRITEBYTECODE": "1"}
         env.pop("PYTEST_ADDOPTS", None)
         pytest = ("-q", "-p", "only_captum", "-p", "no:cacheprovider", *pytest_arguments)
         commands: list[tuple[str, tuple[str | Path, ...]]] = [
@@ -433,9 +387,7 @@ def table() -> str:
         )
         for ours, theirs in core_modules().items()
     ]
-    rows += [
-        (f"tests/{n}.py", f"{place.replace('.', '/')}.py") for n, place in helper_modules().items()
-    ]
+    rows += [(f"tests/{n}.py", f"{place.replace('.', '/')}.py") for n, place in helper_modules().items()]
     go, stay = core_tests()
     rows += [(f"tests/{path.name}", place) for path, place in go.items()]
     rows += [(f"tests/{path.name}", f"stays: {reason}") for path, reason in stay.items()]
@@ -447,9 +399,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])  # type: ignore[union-attr]
     parser.add_argument("--output", type=Path, help="folder to write, new or empty")
     parser.add_argument("--list", action="store_true", help="print which file goes where, and stop")
-    parser.add_argument(
-        "--tests", nargs="*", default=["-m", "not slow"], help="arguments of pytest there"
-    )
+    parser.add_argument("--tests", nargs="*", default=["-m", "not slow"], help="arguments of pytest there")
     options, unknown = parser.parse_known_args(arguments)
     if unknown:
         options.tests = [*options.tests, *unknown]

@@ -60,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="captum-clrp",
         description="Contrastive layer-wise relevance propagation: what in a picture speaks for a class.",
     )
-    parser.add_argument(
-        "--version", action="version", version=f"captum-clrp {captum_clrp.__version__}"
-    )
+    parser.add_argument("--version", action="version", version=f"captum-clrp {captum_clrp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in _COMMANDS:
         command.add_parser(commands)

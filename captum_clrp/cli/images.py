@@ -45,9 +45,7 @@ def open_picture(path: Path) -> Image.Image:
     if path.is_dir():
         raise CommandError(f"{path} is a folder; give picture files, for instance {path / '*.jpg'}")
     if not path.exists():
-        raise CommandError(
-            f"there is no picture {path}; check the path (current folder: {Path.cwd()})"
-        )
+        raise CommandError(f"there is no picture {path}; check the path (current folder: {Path.cwd()})")
     if not path.is_file():
         raise CommandError(f"{path} is no ordinary file; give a picture file")
     try:
@@ -57,23 +55,17 @@ def open_picture(path: Path) -> Image.Image:
     except CommandError:
         raise
     except PermissionError as error:
-        raise CommandError(
-            f"{path} may not be read; allow it (chmod +r) or copy the picture"
-        ) from error
+        raise CommandError(f"{path} may not be read; allow it (chmod +r) or copy the picture") from error
     except UnidentifiedImageError as error:
         empty = "is empty" if path.stat().st_size == 0 else "is no picture in a known format"
-        raise CommandError(
-            f"{path} {empty}; give a JPEG, PNG, WebP, TIFF, BMP or GIF file"
-        ) from error
+        raise CommandError(f"{path} {empty}; give a JPEG, PNG, WebP, TIFF, BMP or GIF file") from error
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except MemoryError as error:
         raise _too_large(path) from error
     except Exception as error:  # decoders raise almost anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise CommandError(
-            f"{path} cannot be decoded ({reason}); it is damaged or incomplete, get it again"
-        ) from error
+        raise CommandError(f"{path} cannot be decoded ({reason}); it is damaged or incomplete, get it again") from error
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -96,9 +88,7 @@ def _upright_rgb(picture: Image.Image) -> Image.Image:
     picture.load()
     with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse the pixels
         picture = ImageOps.exif_transpose(picture)
-    if (
-        picture.mode.startswith("I") or picture.mode == "F"
-    ):  # 16 or 32 bit: "convert" would clip instead of scale
+    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bit: "convert" would clip instead of scale
         values = np.asarray(picture, dtype=np.float64)
         top = (
             65535.0

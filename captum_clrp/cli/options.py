@@ -26,9 +26,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="published weights by name (DEFAULT, IMAGENET1K_V1, a timm tag), a state dict file (.pth, .safetensors), "
         "or random (default: the library's DEFAULT)",
     )
-    group.add_argument(
-        "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)"
-    )
+    group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
 
 
 def default_device() -> str:

@@ -60,21 +60,13 @@ def _check(path: Path, sources: set[Path]) -> None:
             f"the output {path} does not end in .png; name it {path.with_suffix('.png')}, or give a folder"
         )
     if not path.parent.is_dir():
-        raise CommandError(
-            f"the folder {path.parent} of the output is missing; make it with: mkdir -p {path.parent}"
-        )
+        raise CommandError(f"the folder {path.parent} of the output is missing; make it with: mkdir -p {path.parent}")
     if path.exists() and not path.is_file():
-        raise CommandError(
-            f"the output {path} exists and is no ordinary file; choose another name with --output"
-        )
+        raise CommandError(f"the output {path} exists and is no ordinary file; choose another name with --output")
     if path.resolve() in sources:
-        raise CommandError(
-            f"the output {path} would overwrite the image itself; choose another name with --output"
-        )
+        raise CommandError(f"the output {path} would overwrite the image itself; choose another name with --output")
     if not os.access(path.parent, os.W_OK):
-        raise CommandError(
-            f"nothing may be written in {path.parent.resolve()}; choose another place with --output"
-        )
+        raise CommandError(f"nothing may be written in {path.parent.resolve()}; choose another place with --output")
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -46,9 +46,7 @@ def parse_targets(text: str, class_names: Sequence[str]) -> Targets:
     if not wanted:
         raise CommandError(f"--target {text!r} names no class; give names, indices or top2")
     if rows > MOST_CLASSES:
-        raise CommandError(
-            f"--target asks for {rows} classes; one picture shows at most {MOST_CLASSES}"
-        )
+        raise CommandError(f"--target asks for {rows} classes; one picture shows at most {MOST_CLASSES}")
     return Targets(wanted)
 
 
@@ -62,9 +60,7 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
         return f"top{int(part[3:])}"
     if re.fullmatch(r"[+-]?[0-9]+", part):
         if not 0 <= int(part) < count:
-            raise CommandError(
-                f"class index {part} is out of range; the network has classes 0 to {count - 1}"
-            )
+            raise CommandError(f"class index {part} is out of range; the network has classes 0 to {count - 1}")
         return int(part)
     plain = _plain(part)
     exact = [index for index, name in enumerate(class_names) if name == part]
@@ -75,11 +71,7 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
         indices = " or ".join(map(str, found))
         raise CommandError(f"several classes are called {part!r}; give the index {indices}")
     close = nearest(plain, class_names)
-    hint = (
-        f"the nearest names are: {', '.join(close)}"
-        if close
-        else "no name is like it; give a class index, or top2"
-    )
+    hint = f"the nearest names are: {', '.join(close)}" if close else "no name is like it; give a class index, or top2"
     raise CommandError(f"the network has no class {part!r}; {hint}")
 
 

@@ -35,13 +35,9 @@ def local_file(weights: str | None) -> Path | None:
     if path.is_file():
         return path
     if path.is_dir():
-        raise CommandError(
-            f"the weights {weights} are a folder; give the file in it that holds the state dict"
-        )
+        raise CommandError(f"the weights {weights} are a folder; give the file in it that holds the state dict")
     if path.suffix.lower() in _SUFFIXES or os.sep in weights:
-        raise CommandError(
-            f"there is no weights file {weights}; check the path (current folder: {Path.cwd()})"
-        )
+        raise CommandError(f"there is no weights file {weights}; check the path (current folder: {Path.cwd()})")
     return None
 
 
@@ -103,17 +99,11 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    if not isinstance(content, dict) or not any(
-        isinstance(value, Tensor) for value in content.values()
-    ):
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise CommandError(
             f"the weights file {path} holds no state dict; save one with torch.save(model.state_dict(), FILE)"
         )
-    return {
-        name.removeprefix("module."): value
-        for name, value in content.items()
-        if isinstance(value, Tensor)
-    }
+    return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -121,9 +111,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise CommandError(
-            f"reading {path} needs the package safetensors; run: pip install safetensors"
-        ) from error
+        raise CommandError(f"reading {path} needs the package safetensors; run: pip install safetensors") from error
     try:
         return load_file(path, device="cpu")
     except SafetensorError as error:

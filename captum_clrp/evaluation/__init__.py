@@ -5,11 +5,7 @@ conventions. :class:`Run` measures a whole dataset, alone or in many processes, 
 is what ``captum-clrp evaluate`` does.
 """
 
-from captum_clrp.evaluation.class_similarity import (
-    ClassSimilarity,
-    class_similarity,
-    mean_similarity,
-)
+from captum_clrp.evaluation.class_similarity import ClassSimilarity, class_similarity, mean_similarity
 from captum_clrp.evaluation.datasets import (
     ILSVRC2012,
     VOC2007,
@@ -22,36 +18,18 @@ from captum_clrp.evaluation.datasets import (
     Target,
 )
 from captum_clrp.evaluation.energy_inside import EnergyInside, energy_inside
-from captum_clrp.evaluation.energy_pointing_game import (
-    EnergyPointingGame,
-    critical_share,
-    energy_hits,
-)
+from captum_clrp.evaluation.energy_pointing_game import EnergyPointingGame, critical_share, energy_hits
 from captum_clrp.evaluation.experiments import EXPERIMENTS, Bench, Experiment
 from captum_clrp.evaluation.geometry import Box, Geometry, box_mask
-from captum_clrp.evaluation.grid_pointing_game import (
-    GridPointingGame,
-    cell_mask,
-    compose_grid,
-    grid_score,
-)
+from captum_clrp.evaluation.grid_pointing_game import GridPointingGame, cell_mask, compose_grid, grid_score
 from captum_clrp.evaluation.insertion_deletion import InsertionDeletion, insertion_deletion
 from captum_clrp.evaluation.mean_image import mean_image
 from captum_clrp.evaluation.methods import METHODS, MethodSet
 from captum_clrp.evaluation.network import Network
-from captum_clrp.evaluation.neuron_ablation import (
-    NeuronAblation,
-    diagonal_share,
-    neuron_drops,
-    strongest_neurons,
-)
+from captum_clrp.evaluation.neuron_ablation import NeuronAblation, diagonal_share, neuron_drops, strongest_neurons
 from captum_clrp.evaluation.patch_ablation import PatchAblation, ablate_patch, patch_drop
 from captum_clrp.evaluation.pointing_game import PointingGame, pointing_hit
-from captum_clrp.evaluation.pooling_indices import (
-    border_winners,
-    observe_pooling,
-    replicated_borders,
-)
+from captum_clrp.evaluation.pooling_indices import border_winners, observe_pooling, replicated_borders
 from captum_clrp.evaluation.processes import Team, team_of_environment
 from captum_clrp.evaluation.runner import Run
 from captum_clrp.evaluation.sources import Explained, GridSource, PhotographSource, Sample, Source

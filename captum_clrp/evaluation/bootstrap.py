@@ -30,9 +30,7 @@ class Means:
         """Lower and upper ends of the percentile intervals, each ``(Q,)``."""
         return _percentiles(self.draws, level)
 
-    def difference(
-        self, first: int, second: int, level: float = 0.95
-    ) -> tuple[float, float, float]:
+    def difference(self, first: int, second: int, level: float = 0.95) -> tuple[float, float, float]:
         """Quantity ``first`` minus quantity ``second`` on the same images, with its interval."""
         low, high = _percentiles((self.draws[:, first] - self.draws[:, second])[:, None], level)
         return float(self.mean[first] - self.mean[second]), float(low[0]), float(high[0])
@@ -42,9 +40,7 @@ def _percentiles(draws: Array, level: float) -> tuple[Array, Array]:
     tail = (1 - level) / 2
     with np.errstate(all="ignore"):
         low, high = (
-            np.nanquantile(draws, [tail, 1 - tail], axis=0)
-            if len(draws)
-            else np.full((2, draws.shape[1]), np.nan)
+            np.nanquantile(draws, [tail, 1 - tail], axis=0) if len(draws) else np.full((2, draws.shape[1]), np.nan)
         )
     return low, high
 
@@ -75,9 +71,7 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     measured = ~np.isnan(values)
     filled = np.where(measured, values, 0.0)
-    _, group = np.unique(
-        labels if over == "classes" else np.zeros_like(labels), return_inverse=True
-    )
+    _, group = np.unique(labels if over == "classes" else np.zeros_like(labels), return_inverse=True)
     order = np.argsort(group, kind="stable")
     filled, measured, rows = filled[order], measured[order].astype(np.float64), images[order]
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
@@ -89,9 +83,7 @@ def bootstrap(
         of_class = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
         present = ~np.isnan(of_class)
         total = np.where(present, of_class, 0.0).sum(0)
-        return np.divide(
-            total, present.sum(0), out=np.full_like(total, np.nan), where=present.any(0)
-        )
+        return np.divide(total, present.sum(0), out=np.full_like(total, np.nan), where=present.any(0))
 
     if not count:
         return Means(np.full(values.shape[1], np.nan), np.full((0, values.shape[1]), np.nan))

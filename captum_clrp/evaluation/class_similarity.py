@@ -39,9 +39,7 @@ def class_similarity(maps: Tensor, measure: str = "cosine") -> Tensor:
         [1.0, 1.0, 0.0]
     """
     if measure not in MEASURES:
-        raise InvalidInputError(
-            f"measure={measure!r} is not known; choose one of {', '.join(MEASURES)}"
-        )
+        raise InvalidInputError(f"measure={measure!r} is not known; choose one of {', '.join(MEASURES)}")
     heats = [as_map(m) for m in maps]
     flat = torch.tensor([is_flat(h) for h in heats])
     rows = torch.stack([h.flatten() for h in heats])
@@ -68,9 +66,7 @@ def mean_similarity(maps: Tensor, measure: str = "cosine") -> float:
         InvalidInputError: if there are fewer than two maps; otherwise as :func:`class_similarity`.
     """
     if len(maps) < 2:
-        raise InvalidInputError(
-            f"{len(maps)} map cannot be compared; give the maps of at least two classes"
-        )
+        raise InvalidInputError(f"{len(maps)} map cannot be compared; give the maps of at least two classes")
     similar = class_similarity(maps, measure)
     k = len(similar)
     return float((similar.sum() - k) / (k * (k - 1)))

@@ -83,14 +83,10 @@ class EnergyPointingGame(PerImageMetric):
 
     higher_is_better = True
 
-    def __init__(
-        self, shares: Sequence[float] = SHARES, *, average: str = "images", **options: Any
-    ) -> None:
+    def __init__(self, shares: Sequence[float] = SHARES, *, average: str = "images", **options: Any) -> None:
         super().__init__(average=average, **options)
         if not shares or not all(0 < share <= 1 for share in shares):
-            raise InvalidInputError(
-                f"shares={tuple(shares)} must be above 0 and at most 1, and at least one"
-            )
+            raise InvalidInputError(f"shares={tuple(shares)} must be above 0 and at most 1, and at least one")
         self.shares = tuple(shares)
 
     def update(self, maps: Tensor, masks: Tensor, labels: Tensor | None = None) -> None:

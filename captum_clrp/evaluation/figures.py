@@ -23,21 +23,24 @@ from captum_clrp.evaluation.summary import Summary
 __all__ = ["draw_bars", "draw_curve", "draw_drops", "draw_examples", "draw_winners", "figures"]
 
 _COLOURS = (
-    "#999999", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#cc79a7", "#e69f00", "#d55e00", "#8b0a1a", "#000000",
-)  # fmt: skip
-_RELEVANCE = LinearSegmentedColormap.from_list(
-    "relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"]
+    "#999999",
+    "#56b4e9",
+    "#009e73",
+    "#f0e442",
+    "#0072b2",
+    "#cc79a7",
+    "#e69f00",
+    "#d55e00",
+    "#8b0a1a",
+    "#000000",
 )
+_RELEVANCE = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
 _SHOWN = ("gradient", "lrp", "clrp1", "clrp2")
 _EXAMPLES = 3
 
 
 def figures(
-    experiment: Experiment,
-    summary: Summary,
-    records: Sequence[Record],
-    source: Source,
-    bench: Bench,
+    experiment: Experiment, summary: Summary, records: Sequence[Record], source: Source, bench: Bench
 ) -> dict[str, bytes]:
     """All pictures of a run as PNG, by file name."""
     drawn = {"bars.png": draw_bars(experiment, summary)}
@@ -69,9 +72,7 @@ def draw_bars(experiment: Experiment, summary: Summary) -> bytes:
         errors = np.array([[row.mean - row.low, row.high - row.mean] for row in rows]).T.clip(min=0)
         colours = [_colour(methods, row.method) for row in rows]
         axes.barh(at, means, xerr=errors, color=colours, height=0.7, ecolor="#333333", capsize=2)
-        axes.set_yticks(
-            at, [row.method for row in rows] if k % across == 0 else [""] * len(rows), fontsize=8
-        )
+        axes.set_yticks(at, [row.method for row in rows] if k % across == 0 else [""] * len(rows), fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
         better = {"high": ", higher is better", "low": ", lower is better", "": ""}[quantity.better]
         axes.set_title(_wrapped(quantity.title + better, 46), fontsize=8)
@@ -122,9 +123,7 @@ def draw_winners(bench: Bench, sample: Sample, most: int = 2, corner: int = 9) -
     inputs = bench.network.inputs(sample.pixels)[None]
     runs = [measured_with(bench.network.model, inputs, replicate=r)[:most] for r in (False, True)]
     figure = Figure(figsize=(0.4 + 3.0 * len(runs[0]), 6.2), layout="constrained")
-    for row, (poolings, how) in enumerate(
-        zip(runs, ("padding as it is", "borders replicated"), strict=True)
-    ):
+    for row, (poolings, how) in enumerate(zip(runs, ("padding as it is", "borders replicated"), strict=True)):
         for column, pooling in enumerate(poolings):
             axes = figure.add_subplot(2, len(poolings), row * len(poolings) + column + 1)
             counts = winner_map(pooling)[:corner, :corner].numpy()
@@ -136,16 +135,11 @@ def draw_winners(bench: Bench, sample: Sample, most: int = 2, corner: int = 9) -
             axes.set_title(f"{pooling.name}, {how}", fontsize=8)
             axes.set_xticks([])
             axes.set_yticks([])
-    figure.suptitle(
-        f"Winners in the outermost regions, upper left corner, all channels\n{sample.id}",
-        fontsize=9,
-    )
+    figure.suptitle(f"Winners in the outermost regions, upper left corner, all channels\n{sample.id}", fontsize=9)
     return _png(figure)
 
 
-def draw_examples(
-    experiment: Experiment, records: Sequence[Record], source: Source, bench: Bench
-) -> bytes | None:
+def draw_examples(experiment: Experiment, records: Sequence[Record], source: Source, bench: Bench) -> bytes | None:
     """The explained classes with the largest and the smallest headline quantity of the last method."""
     assert bench.methods is not None
     names = bench.methods.names
@@ -154,9 +148,7 @@ def draw_examples(
     if not chosen:
         return None
     shown = [n for n in _SHOWN if n in names] or names[:4]
-    figure = Figure(
-        figsize=(0.3 + 1.75 * (len(shown) + 1), 2.1 * len(chosen) + 0.4), layout="constrained"
-    )
+    figure = Figure(figsize=(0.3 + 1.75 * (len(shown) + 1), 2.1 * len(chosen) + 0.4), layout="constrained")
     for row, (record, k, value) in enumerate(chosen):
         sample = source[record.index]
         measured = record.measured[k]
@@ -167,15 +159,10 @@ def draw_examples(
         mask = next((e.mask for e in sample.explained if e.label == measured.label), None)
         if mask is not None and not bool(mask.all()):
             axes.contour(mask.numpy(), levels=[0.5], colors=["#ffd400"], linewidths=1.5)
-        axes.set_title(
-            _wrapped(f"{bench.network.class_name(measured.label)}: {judge} {value:.3f}", 26),
-            fontsize=7,
-        )
+        axes.set_title(_wrapped(f"{bench.network.class_name(measured.label)}: {judge} {value:.3f}", 26), fontsize=7)
         axes.set_axis_off()
         for column, name in enumerate(shown):
-            axes = figure.add_subplot(
-                len(chosen), len(shown) + 1, row * (len(shown) + 1) + column + 2
-            )
+            axes = figure.add_subplot(len(chosen), len(shown) + 1, row * (len(shown) + 1) + column + 2)
             _draw_map(axes, maps[name][0, 0])
             score = measured.values[name][experiment.headline]
             axes.set_title(f"{name} {score:.3f}", fontsize=7)
@@ -183,9 +170,7 @@ def draw_examples(
     return _png(figure)
 
 
-def _best_and_worst(
-    experiment: Experiment, records: Sequence[Record], judge: str
-) -> list[tuple[Record, int, float]]:
+def _best_and_worst(experiment: Experiment, records: Sequence[Record], judge: str) -> list[tuple[Record, int, float]]:
     scored = [
         (record, k, float(m.values[judge][experiment.headline]))
         for record in records
@@ -193,9 +178,7 @@ def _best_and_worst(
         if judge in m.values
     ]
     scored = [s for s in scored if s[2] == s[2]]
-    low_is_best = (
-        next(q.better for q in experiment.quantities if q.name == experiment.headline) == "low"
-    )
+    low_is_best = next(q.better for q in experiment.quantities if q.name == experiment.headline) == "low"
     scored.sort(key=lambda s: s[2] if low_is_best else -s[2])
     if len(scored) <= 2 * _EXAMPLES:
         return scored
@@ -203,9 +186,7 @@ def _best_and_worst(
 
 
 def _draw_map(axes: Axes, heat: Tensor) -> None:
-    largest = (
-        float(torch.quantile(heat.abs().flatten().float(), 0.995)) or float(heat.abs().max()) or 1.0
-    )
+    largest = float(torch.quantile(heat.abs().flatten().float(), 0.995)) or float(heat.abs().max()) or 1.0
     axes.imshow((heat / largest).clamp(-1, 1).numpy(), cmap=_RELEVANCE, vmin=-1, vmax=1)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -217,9 +198,7 @@ def _colour(methods: Sequence[str], method: str) -> str:
 
 def _note(summary: Summary) -> str:
     made: dict[str, Any] = summary.made_with
-    data = (
-        f"{made.get('model', '')} on {summary.images['measured']} images of {made.get('data', '')}"
-    )
+    data = f"{made.get('model', '')} on {summary.images['measured']} images of {made.get('data', '')}"
     return f"{data}; bars and bands: 95 %"
 
 

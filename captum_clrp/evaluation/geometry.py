@@ -113,9 +113,7 @@ class Geometry:
             InvalidInputError: if it holds a step that moves pixels in another way.
         """
         if hasattr(prepare, "resize_size") and hasattr(prepare, "crop_size"):
-            return cls(
-                _length(prepare.resize_size), _pair(prepare.crop_size), prepare.interpolation
-            )
+            return cls(_length(prepare.resize_size), _pair(prepare.crop_size), prepare.interpolation)
         resize: int | tuple[int, int] | None = None
         crop: tuple[int, int] | None = None
         interpolation = InterpolationMode.BILINEAR
@@ -178,15 +176,7 @@ class Geometry:
         return Geometry(max(min(crop), round(self.resize * factor)), crop, self.interpolation)
 
 
-_STAY = {
-    "ToTensor",
-    "MaybeToTensor",
-    "PILToTensor",
-    "ConvertImageDtype",
-    "ToImage",
-    "ToDtype",
-    "Normalize",
-}
+_STAY = {"ToTensor", "MaybeToTensor", "PILToTensor", "ConvertImageDtype", "ToImage", "ToDtype", "Normalize"}
 
 
 def _length(size: Any) -> int | tuple[int, int]:

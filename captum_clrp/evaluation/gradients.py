@@ -26,11 +26,7 @@ __all__ = ["GuidedRectifiers", "gradient_maps", "guided_maps"]
 
 
 def gradient_maps(
-    model: nn.Module,
-    inputs: Tensor,
-    concepts: Sequence[Tensor],
-    wanted: Sequence[str],
-    layer: nn.Module | None = None,
+    model: nn.Module, inputs: Tensor, concepts: Sequence[Tensor], wanted: Sequence[str], layer: nn.Module | None = None
 ) -> dict[str, Tensor]:
     """Maps of the methods that need the ordinary gradient.
 
@@ -53,9 +49,7 @@ def gradient_maps(
         receivers = [variable] if last is None else [variable, last]
         for k, concept in enumerate(concepts):
             score = logits.gather(1, concept.to(logits.device)).sum()
-            gradient, *rest = torch.autograd.grad(
-                score, receivers, retain_graph=k < len(concepts) - 1
-            )
+            gradient, *rest = torch.autograd.grad(score, receivers, retain_graph=k < len(concepts) - 1)
             if "gradient" in maps:
                 maps["gradient"].append(gradient.abs().amax(1))
             if "input-x-gradient" in maps:
@@ -63,9 +57,7 @@ def gradient_maps(
             if last is not None:
                 weighted = (last.detach() * rest[0].mean((2, 3), keepdim=True)).sum(1, keepdim=True)
                 size = (int(inputs.shape[2]), int(inputs.shape[3]))
-                cam = F.interpolate(
-                    weighted.clamp(min=0), size, mode="bilinear", align_corners=False
-                )
+                cam = F.interpolate(weighted.clamp(min=0), size, mode="bilinear", align_corners=False)
                 maps["grad-cam"].append(cam[:, 0])
     return {name: torch.stack(of_concept, dim=1) for name, of_concept in maps.items()}
 
@@ -110,11 +102,7 @@ class _Features:
             handle.remove()
 
     def _see(self, _: nn.Module, __: Any, output: Any) -> None:
-        if (
-            isinstance(output, Tensor)
-            and output.dim() == 4
-            and output.shape[2] * output.shape[3] > 1
-        ):
+        if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
             self._last = output
 
     def found(self) -> Tensor:
@@ -152,18 +140,10 @@ class GuidedRectifiers(TorchFunctionMode):
         self.count = 0
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if (
-            getattr(func, "__name__", "") in self._NAMES
-            and isinstance(output, Tensor)
-            and output.requires_grad
-        ):
+        if getattr(func, "__name__", "") in self._NAMES and isinstance(output, Tensor) and output.requires_grad:
             # The hook stays with this version of the tensor, also where the rectifier works in place.
             output.register_hook(_positive)
             self.count += 1

@@ -120,9 +120,7 @@ class GridPointingGame(PerImageMetric):
             labels: ``(N,)``, the explained classes; needed for ``average="classes"``.
         """
         if len(maps) != len(cells):
-            raise InvalidInputError(
-                f"{len(maps)} maps and {len(cells)} cells were given; give one cell for each map"
-            )
+            raise InvalidInputError(f"{len(maps)} maps and {len(cells)} cells were given; give one cell for each map")
         self.keep([grid_score(m, int(c), self.n) for m, c in zip(maps, cells, strict=True)], labels)
 
     def compute(self) -> dict[str, Tensor]:

@@ -19,15 +19,7 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.maps import as_map
 from captum_clrp.evaluation.metric import PerImageMetric, average
 
-__all__ = [
-    "InsertionDeletion",
-    "Scores",
-    "area_under",
-    "blurred",
-    "curve",
-    "insertion_deletion",
-    "pixel_order",
-]
+__all__ = ["InsertionDeletion", "Scores", "area_under", "blurred", "curve", "insertion_deletion", "pixel_order"]
 
 Model = Callable[[Tensor], Tensor]
 STEPS = 16
@@ -48,13 +40,7 @@ def pixel_order(attribution: Tensor, generator: torch.Generator | None = None) -
 
 
 def curve(
-    model: Model,
-    start: Tensor,
-    end: Tensor,
-    order: Tensor,
-    classes: Sequence[int],
-    steps: int = STEPS,
-    batch: int = 16,
+    model: Model, start: Tensor, end: Tensor, order: Tensor, classes: Sequence[int], steps: int = STEPS, batch: int = 16
 ) -> Tensor:
     """Probabilities on the way from one image to another.
 
@@ -87,9 +73,7 @@ def curve(
     rows = []
     with torch.no_grad():
         for first in range(0, len(counts), batch):
-            images = torch.stack(
-                [torch.where(rank < n, end, start) for n in counts[first : first + batch]]
-            )
+            images = torch.stack([torch.where(rank < n, end, start) for n in counts[first : first + batch]])
             rows.append(model(images).double().softmax(1)[:, chosen])
     return torch.cat(rows)
 
@@ -107,9 +91,7 @@ def area_under(values: Tensor) -> Tensor:
 
 def blurred(image: Tensor, sigma: float = 5.0) -> Tensor:
     """The image after a Gaussian blur of ``sigma`` pixels, cut at 4 sigma or the image's size; ``(C, H, W)``."""
-    radii = [
-        min(round(4 * sigma), int(side) - 1) for side in image.shape[:0:-1]
-    ]  # across, then down
+    radii = [min(round(4 * sigma), int(side) - 1) for side in image.shape[:0:-1]]  # across, then down
     return gaussian_blur(image, [2 * radius + 1 for radius in radii], [sigma, sigma])
 
 
@@ -173,9 +155,7 @@ def insertion_deletion(
     order = pixel_order(attribution, generator)
     watched = [label] if other is None else [label, other]
     deletion = curve(model, image, gone, order, watched, steps, batch)
-    insertion = curve(
-        model, blurred(image) if start is None else start, image, order, [label], steps, batch
-    )
+    insertion = curve(model, blurred(image) if start is None else start, image, order, [label], steps, batch)
     bystander = deletion[:, 1] if other is not None else torch.full_like(deletion[:, 0], torch.nan)
     return Scores(deletion[:, 0], insertion[:, 0], bystander)
 
@@ -191,27 +171,14 @@ class InsertionDeletion(PerImageMetric):
     """
 
     def __init__(
-        self,
-        baseline: Tensor,
-        steps: int = STEPS,
-        *,
-        seed: int = 0,
-        average: str = "images",
-        **options: Any,
+        self, baseline: Tensor, steps: int = STEPS, *, seed: int = 0, average: str = "images", **options: Any
     ) -> None:
         super().__init__(average=average, **options)
         self.baseline = baseline
         self.steps = steps
         self.seed = seed
 
-    def update(
-        self,
-        model: Model,
-        images: Tensor,
-        labels: Tensor,
-        maps: Tensor,
-        others: Tensor | None = None,
-    ) -> None:
+    def update(self, model: Model, images: Tensor, labels: Tensor, maps: Tensor, others: Tensor | None = None) -> None:
         """Measure a batch.
 
         Args:
@@ -224,10 +191,15 @@ class InsertionDeletion(PerImageMetric):
         rows = []
         for i, (image, label, heat) in enumerate(zip(images, labels, maps, strict=True)):
             scores = insertion_deletion(
-                model, image, int(label), heat, self.baseline,
-                other=None if others is None else int(others[i]), steps=self.steps,
+                model,
+                image,
+                int(label),
+                heat,
+                self.baseline,
+                other=None if others is None else int(others[i]),
+                steps=self.steps,
                 generator=torch.Generator().manual_seed(self.seed),
-            )  # fmt: skip
+            )
             rows.append(scores.areas())
         self.keep(rows, labels)
 

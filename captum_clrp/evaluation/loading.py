@@ -14,15 +14,11 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def ahead(
-    read: Callable[[A], B], items: Iterable[A], count: int = 2, threads: int = 2
-) -> Iterator[B]:
+def ahead(read: Callable[[A], B], items: Iterable[A], count: int = 2, threads: int = 2) -> Iterator[B]:
     """``map(read, items)`` with at most ``count`` results waiting, read by threads."""
     remaining = iter(items)
     with ThreadPoolExecutor(threads) as readers:
-        waiting: deque[Future[B]] = deque(
-            readers.submit(read, item) for item in islice(remaining, count)
-        )
+        waiting: deque[Future[B]] = deque(readers.submit(read, item) for item in islice(remaining, count))
         try:
             while waiting:
                 result = waiting.popleft().result()

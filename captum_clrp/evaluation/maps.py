@@ -57,9 +57,7 @@ def as_mask(mask: Tensor, values: Tensor) -> Tensor:
         )
     marked = mask.to(values.device, torch.bool)
     if not bool(marked.any()):
-        raise InvalidInputError(
-            "the mask marks no pixel; leave out images whose object was cropped away"
-        )
+        raise InvalidInputError("the mask marks no pixel; leave out images whose object was cropped away")
     return marked
 
 

@@ -22,19 +22,13 @@ from captum_clrp.evaluation.network import Network
 
 __all__ = ["METHODS", "Concept", "MethodSet", "check_methods", "image_seed"]
 
-METHODS = (
-    "random", "centre", "gradient", "guided-backprop", "input-x-gradient", "grad-cam", "lrp", "clrp1", "clrp2",
-)  # fmt: skip
+METHODS = ("random", "centre", "gradient", "guided-backprop", "input-x-gradient", "grad-cam", "lrp", "clrp1", "clrp2")
 """All methods that need no further word. ``lrp``, ``clrp1`` and ``clrp2`` also take ``-even`` (the paper's average
 pooling) and ``-conserve``; ``captum:NAME`` is an attribution of Captum, ``PACKAGE.MODULE:NAME`` a function (or class)
 from the model to any object with Captum's ``attribute``."""
 
 _RELEVANCE = re.compile(r"(lrp|clrp1|clrp2)((?:-even|-conserve)*)$")
-_CLASSES: dict[str, type[LRPZBeta]] = {
-    "lrp": LRPZBeta,
-    "clrp1": ContrastiveLRP1,
-    "clrp2": ContrastiveLRP2,
-}
+_CLASSES: dict[str, type[LRPZBeta]] = {"lrp": LRPZBeta, "clrp1": ContrastiveLRP1, "clrp2": ContrastiveLRP2}
 
 Concept = Tensor
 """Classes ``(N, M)`` that are explained together; usually M is 1."""
@@ -49,9 +43,7 @@ class Family(Protocol):
 
     names: Sequence[str]
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         """Maps ``(N, K, H, W)`` of each method for K concepts of N images."""
         ...
 
@@ -69,14 +61,10 @@ class _Random:
     def __init__(self, seed: int) -> None:
         self.seed = seed
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         size = (len(concepts), *inputs.shape[2:])
         drawn = [
-            torch.rand(
-                size, generator=torch.Generator().manual_seed(image_seed(self.seed, "random", id_))
-            )
+            torch.rand(size, generator=torch.Generator().manual_seed(image_seed(self.seed, "random", id_)))
             for id_ in ids
         ]
         return {"random": torch.stack(drawn)}
@@ -87,25 +75,19 @@ class _Centre:
 
     names: Sequence[str] = ("centre",)
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         height, width = inputs.shape[2:]
         rows = torch.arange(height).float()[:, None] - height // 2
         columns = torch.arange(width).float()[None, :] - width // 2
         distance = (rows**2 + columns**2).sqrt()
-        return {
-            "centre": (distance.max() - distance).expand(len(inputs), len(concepts), height, width)
-        }
+        return {"centre": (distance.max() - distance).expand(len(inputs), len(concepts), height, width)}
 
 
 class _Gradients:
     def __init__(self, model: nn.Module, names: Sequence[str], layer: nn.Module | None) -> None:
         self.model, self.names, self.layer = model, names, layer
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         return gradient_maps(self.model, inputs, concepts, self.names, self.layer)
 
 
@@ -115,9 +97,7 @@ class _Guided:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         return {"guided-backprop": guided_maps(self.model, inputs, concepts)}
 
 
@@ -143,9 +123,7 @@ class _Relevance:
         self.explainers = explainers
         self.names: Sequence[str] = tuple(explainers)
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         first = next(iter(self.explainers.values()))
         propagation = first._run(inputs, None, None, (first.low, first.high))
         left = len(self.explainers) * len(concepts)
@@ -169,9 +147,7 @@ class _Captum:
         self.name, self.attribution = name, attribution
         self.names: Sequence[str] = (name,)
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         of_concepts = []
         for concept in concepts:
             parts = [self._one(inputs, labels) for labels in concept.to(inputs.device).unbind(1)]
@@ -181,11 +157,7 @@ class _Captum:
     def _one(self, inputs: Tensor, labels: Tensor) -> Tensor:
         attributed = self.attribution.attribute(inputs.detach().clone(), target=labels)
         attributed = attributed[0] if isinstance(attributed, tuple) else attributed
-        if (
-            not isinstance(attributed, Tensor)
-            or attributed.dim() != 4
-            or len(attributed) != len(inputs)
-        ):
+        if not isinstance(attributed, Tensor) or attributed.dim() != 4 or len(attributed) != len(inputs):
             raise InvalidInputError(
                 f"the method {self.name} returned {type(attributed).__name__} "
                 f"{tuple(getattr(attributed, 'shape', ()))} for inputs {tuple(inputs.shape)}; a map (N, C, H, "
@@ -194,9 +166,7 @@ class _Captum:
         summed = attributed.detach().sum(1)
         if summed.shape[1:] != inputs.shape[2:]:
             size = (int(inputs.shape[2]), int(inputs.shape[3]))
-            summed = nn.functional.interpolate(
-                summed[:, None], size, mode="bilinear", align_corners=False
-            )[:, 0]
+            summed = nn.functional.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)[:, 0]
         return summed
 
 
@@ -267,11 +237,7 @@ class MethodSet:
         self._families = families + [_Relevance(explainers) for explainers in relevance.values()]
 
     def maps(
-        self,
-        inputs: Tensor,
-        concepts: Sequence[Concept],
-        ids: Sequence[str],
-        only: Sequence[str] | None = None,
+        self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str], only: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Maps of all methods.
 
@@ -295,9 +261,7 @@ class MethodSet:
 def _made(name: str, model: nn.Module) -> Any:
     place, _, attribute = name.rpartition(":")
     try:
-        made = getattr(
-            importlib.import_module("captum.attr" if place == "captum" else place), attribute
-        )(model)
+        made = getattr(importlib.import_module("captum.attr" if place == "captum" else place), attribute)(model)
     except (ImportError, AttributeError, TypeError) as error:
         raise InvalidInputError(
             f"the method {name} cannot be made ({error}); PACKAGE.MODULE:NAME must name a function or class "
@@ -305,7 +269,5 @@ def _made(name: str, model: nn.Module) -> Any:
             "model alone and returns an object with attribute(inputs, target=...)"
         ) from error
     if not callable(getattr(made, "attribute", None)):
-        raise InvalidInputError(
-            f"the method {name} made a {type(made).__name__} without attribute(inputs, target=...)"
-        )
+        raise InvalidInputError(f"the method {name} made a {type(made).__name__} without attribute(inputs, target=...)")
     return made

@@ -57,9 +57,7 @@ class PerImageMetric(Metric):
     def __init__(self, *, average: str = "images", **options: Any) -> None:
         super().__init__(**options)
         if average not in ("images", "classes"):
-            raise InvalidInputError(
-                f"average={average!r} is not known; choose 'images' or 'classes'"
-            )
+            raise InvalidInputError(f"average={average!r} is not known; choose 'images' or 'classes'")
         self.average = average
         self.add_state("values", default=[], dist_reduce_fx="cat")
         self.add_state("labels", default=[], dist_reduce_fx="cat")
@@ -80,9 +78,7 @@ class PerImageMetric(Metric):
 
     def per_image(self) -> tuple[Tensor, Tensor]:
         """What was measured: values ``(n, ...)`` and classes ``(n,)``."""
-        return _joined(self.values, torch.float64, self.device), _joined(
-            self.labels, torch.long, self.device
-        )
+        return _joined(self.values, torch.float64, self.device), _joined(self.labels, torch.long, self.device)
 
     def compute(self) -> Any:
         """The mean; NaN if no image was seen."""
@@ -96,9 +92,7 @@ def pairs(maps: Tensor, masks: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
         InvalidInputError: if there are not as many masks as maps.
     """
     if len(maps) != len(masks):
-        raise InvalidInputError(
-            f"{len(maps)} maps and {len(masks)} masks were given; give one mask for each map"
-        )
+        raise InvalidInputError(f"{len(maps)} maps and {len(masks)} masks were given; give one mask for each map")
     return zip(maps, masks, strict=True)
 
 

@@ -78,7 +78,5 @@ class Network:
         value = 0
         for name, tensor in sorted(self.model.state_dict().items()):
             value = zlib.crc32(name.encode(), value)
-            value = zlib.crc32(
-                tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, value
-            )
+            value = zlib.crc32(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data, value)
         return f"{value:08x}"

@@ -17,13 +17,7 @@ from captum_clrp.evaluation.maps import as_map, first_peak
 from captum_clrp.evaluation.metric import PerImageMetric
 from captum_clrp.evaluation.patch_ablation import PATCH_SIZE, ablate_patch
 
-__all__ = [
-    "NeuronAblation",
-    "activations_at",
-    "diagonal_share",
-    "neuron_drops",
-    "strongest_neurons",
-]
+__all__ = ["NeuronAblation", "activations_at", "diagonal_share", "neuron_drops", "strongest_neurons"]
 
 Neuron = int | tuple[int, ...]
 
@@ -116,9 +110,7 @@ def neuron_drops(
             :func:`captum_clrp.evaluation.patch_drop`.
     """
     if len(neurons) != len(maps):
-        raise InvalidInputError(
-            f"{len(maps)} maps and {len(neurons)} neurons were given; give one map for each"
-        )
+        raise InvalidInputError(f"{len(maps)} maps and {len(neurons)} neurons were given; give one map for each")
     points = [first_peak(as_map(m)) for m in maps]
     images = [image if p is None else ablate_patch(image, p, mean_image, size) for p in points]
     activations = activations_at(model, layer, torch.stack([image, *images])).double()
@@ -164,28 +156,18 @@ class NeuronAblation(PerImageMetric):
         self.size = size
 
     def update(
-        self,
-        model: Callable[[Tensor], Any],
-        layer: nn.Module,
-        image: Tensor,
-        neurons: Sequence[Neuron],
-        maps: Tensor,
+        self, model: Callable[[Tensor], Any], layer: nn.Module, image: Tensor, neurons: Sequence[Neuron], maps: Tensor
     ) -> None:
         """Measure one image; arguments as for :func:`neuron_drops`, with the same number of neurons each time."""
         drops = neuron_drops(model, layer, image, neurons, maps, self.mean_image, self.size)
-        self.keep(
-            [relative_drops(drops, activations_at(model, layer, image[None])[0], neurons)], None
-        )
+        self.keep([relative_drops(drops, activations_at(model, layer, image[None])[0], neurons)], None)
 
     def compute(self) -> dict[str, Tensor]:
         """``drops``, the mean matrix ``(K, K)`` of relative drops; ``diagonal``, mean of :func:`diagonal_share`."""
         drops, _ = self.per_image()
         if not len(drops):
             return {"drops": torch.full((0, 0), torch.nan), "diagonal": torch.tensor(torch.nan)}
-        return {
-            "drops": drops.mean(0),
-            "diagonal": torch.tensor([diagonal_share(d) for d in drops]).double().mean(),
-        }
+        return {"drops": drops.mean(0), "diagonal": torch.tensor([diagonal_share(d) for d in drops]).double().mean()}
 
 
 def relative_drops(drops: Tensor, activations: Tensor, neurons: Sequence[Neuron]) -> Tensor:

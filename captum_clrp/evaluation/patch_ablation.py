@@ -54,9 +54,7 @@ def ablate_patch(image: Tensor, point: Point, mean_image: Tensor, size: int = PA
                 [1., 1., 1.]])
     """
     if size < 1 or size % 2 == 0:
-        raise InvalidInputError(
-            f"a patch of side {size} has no middle pixel; give an odd number, e.g. {PATCH_SIZE}"
-        )
+        raise InvalidInputError(f"a patch of side {size} has no middle pixel; give an odd number, e.g. {PATCH_SIZE}")
     try:
         replacement = mean_image.to(image).expand_as(image)
     except RuntimeError:
@@ -96,9 +94,7 @@ def patch_drops(
     distinct = list(dict.fromkeys(p for p in points if p is not None))
     images = [image, *(ablate_patch(image, p, mean_image, size) for p in distinct)]
     with torch.no_grad():
-        logits = torch.cat(
-            [model(torch.stack(images[i : i + batch])) for i in range(0, len(images), batch)]
-        ).double()
+        logits = torch.cat([model(torch.stack(images[i : i + batch])) for i in range(0, len(images), batch)]).double()
     probabilities = logits.softmax(1)
     row_of = {point: row for row, point in enumerate(distinct, start=1)}
     drops = []
@@ -106,20 +102,14 @@ def patch_drops(
         row = 0 if point is None else row_of[point]
         drops.append(
             Drop(
-                float(logits[0, label] - logits[row, label]),
-                float(probabilities[0, label] - probabilities[row, label]),
+                float(logits[0, label] - logits[row, label]), float(probabilities[0, label] - probabilities[row, label])
             )
         )
     return drops
 
 
 def patch_drop(
-    model: Model,
-    image: Tensor,
-    label: int,
-    attribution: Tensor,
-    mean_image: Tensor,
-    size: int = PATCH_SIZE,
+    model: Model, image: Tensor, label: int, attribution: Tensor, mean_image: Tensor, size: int = PATCH_SIZE
 ) -> Drop:
     """Drop of a class when the patch at the maximum of its map is replaced.
 
@@ -157,9 +147,7 @@ class PatchAblation(PerImageMetric):
 
     higher_is_better = True
 
-    def __init__(
-        self, mean_image: Tensor, size: int = PATCH_SIZE, *, average: str = "images", **options: Any
-    ) -> None:
+    def __init__(self, mean_image: Tensor, size: int = PATCH_SIZE, *, average: str = "images", **options: Any) -> None:
         super().__init__(average=average, **options)
         self.mean_image = mean_image
         self.size = size

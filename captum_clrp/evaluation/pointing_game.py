@@ -81,6 +81,4 @@ class PointingGame(PerImageMetric):
             masks: ``(N, H, W)``.
             labels: ``(N,)``, the explained classes; needed for ``average="classes"``.
         """
-        self.keep(
-            [float(pointing_hit(m, o, self.tolerance)) for m, o in pairs(maps, masks)], labels
-        )
+        self.keep([float(pointing_hit(m, o, self.tolerance)) for m, o in pairs(maps, masks)], labels)

@@ -61,9 +61,7 @@ class Pooling:
         k, s, p, d = self.kernel[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
         span = length + 2 * p - d * (k - 1) - 1
         count = (math.ceil(span / s) if self.ceil else span // s) + 1
-        if (
-            self.ceil and (count - 1) * s >= length + p
-        ):  # a region must begin inside the input or its left padding
+        if self.ceil and (count - 1) * s >= length + p:  # a region must begin inside the input or its left padding
             count -= 1
         seen = [[i * s - p + d * j for j in range(k)] for i in range(count)]
         return [[line for line in lines if 0 <= line < length] for lines in seen]
@@ -121,9 +119,7 @@ def _module_names(model: nn.Module) -> Iterator[list[str]]:
     handles = []
     for name, module in model.named_modules():
         handles.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-        handles.append(
-            module.register_forward_hook(lambda *_: running.pop() and None, always_call=True)
-        )
+        handles.append(module.register_forward_hook(lambda *_: running.pop() and None, always_call=True))
     try:
         yield running
     finally:
@@ -138,11 +134,7 @@ class _Watch(TorchFunctionMode):
         self.seen: list[Pooling] = []
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
@@ -173,15 +165,7 @@ class _Watch(TorchFunctionMode):
         )
 
 
-_ARGUMENTS = (
-    "input",
-    "kernel_size",
-    "stride",
-    "padding",
-    "dilation",
-    "ceil_mode",
-    "return_indices",
-)
+_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 
 
 def _two(value: Any) -> tuple[int, int]:
@@ -202,11 +186,7 @@ class _Replicate(TorchFunctionMode):
     _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 
     def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
@@ -216,10 +196,7 @@ class _Replicate(TorchFunctionMode):
             if any(amounts):
                 called |= {"input": F.pad(called["input"], amounts, mode="replicate"), "padding": 0}
                 return func(**called)
-        if (
-            name == "pad"
-            and kwargs.get("mode", args[2] if len(args) > 2 else "constant") == "constant"
-        ):
+        if name == "pad" and kwargs.get("mode", args[2] if len(args) > 2 else "constant") == "constant":
             called = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | kwargs
             amounts = list(called["pad"])
             if len(amounts) == 4 and min(amounts) >= 0 and not called.get("value"):
@@ -233,12 +210,7 @@ def _padding(called: dict[str, Any]) -> list[int]:
     if padding == "valid":
         return [0, 0, 0, 0]
     if padding == "same":
-        totals = [
-            d * (k - 1)
-            for d, k in zip(
-                _two(called.get("dilation", 1)), called["weight"].shape[2:], strict=True
-            )
-        ]
+        totals = [d * (k - 1) for d, k in zip(_two(called.get("dilation", 1)), called["weight"].shape[2:], strict=True)]
         down, across = totals
         return [across // 2, across - across // 2, down // 2, down - down // 2]
     down, across = _two(padding)
@@ -274,18 +246,11 @@ def border_winners(pooling: Pooling) -> list[BorderWinners]:
         for i in range(images):
             first[i] += int(won[i])
             inside[i] += int(counted[i])
-    return [
-        BorderWinners(*counts)
-        for counts in zip(outer, regions, expected, first, inside, strict=True)
-    ]
+    return [BorderWinners(*counts) for counts in zip(outer, regions, expected, first, inside, strict=True)]
 
 
 def _winners(
-    pooling: Pooling,
-    axis: int,
-    along: Sequence[Sequence[int]],
-    across: Sequence[Sequence[int]],
-    line: int,
+    pooling: Pooling, axis: int, along: Sequence[Sequence[int]], across: Sequence[Sequence[int]], line: int
 ) -> tuple[Tensor, Tensor]:
     """For each image: winners in one line (0 or -1) of the regions, and regions with a winner."""
     values = pooling.inputs if axis == 0 else pooling.inputs.transpose(2, 3)
@@ -352,10 +317,7 @@ def sign_flip_test(differences: Sequence[float], *, draws: int = 10_000, seed: i
         sums = [sum(s * v for s, v in zip(signs, values, strict=True)) for signs in patterns]
         return sum(total >= observed - slack for total in sums) / len(sums)
     rng = random.Random(seed)
-    reached = sum(
-        sum(v if rng.random() < 0.5 else -v for v in values) >= observed - slack
-        for _ in range(draws)
-    )
+    reached = sum(sum(v if rng.random() < 0.5 else -v for v in values) >= observed - slack for _ in range(draws))
     return (1 + reached) / (1 + draws)
 
 

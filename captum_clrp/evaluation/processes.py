@@ -83,9 +83,7 @@ def team_of_environment() -> Iterator[Team]:
         return
     started = not dist.is_initialized()
     if started:
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE
-        )
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield Team(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
     finally:

@@ -24,9 +24,7 @@ class Progress:
         what: What is being done.
     """
 
-    def __init__(
-        self, total: int, done: int, team: Team, *, quiet: bool = False, what: str = "images"
-    ) -> None:
+    def __init__(self, total: int, done: int, team: Team, *, quiet: bool = False, what: str = "images") -> None:
         self._bar = tqdm(
             total=total,
             initial=done,

@@ -51,15 +51,11 @@ def commit() -> str | None:
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
-        return head + (
-            "-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
-        )
+        return head + ("-dirty" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True
-    )
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True)
     return done.stdout.strip()

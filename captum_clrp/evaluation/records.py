@@ -52,12 +52,7 @@ class Record:
     def line(self) -> str:
         """The record as one line of JSON; NaN becomes null."""
         measured = [{"label": m.label, "name": m.name, "values": m.values} for m in self.measured]
-        content = {
-            "id": self.id,
-            "index": self.index,
-            "measured": measured,
-            "skipped": list(self.skipped),
-        }
+        content = {"id": self.id, "index": self.index, "measured": measured, "skipped": list(self.skipped)}
         return json.dumps(_to_json(content), separators=(",", ":"), allow_nan=False) + "\n"
 
     @classmethod
@@ -65,10 +60,7 @@ class Record:
         """The record of a line, or ``None`` for a line that is not whole."""
         try:
             content = json.loads(line)
-            measured = tuple(
-                Measured(m["label"], m["name"], _from_json(m["values"]))
-                for m in content["measured"]
-            )
+            measured = tuple(Measured(m["label"], m["name"], _from_json(m["values"])) for m in content["measured"])
             return cls(content["id"], content["index"], measured, tuple(content["skipped"]))
         except (ValueError, KeyError, TypeError):
             return None
@@ -98,11 +90,7 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        torn = (
-            self._path.is_file()
-            and not self._path.read_bytes().endswith(b"\n")
-            and self._path.stat().st_size > 0
-        )
+        torn = self._path.is_file() and not self._path.read_bytes().endswith(b"\n") and self._path.stat().st_size > 0
         self._file: TextIO = self._path.open("a", encoding="utf-8")
         if torn:  # a line that was cut off must not swallow the next one
             self._file.write("\n")

@@ -88,9 +88,7 @@ class Run:
         records = self._everything()
         if not self.team.leads:
             return None
-        summary = summarise(
-            self.experiment, records, total=len(self.source), over=self.average, seed=self.seed
-        )
+        summary = summarise(self.experiment, records, total=len(self.source), over=self.average, seed=self.seed)
         summary.made_with = self._configuration() | {
             "commit": provenance.commit(),
             "versions": provenance.versions(self.bench.network.device),
@@ -151,12 +149,8 @@ class Run:
         )
 
     def _find_mean(self) -> None:
-        with Progress(
-            len(self.source), 0, self.team, quiet=self.quiet, what="mean image"
-        ) as progress:
-            pixels = mean_image(
-                self.source, cache=self.cache, team=self.team, progress=progress.add
-            )
+        with Progress(len(self.source), 0, self.team, quiet=self.quiet, what="mean image") as progress:
+            pixels = mean_image(self.source, cache=self.cache, team=self.team, progress=progress.add)
         self.bench.mean = self.bench.network.inputs(pixels)
 
     def _everything(self) -> list[Record]:
@@ -169,9 +163,7 @@ class Run:
     def _pending(self, done: set[str]) -> list[list[int]]:
         """Batches with an image that is not done; all of a batch is measured again, which gives the same numbers."""
         positions = range(len(self.source))
-        batches = [
-            list(positions[i : i + self.batch]) for i in range(0, len(positions), self.batch)
-        ]
+        batches = [list(positions[i : i + self.batch]) for i in range(0, len(positions), self.batch)]
         return [b for b in batches if any(self.source.ids[i] not in done for i in b)]
 
     def _read(self, positions: Sequence[int]) -> list[tuple[int, Sample]]:
@@ -185,9 +177,7 @@ class Run:
             reasons[index] = ["object cropped away"] * len(sample.cropped_away)
             if self.experiment.needs_places:
                 placed = tuple(e for e in sample.explained if e.mask is not None)
-                reasons[index] += ["place of the object unknown"] * (
-                    len(sample.explained) - len(placed)
-                )
+                reasons[index] += ["place of the object unknown"] * (len(sample.explained) - len(placed))
                 sample = Sample(sample.id, sample.pixels, placed, sample.cropped_away)
             if sample.explained or self.experiment.chooses_classes:
                 usable.append((index, sample))
@@ -203,10 +193,7 @@ class Run:
         for group in alike.values():
             found = self.experiment.measure(self.bench, [sample for _, sample in group])
             measured |= {index: m for (index, _), m in zip(group, found, strict=True)}
-        return [
-            Record(sample.id, index, measured.get(index, ()), tuple(reasons[index]))
-            for index, sample in samples
-        ]
+        return [Record(sample.id, index, measured.get(index, ()), tuple(reasons[index])) for index, sample in samples]
 
     def _check(self, samples: Sequence[Sample]) -> None:
         """Refuse images of different sizes in a batch, and classes that the network does not have."""

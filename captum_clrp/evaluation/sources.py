@@ -103,9 +103,7 @@ def subset(ids: Sequence[str], limit: int | None, seed: int) -> list[int]:
     """
     if limit is None or limit >= len(ids):
         return list(range(len(ids)))
-    drawn = sorted(
-        range(len(ids)), key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest()
-    )
+    drawn = sorted(range(len(ids)), key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest())
     return sorted(drawn[:limit])
 
 
@@ -119,9 +117,7 @@ class PhotographSource(Source):
         seed: Of that choice.
     """
 
-    def __init__(
-        self, dataset: Dataset, geometry: Geometry, *, limit: int | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, dataset: Dataset, geometry: Geometry, *, limit: int | None = None, seed: int = 0) -> None:
         self.dataset = dataset
         self.geometry = geometry
         self.name = dataset.name
@@ -139,9 +135,7 @@ class PhotographSource(Source):
                 away.append(target.name)
             else:
                 explained.append(Explained(target.label, target.name, mask))
-        return Sample(
-            photograph.id, _pixels(self.geometry.picture(image)), tuple(explained), tuple(away)
-        )
+        return Sample(photograph.id, _pixels(self.geometry.picture(image)), tuple(explained), tuple(away))
 
 
 def _visible(target: Target, geometry: Geometry, size: tuple[int, int]) -> Tensor | None:
@@ -189,9 +183,7 @@ class GridSource(Source):
         seed: int = 0,
     ) -> None:
         if geometry.crop is None:
-            raise InvalidInputError(
-                f"{geometry} gives images of different sizes, which make no grid; set its crop"
-            )
+            raise InvalidInputError(f"{geometry} gives images of different sizes, which make no grid; set its crop")
         height, width = geometry.crop
         self.n = n
         self.dataset = dataset
@@ -211,19 +203,14 @@ class GridSource(Source):
                 f"own, too few "
                 f"for a grid of {n} x {n}; use more photographs or a smaller n"
             )
-        self.ids = [
-            f"{k}: " + " | ".join(dataset.ids[i] for i in scene)
-            for k, scene in enumerate(self._scenes)
-        ]
+        self.ids = [f"{k}: " + " | ".join(dataset.ids[i] for i in scene) for k, scene in enumerate(self._scenes)]
 
     def sample(self, index: int) -> Sample:
         photographs = [self.dataset[i] for i in self._scenes[index]]
         cells = torch.stack([_pixels(self.geometry.picture(p.read())) for p in photographs])
         pixels = compose_grid(cells, self.n)
         explained = tuple(
-            Explained(
-                p.targets[0].label, p.targets[0].name, cell_mask(cell, self.n, *pixels.shape[-2:])
-            )
+            Explained(p.targets[0].label, p.targets[0].name, cell_mask(cell, self.n, *pixels.shape[-2:]))
             for cell, p in enumerate(photographs)
         )
         return Sample(self.ids[index], pixels, explained)

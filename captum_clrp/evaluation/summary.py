@@ -108,10 +108,7 @@ class Summary:
             found = [cell[method, q.name] for q in experiment.quantities]
             lines.append([method, *(f"{r.mean:.4f} [{r.low:.4f}, {r.high:.4f}]" for r in found)])
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join(
-            "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip()
-            for line in lines
-        )
+        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 _ARROWS = {"high": " (higher is better)", "low": " (lower is better)", "": ""}
@@ -136,20 +133,15 @@ def summarise(
         seed: Of the bootstrap.
         draws: Bootstrap samples.
     """
-    entries = [
-        (i, m) for i, record in enumerate(r for r in records if r.measured) for m in record.measured
-    ]
+    entries = [(i, m) for i, record in enumerate(r for r in records if r.measured) for m in record.measured]
     methods = list(dict.fromkeys(name for _, m in entries for name in m.values))
     columns: list[list[float]] = []
     for method in methods:
         for q in experiment.quantities:
-            columns.append(
-                [m.values[method][q.name] if method in m.values else math.nan for _, m in entries]
-            )
+            columns.append([m.values[method][q.name] if method in m.values else math.nan for _, m in entries])
         for curve in experiment.curves:
             heights = [
-                curve.of(m.values[method]) if method in m.values else [math.nan] * len(curve.x)
-                for _, m in entries
+                curve.of(m.values[method]) if method in m.values else [math.nan] * len(curve.x) for _, m in entries
             ]
             columns += [[h[k] for h in heights] for k in range(len(curve.x))]
     images = np.array([i for i, _ in entries], dtype=np.int64)
@@ -168,10 +160,16 @@ def summarise(
                 difference = means.difference(at, methods.index(BASELINE) * width + j)
             rows.append(
                 Row(
-                    q.name, method, float(means.mean[at]), float(low[at]), float(high[at]), int(measured.sum()),
-                    len(np.unique(images[measured])), *difference,
+                    q.name,
+                    method,
+                    float(means.mean[at]),
+                    float(low[at]),
+                    float(high[at]),
+                    int(measured.sum()),
+                    len(np.unique(images[measured])),
+                    *difference,
                 )
-            )  # fmt: skip
+            )
         start = k * width + len(experiment.quantities)
         for curve in experiment.curves:
             part = slice(start, start + len(curve.x))
@@ -208,8 +206,7 @@ def _csv(lines: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
-        {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()}
-        for line in lines
+        {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()} for line in lines
     )
     return text.getvalue()
 

@@ -5,23 +5,8 @@ A handler gets the trace and the call, decides which tensors receive relevance a
 
 from captum_clrp.handlers.arithmetic import add, add_product, gated_linear_unit, multiply
 from captum_clrp.handlers.elementwise import clamping, evaluated_dropout, normalization, passing
-from captum_clrp.handlers.means import (
-    constant_padding,
-    deviation,
-    interpolation,
-    lp_pooling,
-    pooling,
-)
-from captum_clrp.handlers.moving import (
-    choose,
-    constant,
-    detached,
-    join,
-    overwrite,
-    refusing,
-    route,
-    unknown,
-)
+from captum_clrp.handlers.means import constant_padding, deviation, interpolation, lp_pooling, pooling
+from captum_clrp.handlers.moving import choose, constant, detached, join, overwrite, refusing, route, unknown
 from captum_clrp.handlers.weighted import convolution, einsum, linear, matmul
 
 __all__ = [

@@ -8,18 +8,9 @@ import torch
 from torch import Tensor
 
 from captum_clrp.calls import Call, depends_on_input
-from captum_clrp.handlers.common import (
-    info_of,
-    record_of,
-    refuse,
-)
+from captum_clrp.handlers.common import info_of, record_of, refuse
 from captum_clrp.handlers.moving import route
-from captum_clrp.nodes import (
-    Node,
-    Pass,
-    Product,
-    Sum,
-)
+from captum_clrp.nodes import Node, Pass, Product, Sum
 from captum_clrp.numerics import is_nonnegative
 from captum_clrp.trace import Trace
 
@@ -55,10 +46,7 @@ def add(trace: Trace, call: Call) -> Any:
     if len(call.tracked) == 1:
         signal = call.tracked[0]
         info = info_of(trace, call, nonnegative=nonnegative)
-        node: Node = Pass(
-            record_of(trace, call, "pass", "sum with a constant, bypassed like a bias"),
-            signal.shape,
-        )
+        node: Node = Pass(record_of(trace, call, "pass", "sum with a constant, bypassed like a bias"), signal.shape)
         return trace.propagate(node, call.run, [signal], info, _overwritten(call, [signal]))
     info = info_of(trace, call, nonnegative=nonnegative, monotone=scale > 0)
     record = record_of(trace, call, "sum", "shares of the positive parts")
@@ -76,13 +64,7 @@ def add_product(trace: Trace, call: Call) -> Any:
     value = call.kwargs.get("value", 1)
     times = torch.div if call.name == "addcdiv" else torch.mul
     scaled = Call(torch.mul, (a, value), {})
-    a = (
-        multiply(trace, scaled)
-        if depends_on_input(a) and value != 1
-        else scaled.run()
-        if value != 1
-        else a
-    )
+    a = multiply(trace, scaled) if depends_on_input(a) and value != 1 else scaled.run() if value != 1 else a
     product = Call(times, (a, b), {})
     term = multiply(trace, product) if product.tracked else product.run()
     return add(trace, Call(torch.add, (base, term), {}))
@@ -94,9 +76,7 @@ def multiply(trace: Trace, call: Call) -> Any:
     a, b = _operands(call)
     divides = "div" in call.name
     if divides and not depends_on_input(a):
-        return refuse(
-            trace, call, "a constant divided by an activation; no rule says how it shares relevance"
-        )
+        return refuse(trace, call, "a constant divided by an activation; no rule says how it shares relevance")
     if len(call.tracked) == 1:
         signals, why = call.tracked, "product with a constant"
     elif divides:

@@ -11,21 +11,13 @@ from torch import Tensor
 from captum_clrp._captum import EpsilonRule
 from captum_clrp.bounds import Bounds, own_range
 from captum_clrp.calls import Call, depends_on_input, replace
-from captum_clrp.nodes import (
-    Jacobian,
-    Record,
-)
+from captum_clrp.nodes import Jacobian, Record
 from captum_clrp.rules import Epsilon, Identity, RelevanceRule, rule_of
 from captum_clrp.trace import Info, Trace
 
 
 def info_of(
-    trace: Trace,
-    call: Call,
-    *,
-    nonnegative: bool = False,
-    gate: bool | None = None,
-    monotone: bool = True,
+    trace: Trace, call: Call, *, nonnegative: bool = False, gate: bool | None = None, monotone: bool = True
 ) -> Info:
     """Flags of a result, and its bounds as long as it lies before the first weighted operation."""
     infos = [trace.info(t) for t in call.tracked]
@@ -80,9 +72,7 @@ def record_of(trace: Trace, call: Call, rule: object, reason: str) -> Record:
 
 def carries_values(value: Any) -> bool:
     """Whether ``value`` is a tensor of real, complex or quantised numbers, not of indices or truth values."""
-    return isinstance(value, Tensor) and (
-        value.is_floating_point() or value.is_complex() or value.is_quantized
-    )
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex() or value.is_quantized)
 
 
 def refuse(trace: Trace, call: Call, reason: str) -> Any:
@@ -109,9 +99,7 @@ def unweighted_rule(trace: Trace) -> RelevanceRule | None:
     if chosen is None or not trace.scope or chosen[1] is not trace.scope[-1]:
         return None
     rule, module = chosen
-    if isinstance(rule, EpsilonRule) and not isinstance(
-        rule_of(rule, module, trace.module_name), Identity
-    ):
+    if isinstance(rule, EpsilonRule) and not isinstance(rule_of(rule, module, trace.module_name), Identity):
         return Epsilon(rule.STABILITY_FACTOR)
     return rule if isinstance(rule, RelevanceRule) else None
 
@@ -121,6 +109,8 @@ def by_epsilon(trace: Trace, call: Call, rule: Epsilon) -> Any:
     signal = call.tracked[0]
     node = Jacobian(
         record_of(trace, call, rule, "set by the user as module.rule"),
-        trace.save(signal), call.as_function_of(signal), rule.epsilon,
-    )  # fmt: skip
+        trace.save(signal),
+        call.as_function_of(signal),
+        rule.epsilon,
+    )
     return trace.propagate(node, call.run, [signal], info_of(trace, call))

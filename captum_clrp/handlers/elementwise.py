@@ -9,25 +9,14 @@ import torch
 
 from captum_clrp.calls import Call
 from captum_clrp.errors import ModelStateError
-from captum_clrp.handlers.common import (
-    by_epsilon,
-    info_of,
-    record_of,
-    unweighted_rule,
-)
-from captum_clrp.nodes import (
-    Pass,
-)
+from captum_clrp.handlers.common import by_epsilon, info_of, record_of, unweighted_rule
+from captum_clrp.nodes import Pass
 from captum_clrp.rules import Epsilon
 from captum_clrp.trace import Trace
 
 
 def passing(
-    *,
-    nonnegative: bool = False,
-    keeps_sign: bool = False,
-    gate: bool | None = None,
-    monotone: bool = True,
+    *, nonnegative: bool = False, keeps_sign: bool = False, gate: bool | None = None, monotone: bool = True
 ) -> Callable[[Trace, Call], Any]:
     """Relevance passes unchanged from the result to the first tensor."""
 
@@ -37,9 +26,12 @@ def passing(
         if isinstance(own_rule, Epsilon):
             return by_epsilon(trace, call, own_rule)
         info = info_of(
-            trace, call, gate=gate, monotone=monotone,
+            trace,
+            call,
+            gate=gate,
+            monotone=monotone,
             nonnegative=nonnegative or (keeps_sign and trace.info(signal).nonnegative),
-        )  # fmt: skip
+        )
         node = Pass(record_of(trace, call, "pass", "acts on each value by itself"), signal.shape)
         return trace.propagate(node, call.run, [signal], info)
 
@@ -48,12 +40,8 @@ def passing(
 
 def normalization(trace: Trace, call: Call) -> Any:
     """Normalisation by statistics is bypassed; where it would change the model's statistics it is refused at once."""
-    statistics = call.get(
-        3 if call.func in (torch.batch_norm, torch.instance_norm) else 1, "running_mean"
-    )
-    updates = call.get(
-        5, "training" if call.name == "batch_norm" else "use_input_stats", call.name != "batch_norm"
-    )
+    statistics = call.get(3 if call.func in (torch.batch_norm, torch.instance_norm) else 1, "running_mean")
+    updates = call.get(5, "training" if call.name == "batch_norm" else "use_input_stats", call.name != "batch_norm")
     if updates and statistics is not None:
         raise ModelStateError(
             f"{call.name} in module '{trace.module_name}' runs in training mode and would change its running statistics; "
@@ -75,14 +63,9 @@ def evaluated_dropout(trace: Trace, call: Call) -> Any:
 
 def clamping(trace: Trace, call: Call) -> Any:
     """Clamped activations: without negative values if neither end is negative."""
-    lowest, highest = (
-        call.get(1, "min", call.kwargs.get("min_val")),
-        call.get(2, "max", call.kwargs.get("max_val")),
-    )
+    lowest, highest = (call.get(1, "min", call.kwargs.get("min_val")), call.get(2, "max", call.kwargs.get("max_val")))
     if call.name.startswith("clamp_max"):
         lowest, highest = None, call.get(1, "max")
     ends = [end for end in (lowest, highest) if end is not None]
     signs_known = all(isinstance(end, int | float) and end >= 0 for end in ends)
-    return passing(nonnegative=signs_known and lowest is not None, keeps_sign=signs_known)(
-        trace, call
-    )
+    return passing(nonnegative=signs_known and lowest is not None, keeps_sign=signs_known)(trace, call)

@@ -9,18 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from captum_clrp.calls import Call
-from captum_clrp.handlers.common import (
-    by_epsilon,
-    info_of,
-    record_of,
-    unweighted_rule,
-)
+from captum_clrp.handlers.common import by_epsilon, info_of, record_of, unweighted_rule
 from captum_clrp.handlers.moving import route
-from captum_clrp.nodes import (
-    CONTRIBUTIONS,
-    Padding,
-    Pooling,
-)
+from captum_clrp.nodes import CONTRIBUTIONS, Padding, Pooling
 from captum_clrp.rules import Epsilon
 from captum_clrp.trace import Trace
 
@@ -37,9 +28,7 @@ def pooling(contributions: str | None = None) -> Callable[[Trace, Call], Any]:
         record = record_of(trace, call, how, "a mean or sum of activations")
         node = Pooling(record, trace.save(signal), call.as_function_of(signal), CONTRIBUTIONS[how])
         nonnegative = trace.info(signal).nonnegative
-        return trace.propagate(
-            node, call.run, [signal], info_of(trace, call, nonnegative=nonnegative)
-        )
+        return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=nonnegative))
 
     return handler
 
@@ -47,37 +36,29 @@ def pooling(contributions: str | None = None) -> Callable[[Trace, Call], Any]:
 def deviation(trace: Trace, call: Call) -> Any:
     """Variance and standard deviation: shares of the squared deviations that they sum."""
     signal, dim = call.tracked[0], call.get(1, "dim")
-    dims = (
-        tuple(range(signal.dim())) if dim is None or isinstance(dim, bool) else dim
-    )  # a bool is ``unbiased``
+    dims = tuple(range(signal.dim())) if dim is None or isinstance(dim, bool) else dim  # a bool is ``unbiased``
     keepdim = bool(call.get(3, "keepdim", False))
     node = Pooling(
-        record_of(trace, call, "squares", "shares of squared deviations from the mean"), trace.save(signal),
+        record_of(trace, call, "squares", "shares of squared deviations from the mean"),
+        trace.save(signal),
         lambda values: values.sum(dims, keepdim),
         (lambda x: (x - x.mean(dims, keepdim=True)).square(), torch.ones_like),
-    )  # fmt: skip
-    return trace.propagate(
-        node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False)
     )
+    return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False))
 
 
 def lp_pooling(trace: Trace, call: Call) -> Any:
     """``(sum |x|^p)^(1/p)``: shares of ``|x|^p``."""
     signal, power = call.get(0, "input"), float(call.get(1, "norm_type"))
-    kernel, stride, ceil = (
-        call.get(2, "kernel_size"),
-        call.get(3, "stride"),
-        call.get(4, "ceil_mode", False),
-    )
+    kernel, stride, ceil = (call.get(2, "kernel_size"), call.get(3, "stride"), call.get(4, "ceil_mode", False))
     mean = {"lp_pool1d": F.avg_pool1d, "lp_pool2d": F.avg_pool2d}.get(call.name, F.avg_pool3d)
     node = Pooling(
-        record_of(trace, call, "sizes", f"shares of |x|^{power:g}"), trace.save(signal),
+        record_of(trace, call, "sizes", f"shares of |x|^{power:g}"),
+        trace.save(signal),
         lambda values: mean(values, kernel, stride, 0, ceil),
         (lambda x: x.abs().pow(power), torch.ones_like),
-    )  # fmt: skip
-    return trace.propagate(
-        node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False)
     )
+    return trace.propagate(node, call.run, [signal], info_of(trace, call, nonnegative=True, monotone=False))
 
 
 def interpolation(trace: Trace, call: Call) -> Any:

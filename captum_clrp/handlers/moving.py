@@ -11,16 +11,9 @@ from torch import Tensor
 
 from captum_clrp.bounds import Bounds
 from captum_clrp.calls import Call, depends_on_input, flatten
-from captum_clrp.handlers.common import (
-    carries_values,
-    info_of,
-    record_of,
-    refuse,
-)
+from captum_clrp.handlers.common import carries_values, info_of, record_of, refuse
 from captum_clrp.handlers.elementwise import passing
-from captum_clrp.nodes import (
-    Absorb,
-)
+from captum_clrp.nodes import Absorb
 from captum_clrp.trace import Info, Trace
 
 
@@ -37,18 +30,10 @@ def refusing(reason: str) -> Callable[[Trace, Call], Any]:
 def unknown(trace: Trace, call: Call) -> Any:
     """A function outside the table: harmless unless it makes values that could carry the signal on."""
     if getattr(call.func, "__self__", None) is torch.Tensor.data and call.name == "__set__":
-        return refuse(
-            trace,
-            call,
-            "replaces the values of a tensor behind its back; assign the variable instead",
-        )
+        return refuse(trace, call, "replaces the values of a tensor behind its back; assign the variable instead")
     result = call.run()
     if any(carries_values(t) for t in flatten(result)):
-        return refuse(
-            trace,
-            call,
-            "not known to captum_clrp: it has no rule and is not known to only move values",
-        )
+        return refuse(trace, call, "not known to captum_clrp: it has no rule and is not known to only move values")
     if call.name in ("numpy", "__array__", "tolist") and call.tracked[0].numel() > 1:
         warnings.warn(
             f"{call.name}() in module '{trace.module_name}' takes values that depend on the input out of PyTorch; if they "
@@ -62,9 +47,7 @@ def route(trace: Trace, call: Call, *, keeps_sign: bool = True) -> Any:
     """The operation's own gradient moves relevance to where the values came from."""
     call = call.without_parameters()
     nonnegative = (
-        keeps_sign
-        and len(call.tracked) == len(call.tensors)
-        and all(trace.info(t).nonnegative for t in call.tracked)
+        keeps_sign and len(call.tracked) == len(call.tensors) and all(trace.info(t).nonnegative for t in call.tracked)
     )
     info = info_of(trace, call, nonnegative=nonnegative)
     output = trace.route(lambda: _writable(call, call.run()), info)
@@ -102,11 +85,7 @@ def join(trace: Trace, call: Call) -> Any:
     anchor = call.tracked[0]
 
     def accounted(value: Any) -> Any:
-        if (
-            not isinstance(value, Tensor)
-            or not value.is_floating_point()
-            or depends_on_input(value)
-        ):
+        if not isinstance(value, Tensor) or not value.is_floating_point() or depends_on_input(value):
             return value
         node = Absorb(record_of(trace, call, "absorbed", "constants take their share"))
         return trace.propagate(node, value.detach().clone, [anchor], Info())

@@ -10,14 +10,9 @@ from torch import Tensor
 
 from captum_clrp.calls import Call, depends_on_input, flatten
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.handlers.common import (
-    record_of,
-    refuse,
-)
+from captum_clrp.handlers.common import record_of, refuse
 from captum_clrp.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
-from captum_clrp.nodes import (
-    Weighted,
-)
+from captum_clrp.nodes import Weighted
 from captum_clrp.numerics import is_nonnegative
 from captum_clrp.rules import RelevanceRule, ZBeta, ZPlus, rule_of
 from captum_clrp.trace import Info, Trace
@@ -32,17 +27,17 @@ def weighted(trace: Trace, call: Call, signal: Tensor, layer: LinearMap) -> Any:
         rule, reason = rule_of(*chosen, trace.module_name), "set by the user as module.rule"
     elif info.bounds is not None:
         low, high = info.bounds  # which rounding on the way may have moved across the signal
-        rule, reason = (
-            ZBeta(signal.detach().minimum(low), signal.detach().maximum(high)),
-            "first weighted operation",
-        )
+        rule, reason = (ZBeta(signal.detach().minimum(low), signal.detach().maximum(high)), "first weighted operation")
     else:
         rule, reason = ZPlus(), "weighted operation on activations"
     node = Weighted(
-        record_of(trace, call, rule, reason), trace.save(signal), layer, rule,
+        record_of(trace, call, rule, reason),
+        trace.save(signal),
+        layer,
+        rule,
         nonnegative=info.nonnegative or is_nonnegative(signal.detach()),
         conserve=trace.settings.conserve,
-    )  # fmt: skip
+    )
     return trace.propagate(node, call.run, [signal], Info())
 
 
@@ -79,21 +74,22 @@ def convolution(trace: Trace, call: Call) -> Any:
     groups = call.get(6, "groups", 1)
     uneven: list[int] = []
     if isinstance(padding, str):
-        totals = [
-            d * (k - 1) if padding == "same" else 0
-            for d, k in zip(dilation, weight.shape[2:], strict=True)
-        ]
+        totals = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
         if any(total % 2 for total in totals):  # one side gets one more
             uneven = [side for t in reversed(totals) for side in (t // 2, t - t // 2)]
             totals = [0] * spatial
         padding = [total // 2 for total in totals]
     layer = Convolution(
-        _constant_weight(weight), bias,
-        stride=per_dimension(stride, spatial), padding=per_dimension(padding, spatial), dilation=dilation,
-        groups=groups, transposed=transposed,
+        _constant_weight(weight),
+        bias,
+        stride=per_dimension(stride, spatial),
+        padding=per_dimension(padding, spatial),
+        dilation=dilation,
+        groups=groups,
+        transposed=transposed,
         output_padding=per_dimension(call.get(5, "output_padding", 0), spatial) if transposed else None,
         uneven_padding=uneven,
-    )  # fmt: skip
+    )
     return weighted(trace, call, signal, layer)
 
 
@@ -103,17 +99,11 @@ def per_dimension(value: Any, dimensions: int) -> list[int]:
     return [int(v) for v in (values * dimensions if len(values) == 1 else values)]
 
 
-def product_with_constant(
-    trace: Trace, call: Call, operands: Sequence[Any], multiply: Callable[..., Tensor]
-) -> Any:
+def product_with_constant(trace: Trace, call: Call, operands: Sequence[Any], multiply: Callable[..., Tensor]) -> Any:
     """``matmul`` or ``einsum``: a linear map if one operand is constant, attention if neither is."""
     dependent = [depends_on_input(t) for t in operands]
     if len(operands) != 2 or sum(dependent) != 1:
-        return refuse(
-            trace,
-            call,
-            "a product of two activations, as in attention; transformers are not supported",
-        )
+        return refuse(trace, call, "a product of two activations, as in attention; transformers are not supported")
     if dependent[0]:
         return weighted(trace, call, operands[0], ProductMap(operands[1], multiply))
     return weighted(trace, call, operands[1], ProductMap(operands[0], lambda a, w: multiply(w, a)))

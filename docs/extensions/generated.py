@@ -44,9 +44,7 @@ def operations() -> str:
     header = ("operations", "how relevance is shared", "source", "what is conserved")
     return "\n".join(
         [
-            _table(
-                header, [(_names(r.functions), r.rule, r.source, r.conserved) for r in supported]
-            ),
+            _table(header, [(_names(r.functions), r.rule, r.source, r.conserved) for r in supported]),
             "## Refused\n",
             _table(("operations", "why"), [(_names(r.functions), _reason(r)) for r in refused]),
         ]
@@ -105,9 +103,7 @@ def _option(action: argparse.Action) -> str:
     takes_value = action.nargs != 0
     if not action.option_strings:
         return f"`{value}`"
-    return ", ".join(
-        f"`{name} {value}`" if takes_value else f"`{name}`" for name in action.option_strings
-    )
+    return ", ".join(f"`{name} {value}`" if takes_value else f"`{name}`" for name in action.option_strings)
 
 
 def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
@@ -126,12 +122,9 @@ def _escape(text: str) -> str:
 def upstream_files() -> str:
     """Which file goes where in Captum's tree, from the command that puts it there."""
     listed = subprocess.run(
-        [sys.executable, DOCS.parent / "tools" / "upstream.py", "--list"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    return re.sub(
-        r"\| ((?:captum|tests|tutorials)/\S+) \|$", r"| `\1` |", listed.stdout, flags=re.MULTILINE
+        [sys.executable, DOCS.parent / "tools" / "upstream.py", "--list"], check=True, capture_output=True, text=True
     )
+    return re.sub(r"\| ((?:captum|tests|tutorials)/\S+) \|$", r"| `\1` |", listed.stdout, flags=re.MULTILINE)
 
 
 # -- results ------------------------------------------------------------------------------------------------------
@@ -169,20 +162,20 @@ def evaluation(name: str, how: str) -> str:
     ]
     made = summary["made_with"]
     count = f"{summary['images']['measured']} of {summary['images']['total']} images"
-    skipped = "".join(
-        f" Left out: {n} times because *{why}*." for why, n in summary["skipped"].items()
-    )
+    skipped = "".join(f" Left out: {n} times because *{why}*." for why, n in summary["skipped"].items())
     found = dict(made["versions"])
     date, processor = found.pop("date", ""), found.pop("processor", "")
     versions = ", ".join(f"{key} {value}" for key, value in found.items())
-    return "".join([
-        _command_line(how),
-        f"{made['model']}, {made['weights']}; {count} of *{made['data']}*; seed {made['seed']}. "
-        f"{date}, {processor}; {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
-        f"{summary['conventions']} Means with 95 % bootstrap intervals.{skipped}\n\n",
-        _mark_wide_tables(_table(("method", *quantities.values()), rows)),
-        *_curves(name, summary),
-    ])  # fmt: skip
+    return "".join(
+        [
+            _command_line(how),
+            f"{made['model']}, {made['weights']}; {count} of *{made['data']}*; seed {made['seed']}. "
+            f"{date}, {processor}; {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
+            f"{summary['conventions']} Means with 95 % bootstrap intervals.{skipped}\n\n",
+            _mark_wide_tables(_table(("method", *quantities.values()), rows)),
+            *_curves(name, summary),
+        ]
+    )
 
 
 _BETTER = {"high": " (higher is better)", "low": " (lower is better)", "": ""}
@@ -200,9 +193,7 @@ def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
     from captum_clrp.evaluation.summary import CurveRow, Row
 
     curves = [CurveRow(**curve) for curve in summary["curves"]]
-    read = Summary(
-        **(summary | {"curves": curves, "rows": [Row(**row) for row in summary["rows"]]})
-    )
+    read = Summary(**(summary | {"curves": curves, "rows": [Row(**row) for row in summary["rows"]]}))
     experiment = EXPERIMENTS[summary["metric"]]()
     for curve in experiment.curves:
         if any(c.curve == curve.name for c in curves):
@@ -258,9 +249,7 @@ def parsers() -> dict[str, Callable[[], argparse.ArgumentParser]]:
         def make() -> argparse.ArgumentParser:
             import importlib
 
-            parser: argparse.ArgumentParser = importlib.import_module(
-                f"benchmarks.{name}"
-            )._parser()
+            parser: argparse.ArgumentParser = importlib.import_module(f"benchmarks.{name}")._parser()
             return parser
 
         return make
@@ -280,10 +269,7 @@ RESULT_COMMANDS = {
 }
 """The command that writes each report in ``docs/results``."""
 
-_ALL = (
-    "random,centre,gradient,guided-backprop,input-x-gradient,grad-cam,"
-    "lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2"
-)
+_ALL = "random,centre,gradient,guided-backprop,input-x-gradient,grad-cam,lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2"
 _ON_PHOTOGRAPHS = f'--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods {_ALL}'
 EVALUATIONS = {
     "grid": f"captum-clrp evaluate grid {_ON_PHOTOGRAPHS}",

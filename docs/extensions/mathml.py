@@ -19,9 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def _convert(formula: nodes.math | nodes.math_block, *, block: bool) -> str:
-    source = re.sub(
-        r"\\(big|Big|bigg|Bigg)(?![a-zA-Z])", r"\\\1l", formula.astext()
-    )  # \big| is not known, \bigl| is
+    source = re.sub(r"\\(big|Big|bigg|Bigg)(?![a-zA-Z])", r"\\\1l", formula.astext())  # \big| is not known, \bigl| is
     try:
         return tex2mathml(source, as_block=block)
     except MathError as error:

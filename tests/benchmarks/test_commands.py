@@ -87,11 +87,7 @@ def test_faults_of_a_contrastive_map():
 
 def test_conserved_within_one_per_cent_on_every_picture():
     scores = torch.tensor([2.0, -3.0])
-    for factors, outcome in (
-        ([1.009, 0.991], "conserves"),
-        ([1.0, 1.02], "runs"),
-        ([1.0, float("nan")], "runs"),
-    ):
+    for factors, outcome in (([1.009, 0.991], "conserves"), ([1.0, 1.02], "runs"), ([1.0, float("nan")], "runs")):
         found = architectures._conserved(scores * torch.tensor(factors), scores)
         assert found["outcome"] == outcome
 
@@ -185,24 +181,11 @@ def test_no_gpu_is_said(capsys):
 
 
 def test_growth_of_a_toy_network(tmp_path):
-    arguments = [
-        "--network",
-        "toy/plain",
-        "--series",
-        "batch",
-        "classes",
-        "--rounds",
-        "1",
-        "--quick",
-    ]
+    arguments = ["--network", "toy/plain", "--series", "batch", "classes", "--rounds", "1", "--quick"]
     assert growth.main([*arguments, "--output", str(tmp_path)]) == 0
     series = json.loads((tmp_path / "growth-cpu.json").read_text())["series"]
     assert [p["value"] for p in series["batch"]["points"]] == [1, 2]
-    assert set(series["classes"]["points"][1]["seconds"]) == {
-        "saliency: gradient",
-        "ours: LRP",
-        "ours: classes",
-    }
+    assert set(series["classes"]["points"][1]["seconds"]) == {"saliency: gradient", "ours: LRP", "ours: classes"}
     assert (tmp_path / "growth-cpu.png").stat().st_size > 10_000
     assert "## classes" in (tmp_path / "growth-cpu.md").read_text()
 

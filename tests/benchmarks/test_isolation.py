@@ -30,9 +30,7 @@ def test_each_argument_gets_its_outcome():
 
 
 def test_processes_are_reused_or_not():
-    pids = [
-        {o.value[1] for o in isolated(misbehave, "abc", reuse=reuse)} for reuse in (True, False)
-    ]
+    pids = [{o.value[1] for o in isolated(misbehave, "abc", reuse=reuse)} for reuse in (True, False)]
     assert [len(p) for p in pids] == [1, 3]
     assert os.getpid() not in pids[0] | pids[1]
 

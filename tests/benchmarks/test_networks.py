@@ -10,9 +10,7 @@ from benchmarks import networks
 def test_lists_are_long_enough_and_labels_unique():
     labels = [n.label for n in networks.find_networks()]
     assert len(labels) == len(set(labels))
-    families = {
-        s: {n.family for n in networks.NETWORKS if n.source == s} for s in ("torchvision", "timm")
-    }
+    families = {s: {n.family for n in networks.NETWORKS if n.source == s} for s in ("torchvision", "timm")}
     assert len(families["timm"]) >= 40
     assert len(families["torchvision"]) == 18
 
@@ -33,10 +31,7 @@ def test_every_timm_network_exists():
 
 
 def test_find_by_name_label_and_source():
-    assert {n.label for n in networks.find_networks(["vgg11"])} == {
-        "torchvision/vgg11",
-        "timm/vgg11",
-    }
+    assert {n.label for n in networks.find_networks(["vgg11"])} == {"torchvision/vgg11", "timm/vgg11"}
     assert [n.label for n in networks.find_networks(["timm/vgg11"])] == ["timm/vgg11"]
     assert not any(n.heavy for n in networks.find_networks(["torchvision"]))
     assert any(n.heavy for n in networks.find_networks(heavy=True))

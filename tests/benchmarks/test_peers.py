@@ -57,16 +57,10 @@ def by_hand(model: nn.Sequential, x: Tensor, initial: Tensor, *, z_beta: bool = 
     if not z_beta:
         return z_plus(conv1, conv1.weight, x, r, first)
     low, high = LOW.double().expand_as(x), HIGH.double().expand_as(x)
-    terms = [
-        (1, x, conv1.weight),
-        (-1, low, conv1.weight.clamp(min=0)),
-        (-1, high, conv1.weight.clamp(max=0)),
-    ]
+    terms = [(1, x, conv1.weight), (-1, low, conv1.weight.clamp(min=0)), (-1, high, conv1.weight.clamp(max=0))]
     z = sum(sign * first(v, w) for sign, v, w in terms)
     s = r / (z + (z == 0))
-    return sum(
-        sign * v * pulled_back(lambda u, w=w: first(u, w), v, s) for sign, v, w in terms
-    ).detach()
+    return sum(sign * v * pulled_back(lambda u, w=w: first(u, w), v, s) for sign, v, w in terms).detach()
 
 
 def initial_relevance(model: nn.Module, x: Tensor, target: int) -> tuple[Tensor, Tensor]:
@@ -168,9 +162,7 @@ def test_autolrp_copes_with_outputs_that_are_zero():
 def test_biases_are_bypassed():
     model = toy()
     for layer in (0, 3):
-        model[layer].bias = nn.Parameter(
-            torch.linspace(-0.1, 0.3, model[layer].out_channels).double()
-        )
+        model[layer].bias = nn.Parameter(torch.linspace(-0.1, 0.3, model[layer].out_channels).double())
     model[6].bias = nn.Parameter(torch.linspace(-1, 1, 10).double())
     x = example()
     one, _ = initial_relevance(model, x, 4)

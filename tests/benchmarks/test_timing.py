@@ -22,9 +22,7 @@ def test_rounds_are_interleaved_and_start_with_another_call_each_time():
 def test_short_calls_are_repeated_in_their_turn_and_the_fastest_counts(monkeypatch):
     monkeypatch.setattr(timing, "_seconds_of", lambda call, synchronize: call())
     quick, slow = iter([0.0, 0.3, 0.2, 0.4, 0.3, 0.3, 0.1, 9.0]), iter([0.0, 2.0, 1.0])
-    timings = interleaved(
-        {"quick": lambda: next(quick), "slow": lambda: next(slow)}, rounds=2, turn=0.8
-    )
+    timings = interleaved({"quick": lambda: next(quick), "slow": lambda: next(slow)}, rounds=2, turn=0.8)
     assert timings["quick"].seconds == [0.2, 0.1]  # 0.3 + 0.2 + 0.4, then 0.3 + 0.3 + 0.1 + 9
     assert timings["slow"].seconds == [2.0, 1.0]
 
@@ -61,9 +59,7 @@ print(json.dumps(peak_of(prepare)))
 def test_peak_counts_what_is_freed_before_the_end():
     """In a process of its own: memory that earlier tests gave back would hide some of it."""
     root = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", PEAK], cwd=root, check=True, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", PEAK], cwd=root, check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)
     assert 14 < found["prepared"] / 2**20 < 40
     assert 250 < found["peak"] / 2**20 < 330

@@ -23,19 +23,13 @@ def tiny() -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(4),
-            nn.Flatten(),
-            nn.Linear(96, len(NAMES)),
+            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(96, len(NAMES))
         ).eval()
     return Classifier(
         name="tiny",
         weights="random",
         model=model,
-        prepare=transforms.Compose(
-            [transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()]
-        ),
+        prepare=transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()]),
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         class_names=NAMES,

@@ -64,9 +64,7 @@ def test_names_are_those_of_imagenet_in_both_libraries():
 def test_torchvision_preprocessing_is_that_of_the_weights(name):
     classifier = load_classifier(name, "random")
     expected = torchvision.models.get_model_weights(name).DEFAULT.transforms()(example_picture())
-    torch.testing.assert_close(
-        classifier.preprocess(example_picture()), expected, rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(classifier.preprocess(example_picture()), expected, rtol=0, atol=1e-6)
 
 
 def test_timm_preprocessing_is_that_of_the_model():
@@ -74,9 +72,7 @@ def test_timm_preprocessing_is_that_of_the_model():
     classifier = load_classifier("timm/resnet10t", "random")
     config = timm.data.resolve_model_data_config(classifier.model)
     expected = timm.data.create_transform(**config)(example_picture())
-    torch.testing.assert_close(
-        classifier.preprocess(example_picture()), expected, rtol=0, atol=1e-6
-    )
+    torch.testing.assert_close(classifier.preprocess(example_picture()), expected, rtol=0, atol=1e-6)
 
 
 def test_black_and_white_lie_on_the_bounds_and_denormalising_undoes_it():
@@ -90,9 +86,7 @@ def test_black_and_white_lie_on_the_bounds_and_denormalising_undoes_it():
 
 def test_random_weights_are_the_same_every_time_and_leave_the_generator_alone():
     before = torch.get_rng_state()
-    first, second = (
-        load_classifier("squeezenet1_1", "random").model.state_dict() for _ in range(2)
-    )
+    first, second = (load_classifier("squeezenet1_1", "random").model.state_dict() for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -105,9 +99,7 @@ def test_a_file_of_weights_is_loaded(tmp_path, name):
     else:  # the published files of GoogLeNet carry its auxiliary outputs too
         extra = {"init_weights": True, "aux_logits": True} if name == "googlenet" else {}
         net = torchvision.models.get_model(name, weights=None, **extra)
-    state = {
-        key.replace(".norm1", ".norm.1").replace(".conv2", ".conv.2") for key in net.state_dict()
-    }
+    state = {key.replace(".norm1", ".norm.1").replace(".conv2", ".conv.2") for key in net.state_dict()}
     if name == "densenet121":  # names with a dot, as in the published file
         published = {
             key.replace(".norm1.", ".norm.1.").replace(".conv1.", ".conv.1."): value
@@ -145,9 +137,7 @@ def test_a_published_file_brings_its_own_preprocessing(tmp_path):
         path = tmp_path / Path(entry.url).name
         torch.save(state, path)
         prepared[entry.name] = load_classifier("resnet50", str(path)).preprocess(picture)
-        torch.testing.assert_close(
-            prepared[entry.name], entry.transforms()(picture), rtol=0, atol=1e-6
-        )
+        torch.testing.assert_close(prepared[entry.name], entry.transforms()(picture), rtol=0, atol=1e-6)
     assert not torch.equal(*prepared.values())
 
 

@@ -42,9 +42,7 @@ def test_one_picture_one_png_with_all_methods(workplace, with_tiny, picture, cap
     assert "-> holiday_clrp.png" in out
 
 
-def test_the_maps_and_figures_are_those_of_the_library(
-    workplace, with_tiny, picture, capsys, asked
-):
+def test_the_maps_and_figures_are_those_of_the_library(workplace, with_tiny, picture, capsys, asked):
     run(capsys, "explain", picture, "--target", "3", "--avg-pool", "even", "--conserve")
     tiny = with_tiny
     inputs = tiny.preprocess(Image.open(picture).convert("RGB"))[None]
@@ -53,12 +51,8 @@ def test_the_maps_and_figures_are_those_of_the_library(
         logit = tiny.model(inputs)[0, 3]
         chance = tiny.model(inputs)[0].softmax(0)[3]
     assert row.label == f"crane\n{100 * chance:.1f} %, logit {logit:.2f}"
-    for kind, found in zip(
-        ("LRPZBeta", "ContrastiveLRP1", "ContrastiveLRP2"), row.maps, strict=True
-    ):
-        explainer = getattr(captum_clrp, kind)(
-            tiny.model, tiny.low, tiny.high, avg_pool="even", conserve=True
-        )
+    for kind, found in zip(("LRPZBeta", "ContrastiveLRP1", "ContrastiveLRP2"), row.maps, strict=True):
+        explainer = getattr(captum_clrp, kind)(tiny.model, tiny.low, tiny.high, avg_pool="even", conserve=True)
         expected = explainer.attribute(inputs, target=3)[0].detach().numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
         assert np.abs(found).max() > 0
@@ -81,11 +75,7 @@ def test_the_default_target_is_the_top_two(workplace, with_tiny, picture, capsys
     run(capsys, "explain", picture, "-m", "clrp2, lrp")
     ((_, methods, rows),) = asked
     with torch.no_grad():
-        top = (
-            with_tiny.model(with_tiny.preprocess(Image.open(picture).convert("RGB"))[None])
-            .topk(2)
-            .indices[0]
-        )
+        top = with_tiny.model(with_tiny.preprocess(Image.open(picture).convert("RGB"))[None]).topk(2).indices[0]
     assert methods == ["CLRP2", "LRP"]
     assert [row.label.split("\n")[0] for row in rows] == [with_tiny.class_names[i] for i in top]
 
@@ -96,10 +86,7 @@ def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
     other.write_bytes(picture.read_bytes())
     code, out, _ = run(capsys, "explain", picture, other, "-m", "lrp", "-o", "out")
     assert code == 0
-    assert sorted(path.name for path in Path("out").iterdir()) == [
-        "holiday_clrp.png",
-        "holiday_clrp_2.png",
-    ]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["holiday_clrp.png", "holiday_clrp_2.png"]
     assert out.count("-> out/") == 2
 
 
@@ -119,9 +106,7 @@ def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
         (["PICTURE", "--frobnicate"], "--frobnicate"),
     ],
 )
-def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(
-    workplace, with_tiny, picture, capsys, arguments, says
-):
+def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(workplace, with_tiny, picture, capsys, arguments, says):
     content = picture.read_bytes()
     Path("broken.png").write_bytes(content[: len(content) // 2])
     before = {path: path.read_bytes() for path in workplace.iterdir()}
@@ -135,9 +120,7 @@ def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(
     assert picture.read_bytes() == content
 
 
-def test_a_network_that_cannot_be_explained_is_one_line_too(
-    workplace, with_tiny, picture, capsys, monkeypatch
-):
+def test_a_network_that_cannot_be_explained_is_one_line_too(workplace, with_tiny, picture, capsys, monkeypatch):
     class Odd(torch.nn.Module):
         def forward(self, x):
             return x.flatten(1)[:, :8].tan()
@@ -185,9 +168,7 @@ def test_weights_that_need_the_network(workplace, picture, capsys, monkeypatch, 
 
 @pytest.mark.filterwarnings("default")
 def test_a_network_by_name_with_random_weights(workplace, picture, capsys):
-    code, out, err = run(
-        capsys, "explain", picture, "--model", "squeezenet1_1", "--weights", "random", "-t", "340"
-    )
+    code, out, err = run(capsys, "explain", picture, "--model", "squeezenet1_1", "--weights", "random", "-t", "340")
     assert code == 0
     assert "squeezenet1_1, weights: random" in out
     # Random weights contrast so little that nothing may be left; the library's remark stays one line.
@@ -202,9 +183,7 @@ def test_the_example_shows_the_cat_and_the_cup_apart(workplace, lite0, capsys, a
     ((_, _, (cat, cup)),) = asked
     assert cat.label.startswith("Egyptian cat")
     assert cup.label.startswith("espresso")
-    share_left = [
-        [(m.sum(0)[:, :112].sum() / m.sum()).item() for m in row.maps] for row in (cat, cup)
-    ]
+    share_left = [[(m.sum(0)[:, :112].sum() / m.sum()).item() for m in row.maps] for row in (cat, cup)]
     (lrp_cat, clrp1_cat, clrp2_cat), (lrp_cup, clrp1_cup, clrp2_cup) = share_left
     assert min(clrp1_cat, clrp2_cat) > 0.9
     assert max(clrp1_cup, clrp2_cup) < 0.1

@@ -16,15 +16,7 @@ def test_version_and_help(capsys):
         captured = capsys.readouterr()
         assert "usage: captum-clrp" in captured.out
         assert captured.err == ""
-    for option in (
-        "--model",
-        "--weights",
-        "--target",
-        "--method",
-        "--output",
-        "--device",
-        "--conserve",
-    ):
+    for option in ("--model", "--weights", "--target", "--method", "--output", "--device", "--conserve"):
         assert option in captured.out
 
 

@@ -3,15 +3,7 @@ import pytest
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.targets import parse_targets
 
-NAMES = [
-    "zebra",
-    "African elephant",
-    "crane",
-    "crane",
-    "Cardigan",
-    "cardigan",
-    *"abcdefghijklmnopqrst",
-]
+NAMES = ["zebra", "African elephant", "crane", "crane", "Cardigan", "cardigan", *"abcdefghijklmnopqrst"]
 RANKING = [3, 1, 0, 2, *range(4, len(NAMES))]
 
 

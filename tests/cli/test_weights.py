@@ -26,11 +26,7 @@ def empty_cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_state_dict_is_read_with_or_without_what_training_wraps_around_it(tmp_path, wrapped):
     state = nn.Linear(2, 3).state_dict()
-    content = (
-        {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}}
-        if wrapped
-        else state
-    )
+    content = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}} if wrapped else state
     torch.save(content, tmp_path / "w.pth")
     found = read_state_dict(tmp_path / "w.pth")
     assert list(found) == ["weight", "bias"]

@@ -56,9 +56,7 @@ class Deep(nn.Module):
 
 
 def network(model: nn.Module, size: int = SIZE, names: Sequence[str] = CLASSES) -> Network:
-    return Network(
-        "tiny", model.eval(), Geometry(size, (size, size)), (0.0,) * 3, (1.0,) * 3, names, "by hand"
-    )
+    return Network("tiny", model.eval(), Geometry(size, (size, size)), (0.0,) * 3, (1.0,) * 3, names, "by hand")
 
 
 @pytest.fixture
@@ -102,9 +100,7 @@ class Squares(Source):
 
     def sample(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed(index)
-        pixels = torch.randint(
-            0, 90, (3, self.size, self.size), generator=generator, dtype=torch.uint8
-        )
+        pixels = torch.randint(0, 90, (3, self.size, self.size), generator=generator, dtype=torch.uint8)
         explained = []
         for k in range(2 if index % 3 == 0 else 1):
             label = (index + k) % 3

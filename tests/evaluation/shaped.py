@@ -17,35 +17,24 @@ def noise(path: Path, width: int, height: int, seed: int) -> None:
     Image.fromarray(pixels).save(path, quality=95)
 
 
-def xml(
-    path: Path, width: int, height: int, objects: list[tuple[str, tuple[int, int, int, int], bool]]
-) -> None:
+def xml(path: Path, width: int, height: int, objects: list[tuple[str, tuple[int, int, int, int], bool]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     entries = "".join(
         f"<object><name>{name}</name><difficult>{int(difficult)}</difficult><bndbox><xmin>{b[0]}</xmin>"
         f"<ymin>{b[1]}</ymin><xmax>{b[2]}</xmax><ymax>{b[3]}</ymax></bndbox></object>"
         for name, b, difficult in objects
     )
-    path.write_text(
-        f"<annotation><size><width>{width}</width><height>{height}</height></size>{entries}</annotation>"
-    )
+    path.write_text(f"<annotation><size><width>{width}</width><height>{height}</height></size>{entries}</annotation>")
 
 
 def ilsvrc(root: Path, foldered: bool = False) -> Path:
     """Three photographs: one box, two boxes of one class, and a box that a square crop does not see."""
     boxes = [[(10, 20, 49, 59)], [(0, 0, 19, 19), (60, 40, 99, 59)], [(0, 0, 4, 50)]]
     sizes = [(80, 80), (100, 60), (200, 60)]
-    for i, (wnid, of_image, (width, height)) in enumerate(
-        zip(WNIDS, boxes, sizes, strict=True), start=1
-    ):
+    for i, (wnid, of_image, (width, height)) in enumerate(zip(WNIDS, boxes, sizes, strict=True), start=1):
         name = f"ILSVRC2012_val_{i:08d}"
         noise(root / "val" / (wnid if foldered else "") / f"{name}.JPEG", width, height, i)
-        xml(
-            root / "bbox_val" / f"{name}.xml",
-            width,
-            height,
-            [(wnid, box, False) for box in of_image],
-        )
+        xml(root / "bbox_val" / f"{name}.xml", width, height, [(wnid, box, False) for box in of_image])
     return root
 
 
@@ -57,15 +46,12 @@ def voc(root: Path) -> Path:
     noise(base / "JPEGImages" / "000001.jpg", 100, 80, 1)
     noise(base / "JPEGImages" / "000002.jpg", 60, 60, 2)
     xml(
-        base / "Annotations" / "000001.xml", 100, 80,
+        base / "Annotations" / "000001.xml",
+        100,
+        80,
         [("dog", (1, 1, 20, 30), False), ("dog", (90, 70, 100, 80), True), ("cat", (31, 11, 100, 80), False)],
-    )  # fmt: skip
-    xml(
-        base / "Annotations" / "000002.xml",
-        60,
-        60,
-        [("horse", (11, 11, 50, 50), False), ("sofa", (1, 1, 9, 9), True)],
     )
+    xml(base / "Annotations" / "000002.xml", 60, 60, [("horse", (11, 11, 50, 50), False), ("sofa", (1, 1, 9, 9), True)])
     return root
 
 
@@ -80,16 +66,44 @@ def coco(root: Path) -> Path:
         ],
         "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 17, "name": "cat"}],
         "annotations": [
-            {"id": 1, "image_id": 3, "category_id": 18, "iscrowd": 0, "area": 200, "bbox": [10, 10, 20, 20],
-             "segmentation": [[10, 10, 30, 10, 10, 30]]},
-            {"id": 2, "image_id": 3, "category_id": 1, "iscrowd": 1, "area": 100, "bbox": [0, 0, 10, 10],
-             "segmentation": {"size": [40, 40], "counts": [0, 10] + [30, 10] * 9 + [30 + 30 * 40]}},
-            {"id": 3, "image_id": 7, "category_id": 17, "iscrowd": 0, "area": 100, "bbox": [0, 0, 10, 10],
-             "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]]},
-            {"id": 4, "image_id": 7, "category_id": 17, "iscrowd": 0, "area": 200, "bbox": [30, 10, 20, 10],
-             "segmentation": [[30, 10, 50, 10, 50, 20, 30, 20]]},
+            {
+                "id": 1,
+                "image_id": 3,
+                "category_id": 18,
+                "iscrowd": 0,
+                "area": 200,
+                "bbox": [10, 10, 20, 20],
+                "segmentation": [[10, 10, 30, 10, 10, 30]],
+            },
+            {
+                "id": 2,
+                "image_id": 3,
+                "category_id": 1,
+                "iscrowd": 1,
+                "area": 100,
+                "bbox": [0, 0, 10, 10],
+                "segmentation": {"size": [40, 40], "counts": [0, 10] + [30, 10] * 9 + [30 + 30 * 40]},
+            },
+            {
+                "id": 3,
+                "image_id": 7,
+                "category_id": 17,
+                "iscrowd": 0,
+                "area": 100,
+                "bbox": [0, 0, 10, 10],
+                "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]],
+            },
+            {
+                "id": 4,
+                "image_id": 7,
+                "category_id": 17,
+                "iscrowd": 0,
+                "area": 200,
+                "bbox": [30, 10, 20, 10],
+                "segmentation": [[30, 10, 50, 10, 50, 20, 30, 20]],
+            },
         ],
-    }  # fmt: skip
+    }
     (root / "annotations").mkdir()
     (root / "annotations" / "instances_val2014.json").write_text(json.dumps(annotation))
     return root

@@ -35,21 +35,9 @@ def test_metrics_are_those_that_there_are():
 
 @pytest.mark.parametrize("metric", list(evaluate.METRICS))
 def test_every_metric_runs_on_the_embedded_data(metric, tmp_path, capsys):
-    methods = {"neurons": "lrp,clrp2", "insertion-deletion": "centre,clrp2"}.get(
-        metric, "gradient,lrp,clrp1,clrp2"
-    )
+    methods = {"neurons": "lrp,clrp2", "insertion-deletion": "centre,clrp2"}.get(metric, "gradient,lrp,clrp1,clrp2")
     code = call(
-        metric,
-        *TINY,
-        "--methods",
-        methods,
-        "--limit",
-        3,
-        "-o",
-        tmp_path / "out",
-        "--cache",
-        tmp_path,
-        "--quiet",
+        metric, *TINY, "--methods", methods, "--limit", 3, "-o", tmp_path / "out", "--cache", tmp_path, "--quiet"
     )
     assert code == 0, capsys.readouterr().err
     assert summary(tmp_path / "out")["images"] == {"measured": 3, "total": 3}
@@ -72,45 +60,18 @@ def test_published_datasets_go_through(make, data, metric, more, tmp_path):
         pytest.importorskip("pycocotools")
     make(tmp_path)
     out = tmp_path / "out"
-    assert (
-        call(
-            metric,
-            *TINY,
-            "--data",
-            f"{data}{tmp_path}",
-            "-m",
-            "centre,clrp1",
-            "-o",
-            out,
-            "--quiet",
-            *more,
-        )
-        == 0
-    )
+    assert call(metric, *TINY, "--data", f"{data}{tmp_path}", "-m", "centre,clrp1", "-o", out, "--quiet", *more) == 0
     found = summary(out)
     assert found["rows"][0]["n"] == {"ilsvrc:": 2, "voc07:": 1, "coco:": 2}[data]
     assert found["skipped"] == (
-        {"object cropped away": 1}
-        if data == "ilsvrc:"
-        else {"no class to explain": 1}
-        if "voc" in data
-        else {}
+        {"object cropped away": 1} if data == "ilsvrc:" else {"no class to explain": 1} if "voc" in data else {}
     )
 
 
 def test_a_map_of_classes(tmp_path):
     shaped.voc(tmp_path)
     (tmp_path / "map.json").write_text('{"cat": 281}')
-    options = [
-        "--data",
-        f"voc07:{tmp_path}",
-        "--class-map",
-        tmp_path / "map.json",
-        "-m",
-        "lrp",
-        "-o",
-        tmp_path / "out",
-    ]
+    options = ["--data", f"voc07:{tmp_path}", "--class-map", tmp_path / "map.json", "-m", "lrp", "-o", tmp_path / "out"]
     assert call("pointing", *TINY, *options, "--quiet") == 0
     (record, _) = read_records(tmp_path / "out" / "records")
     assert [m.label for m in record.measured] == [281]
@@ -119,21 +80,7 @@ def test_a_map_of_classes(tmp_path):
 def test_a_folder_of_photographs_in_grids(folder, tmp_path):
     for k in (3, 4):
         shaped.noise(folder / f"{k}_x.png", 40, 40, k)
-    assert (
-        call(
-            "grid",
-            *TINY,
-            "--data",
-            folder,
-            "-m",
-            "centre",
-            "-o",
-            tmp_path / "out",
-            "--shrink",
-            "--quiet",
-        )
-        == 0
-    )
+    assert call("grid", *TINY, "--data", folder, "-m", "centre", "-o", tmp_path / "out", "--shrink", "--quiet") == 0
     rows = {row["quantity"]: row["mean"] for row in summary(tmp_path / "out")["rows"]}
     assert rows["share"] == pytest.approx(0.25, abs=0.02)
 
@@ -156,9 +103,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"), MISTAKES, ids=lambda a: " ".join(a) if isinstance(a, list) else ""
-)
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda a: " ".join(a) if isinstance(a, list) else "")
 def test_mistakes_are_one_line_and_code_2(arguments, words, tmp_path, capsys):
     known = TINY if "--model" not in arguments else []
     code = call(*arguments, *known, "-o", tmp_path / "out", "--quiet")
@@ -247,8 +192,7 @@ def same(root: Path, out: str) -> bool:
     return (
         records[0] == records[1]
         and all(truth[key] == found[key] for key in ("rows", "curves", "images", "skipped"))
-        and (root / "truth" / "summary.csv").read_bytes()
-        == (root / out / "summary.csv").read_bytes()
+        and (root / "truth" / "summary.csv").read_bytes() == (root / out / "summary.csv").read_bytes()
     )
 
 
@@ -267,9 +211,7 @@ def wait_for_lines(process: subprocess.Popen, folder: Path, count: int) -> None:
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_gives_the_uninterrupted_result(photographs_and_truth):
     root = photographs_and_truth
-    process = subprocess.Popen(
-        command(root, "killed"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    process = subprocess.Popen(command(root, "killed"), env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for_lines(process, root / "killed" / "records", 3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -294,9 +236,7 @@ def test_two_gloo_processes_give_the_result_of_one(photographs_and_truth):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not Path("/proc/self/environ").exists(), reason="looks for a worker in /proc, as on Linux"
-)
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for a worker in /proc, as on Linux")
 def test_a_lost_worker_costs_only_unfinished_images(photographs_and_truth):
     root = photographs_and_truth
     records = root / "lost" / "records"

@@ -26,9 +26,7 @@ def test_ilsvrc(tmp_path, foldered):
     dataset = ILSVRC2012(shaped.ilsvrc(tmp_path, foldered))
     assert [p.id for p in dataset] == [f"ILSVRC2012_val_{i:08d}" for i in (1, 2, 3)]
     assert [p.targets[0].label for p in dataset] == [0, 340, 895]
-    assert dataset[0].targets[0].boxes == (
-        Box(10, 20, 50, 60),
-    )  # pixels 10 to 49 and 20 to 59, counted from 0
+    assert dataset[0].targets[0].boxes == (Box(10, 20, 50, 60),)  # pixels 10 to 49 and 20 to 59, counted from 0
     assert dataset[1].targets[0].boxes == (Box(0, 0, 20, 20), Box(60, 40, 100, 60))
     assert dataset[1].read().size == (100, 60)
 
@@ -49,12 +47,7 @@ def test_ilsvrc_classes_are_in_the_order_of_the_outputs():
 
 def test_an_unknown_class_is_named(tmp_path):
     shaped.ilsvrc(tmp_path)
-    shaped.xml(
-        tmp_path / "bbox_val" / "ILSVRC2012_val_00000001.xml",
-        80,
-        80,
-        [("dog", (0, 0, 4, 4), False)],
-    )
+    shaped.xml(tmp_path / "bbox_val" / "ILSVRC2012_val_00000001.xml", 80, 80, [("dog", (0, 0, 4, 4), False)])
     with pytest.raises(InvalidInputError, match="names dog"):
         ILSVRC2012(tmp_path)[0]
 
@@ -62,13 +55,8 @@ def test_an_unknown_class_is_named(tmp_path):
 def test_voc(tmp_path):
     dataset = VOC2007(shaped.voc(tmp_path))
     first, second = dataset
-    assert [(t.name, t.label, t.hard) for t in first.targets] == [
-        ("dog", 11, True),
-        ("cat", 7, False),
-    ]
-    assert first.targets[0].boxes == (
-        Box(0, 0, 20, 30),
-    )  # pixels 1 to 20 and 1 to 30, counted from 1; no flagged one
+    assert [(t.name, t.label, t.hard) for t in first.targets] == [("dog", 11, True), ("cat", 7, False)]
+    assert first.targets[0].boxes == (Box(0, 0, 20, 30),)  # pixels 1 to 20 and 1 to 30, counted from 1; no flagged one
     assert [t.name for t in second.targets] == ["horse"]  # the flagged sofa is no target
     assert not second.targets[0].hard
 
@@ -83,19 +71,14 @@ def test_voc_difficult_set_and_class_map(tmp_path):
     shaped.voc(tmp_path)
     # The dog covers 20 x 30 of 100 x 80 and is not alone; the cat covers 70 x 70, more than a quarter.
     assert [[t.name for t in p.targets] for p in VOC2007(tmp_path, hard=True)] == [["dog"], []]
-    assert [[t.label for t in p.targets] for p in VOC2007(tmp_path, class_map={"cat": 281})] == [
-        [281],
-        [],
-    ]
+    assert [[t.label for t in p.targets] for p in VOC2007(tmp_path, class_map={"cat": 281})] == [[281], []]
 
 
 def test_coco(tmp_path):
     pytest.importorskip("pycocotools")
     first, second = CocoDetection(shaped.coco(tmp_path))
     assert (first.id, second.id) == ("3", "7")
-    assert [(t.name, t.label) for t in first.targets] == [
-        ("dog", 2)
-    ]  # categories 1, 17, 18; a crowd alone is none
+    assert [(t.name, t.label) for t in first.targets] == [("dog", 2)]  # categories 1, 17, 18; a crowd alone is none
     assert [(t.name, t.label) for t in second.targets] == [("cat", 1)]
     mask = np.array(first.targets[0].mask()) > 0
     assert mask[12, 12]
@@ -103,10 +86,7 @@ def test_coco(tmp_path):
     assert abs(int(mask.sum()) - 200) < 25
     both = np.array(second.targets[0].mask()) > 0
     assert int(both.sum()) == 100 + 200
-    assert [[t.name for t in p.targets] for p in CocoDetection(tmp_path, hard=True)] == [
-        ["dog"],
-        [],
-    ]
+    assert [[t.name for t in p.targets] for p in CocoDetection(tmp_path, hard=True)] == [["dog"], []]
 
 
 def test_coco_masks_follow_their_pictures(tmp_path):
@@ -126,9 +106,13 @@ def test_coco_without_pycocotools(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("dataset", "words"),
-    [(ILSVRC2012, "ILSVRC2012_img_val.tar"), (VOC2007, "VOCtest_06-Nov-2007.tar"), (CocoDetection, "val2014.zip"),
-     (ImageFolder, "one folder per class")],
-)  # fmt: skip
+    [
+        (ILSVRC2012, "ILSVRC2012_img_val.tar"),
+        (VOC2007, "VOCtest_06-Nov-2007.tar"),
+        (CocoDetection, "val2014.zip"),
+        (ImageFolder, "one folder per class"),
+    ],
+)
 def test_a_missing_dataset_says_what_to_download_and_where_to_put_it(tmp_path, dataset, words):
     with pytest.raises(MissingDatasetError, match=words) as caught:
         dataset(tmp_path)
@@ -155,16 +139,18 @@ def test_folder_of_named_files(folder):
 
 @pytest.mark.parametrize(
     ("folders", "labels"),
-    [(("7", "11"), [7, 11]), (("n01440764", "n02391049"), [0, 340]), (("big_cat", "dog"), [1, 0]),
-     (("here", "there"), [0, 1])],
-)  # fmt: skip
+    [
+        (("7", "11"), [7, 11]),
+        (("n01440764", "n02391049"), [0, 340]),
+        (("big_cat", "dog"), [1, 0]),
+        (("here", "there"), [0, 1]),
+    ],
+)
 def test_folders_are_named_in_several_ways(tmp_path, folders, labels):
     for k, name in enumerate(folders):
         shaped.noise(tmp_path / name / "a.jpg", 8, 8, k)
     dataset = ImageFolder(tmp_path, class_names=("dog", "big cat"))
-    assert {p.id: p.targets[0].label for p in dataset} == {
-        f"{n}/a": i for n, i in zip(folders, labels, strict=True)
-    }
+    assert {p.id: p.targets[0].label for p in dataset} == {f"{n}/a": i for n, i in zip(folders, labels, strict=True)}
 
 
 def test_a_folder_that_is_named_otherwise_than_the_rest_is_refused(tmp_path):
@@ -208,12 +194,7 @@ def test_embedded():
 
 def test_a_collage_shows_each_object_where_its_box_is():
     collage = Embedded()[8]  # without the tripod: cat, espresso, missile, uniform
-    assert [t.name for t in collage.targets] == [
-        "tiger cat",
-        "espresso",
-        "missile",
-        "military uniform",
-    ]
+    assert [t.name for t in collage.targets] == ["tiger cat", "espresso", "missile", "military uniform"]
     corners = [(t.boxes[0].left // 224, t.boxes[0].top // 224) for t in collage.targets]
     assert corners == [(0, 0), (1, 0), (0, 1), (1, 1)]
 

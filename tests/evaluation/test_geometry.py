@@ -7,14 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision.models import get_model_weights
-from torchvision.transforms import (
-    CenterCrop,
-    Compose,
-    InterpolationMode,
-    RandomCrop,
-    Resize,
-    ToTensor,
-)
+from torchvision.transforms import CenterCrop, Compose, InterpolationMode, RandomCrop, Resize, ToTensor
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation import Box, Geometry, box_mask
@@ -38,9 +31,7 @@ def test_several_boxes_are_joined():
 
 def test_first_and_last_pixels_are_part_of_a_box():
     # Pixels 1 to 4 of a row of 4, counted from 1 (VOC), or 0 to 3, counted from 0 (ILSVRC): the whole row.
-    assert (
-        Box.of_pixels(1, 1, 4, 2, first=1) == Box.of_pixels(0, 0, 3, 1, first=0) == Box(0, 0, 4, 2)
-    )
+    assert Box.of_pixels(1, 1, 4, 2, first=1) == Box.of_pixels(0, 0, 3, 1, first=0) == Box(0, 0, 4, 2)
 
 
 def test_a_hand_worked_crop():
@@ -64,9 +55,7 @@ def test_a_map_that_is_one_in_the_box_keeps_being_so(width, height, resize, crop
     expected = box_mask([moved], crop, crop).numpy()
     # A pixel whose centre lies on an edge to the last digit may round to either side when the picture is resized.
     on_edge = [any(abs(c + 0.5 - e) < 1e-4 for e in (moved.left, moved.right)) for c in range(crop)]
-    on_edge_rows = [
-        any(abs(r + 0.5 - e) < 1e-4 for e in (moved.top, moved.bottom)) for r in range(crop)
-    ]
+    on_edge_rows = [any(abs(r + 0.5 - e) < 1e-4 for e in (moved.top, moved.bottom)) for r in range(crop)]
     sure = ~np.array(on_edge)[None, :] & ~np.array(on_edge_rows)[:, None]
     assert (seen == expected)[sure].all()
 
@@ -74,9 +63,7 @@ def test_a_map_that_is_one_in_the_box_keeps_being_so(width, height, resize, crop
 @pytest.mark.parametrize("side", [64, 128])
 def test_with_the_interpolation_of_a_network_the_box_is_where_the_picture_is_white(side):
     # Enlarged or shrunk by whole numbers, antialiased resizing keeps the box's edges on pixel edges.
-    geometry = Geometry(
-        side, (48, 48), InterpolationMode.BOX if side < 64 else InterpolationMode.NEAREST
-    )
+    geometry = Geometry(side, (48, 48), InterpolationMode.BOX if side < 64 else InterpolationMode.NEAREST)
     box = Box(8, 16, 40, 48)
     seen = np.array(geometry.picture(drawn(box, 64, 64))) > 127
     assert (seen == box_mask([geometry.box(box, 64, 64)], 48, 48).numpy()).all()

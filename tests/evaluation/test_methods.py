@@ -43,10 +43,7 @@ def test_gradients_are_captums(alexnet, inputs):
     for k, concept in enumerate(CONCEPTS):
         x, target = inputs.clone().requires_grad_(), concept[:, 0]
         assert close(maps["gradient"][:, k], Saliency(alexnet.model).attribute(x, target).amax(1))
-        assert close(
-            maps["input-x-gradient"][:, k],
-            InputXGradient(alexnet.model).attribute(x, target).sum(1).detach(),
-        )
+        assert close(maps["input-x-gradient"][:, k], InputXGradient(alexnet.model).attribute(x, target).sum(1).detach())
         coarse = cam.attribute(x, target, relu_attributions=True).detach()
         expected = F.interpolate(coarse, (SIZE, SIZE), mode="bilinear", align_corners=False)[:, 0]
         assert close(maps["grad-cam"][:, k], expected)
@@ -72,28 +69,20 @@ def test_relevance_is_that_of_the_public_classes(alexnet, inputs):
         assert torch.equal(maps[name], expected), name
     for name, kind in (("lrp", LRPZBeta), ("clrp2", ContrastiveLRP2)):
         explainer = kind(alexnet.model, low, high, avg_pool="even", conserve=True)
-        assert torch.equal(
-            maps[f"{name}-even-conserve"], explainer.attribute_classes(inputs, classes).sum(2)
-        )
+        assert torch.equal(maps[f"{name}-even-conserve"], explainer.attribute_classes(inputs, classes).sum(2))
 
 
 def test_several_classes_are_explained_together(alexnet, inputs):
     """LRP of a set is the sum over its classes; gradients are those of the summed scores."""
     together = torch.tensor([[1, 3], [4, 5]])
     apart = [together[:, :1], together[:, 1:]]
-    methods = MethodSet(
-        alexnet,
-        ["lrp", "input-x-gradient", "clrp2"],
-        others={"captum": InputXGradient(alexnet.model)},
-    )
+    methods = MethodSet(alexnet, ["lrp", "input-x-gradient", "clrp2"], others={"captum": InputXGradient(alexnet.model)})
     one, two = methods.maps(inputs, [together], IDS), methods.maps(inputs, apart, IDS)
     for name in ("lrp", "input-x-gradient", "captum"):
         assert close(one[name][:, 0], two[name].sum(1))
     assert close(one["input-x-gradient"], one["captum"])
     low, high = alexnet.bounds
-    signed = ContrastiveLRP2(alexnet.model, low, high).attribute_classes(
-        inputs, together, relu_attributions=False
-    )
+    signed = ContrastiveLRP2(alexnet.model, low, high).attribute_classes(inputs, together, relu_attributions=False)
     # The contrast is a difference of nearly equal relevance: in single precision it keeps about four digits.
     assert close(one["clrp2"][:, 0], signed.sum(1).clamp(min=0).sum(1), 1e-3)
 
@@ -113,17 +102,13 @@ def test_random_maps_depend_on_the_image_and_the_seed_alone(alexnet, inputs):
     first = methods.maps(inputs, CONCEPTS, ["a", "b"])["random"]
     turned = methods.maps(inputs, CONCEPTS, ["b", "a"])["random"]
     assert torch.equal(first, turned.flip(0))
-    assert not torch.equal(
-        first, MethodSet(alexnet, ["random"], seed=1).maps(inputs, CONCEPTS, ["a", "b"])["random"]
-    )
+    assert not torch.equal(first, MethodSet(alexnet, ["random"], seed=1).maps(inputs, CONCEPTS, ["a", "b"])["random"])
     assert not torch.equal(first[:, 0], first[:, 1])
 
 
 @pytest.mark.parametrize("size", [(4, 6), (5, 5)])
 def test_the_centre_is_one_pixel(alexnet, size):
-    heat = MethodSet(alexnet, ["centre"]).maps(torch.zeros(1, 3, *size), CONCEPTS[:1], ["a"])[
-        "centre"
-    ][0, 0]
+    heat = MethodSet(alexnet, ["centre"]).maps(torch.zeros(1, 3, *size), CONCEPTS[:1], ["a"])["centre"][0, 0]
     assert (heat == heat.max()).nonzero().tolist() == [[size[0] // 2, size[1] // 2]]
     assert heat.min() == 0
 
@@ -157,17 +142,25 @@ def ignoring_the_result(x):
 
 @pytest.mark.parametrize(
     "spelling",
-    [F.relu, F.relu6, torch.relu, nn.ReLU(inplace=True), nn.ReLU6(inplace=True), ignoring_the_result,
-     lambda x: x.relu(), lambda x: x.clone().relu_(), lambda x: F.leaky_relu(x, 0.0), lambda x: F.hardtanh(x, 0.0, 6.0)],
-)  # fmt: skip
+    [
+        F.relu,
+        F.relu6,
+        torch.relu,
+        nn.ReLU(inplace=True),
+        nn.ReLU6(inplace=True),
+        ignoring_the_result,
+        lambda x: x.relu(),
+        lambda x: x.clone().relu_(),
+        lambda x: F.leaky_relu(x, 0.0),
+        lambda x: F.hardtanh(x, 0.0, 6.0),
+    ],
+)
 def test_every_rectifier_is_guided(spelling):
     x = torch.tensor([1.0, 2.0, -3.0, -4.0]).reshape(1, 1, 2, 2)
     model = Rectified(spelling)
     # Gradients at the rectifier's output are 1, -1, 1, -1: the negative ones stop; inputs 3 and 4 are switched off.
     assert guided_maps(model, x, [torch.tensor([[0]])]).flatten().tolist() == [1, 0, 0, 0]
-    assert gradient_maps(model, x, [torch.tensor([[0]])], ["gradient"])[
-        "gradient"
-    ].flatten().tolist() == [1, 1, 0, 0]
+    assert gradient_maps(model, x, [torch.tensor([[0]])], ["gradient"])["gradient"].flatten().tolist() == [1, 1, 0, 0]
 
 
 def test_captums_guided_backprop_leaves_relu6_alone():
@@ -187,15 +180,11 @@ def test_guided_backprop_without_rectifier_is_refused():
 
 def test_grad_cam_without_feature_map_is_refused():
     with pytest.raises(InvalidInputError, match="Grad-CAM"):
-        gradient_maps(
-            Rectified(torch.tanh), torch.zeros(1, 1, 2, 2), [torch.tensor([[0]])], ["grad-cam"]
-        )
+        gradient_maps(Rectified(torch.tanh), torch.zeros(1, 1, 2, 2), [torch.tensor([[0]])], ["grad-cam"])
 
 
 def test_methods_by_import(alexnet, inputs):
-    maps = MethodSet(alexnet, ["captum:Saliency", "captum.attr:InputXGradient"]).maps(
-        inputs, CONCEPTS, IDS
-    )
+    maps = MethodSet(alexnet, ["captum:Saliency", "captum.attr:InputXGradient"]).maps(inputs, CONCEPTS, IDS)
     assert close(
         maps["captum.attr:InputXGradient"],
         MethodSet(alexnet, ["input-x-gradient"]).maps(inputs, CONCEPTS, IDS)["input-x-gradient"],
@@ -215,9 +204,15 @@ def test_coarse_maps_are_enlarged(alexnet, inputs):
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [(["clrp3"], "clrp3"), (["lrp-odd"], "lrp-odd"), ([], "no method"), (["captum:Nothing"], "cannot be made"),
-     (["no.such.module:x"], "cannot be made"), (["torch.nn:Identity"], "without attribute")],
-)  # fmt: skip
+    [
+        (["clrp3"], "clrp3"),
+        (["lrp-odd"], "lrp-odd"),
+        ([], "no method"),
+        (["captum:Nothing"], "cannot be made"),
+        (["no.such.module:x"], "cannot be made"),
+        (["torch.nn:Identity"], "without attribute"),
+    ],
+)
 def test_unknown_methods_are_refused(alexnet, names, words):
     with pytest.raises(InvalidInputError, match=words):
         MethodSet(alexnet, names)

@@ -39,9 +39,7 @@ def data() -> dict[str, torch.Tensor]:
 
 def model() -> nn.Module:
     torch.manual_seed(1)
-    return nn.Sequential(
-        nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)
-    ).eval()
+    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)).eval()
 
 
 def feed(metric: Metric, part: slice) -> None:
@@ -124,9 +122,7 @@ def test_clones_and_pickles_go_on_by_themselves(kind, settings):
 
 
 def worker(rank: int, size: int, port: int, results: Any) -> None:
-    dist.init_process_group(
-        "gloo", init_method=f"tcp://localhost:{port}", rank=rank, world_size=size
-    )
+    dist.init_process_group("gloo", init_method=f"tcp://localhost:{port}", rank=rank, world_size=size)
     torch.set_num_threads(1)
     try:
         found = []

@@ -35,9 +35,7 @@ def test_activations_stop_behind_the_layer_and_leave_no_hook():
 
 def test_drops_by_hand():
     model = Watchers()
-    drops = neuron_drops(
-        model, model.layer, IMAGE, [0, 2, 3], OWN[[0, 2, 3]], torch.zeros(1, 1, 4), size=1
-    )
+    drops = neuron_drops(model, model.layer, IMAGE, [0, 2, 3], OWN[[0, 2, 3]], torch.zeros(1, 1, 4), size=1)
     # Pixel 0 is 1 and only neuron 0 sees it; pixel 2 is 3 for neuron 2 (times 3); pixel 3 is 4 for neuron 3.
     assert drops.tolist() == [[1, 0, 0], [0, 9, 0], [0, 0, 16]]
 
@@ -51,9 +49,7 @@ def test_rows_are_patches_and_columns_activations():
 
 def test_a_flat_map_drops_nothing():
     model = Watchers()
-    drops = neuron_drops(
-        model, model.layer, IMAGE, [0, 1], torch.zeros(2, 1, 4), torch.zeros(1, 1, 4), size=1
-    )
+    drops = neuron_drops(model, model.layer, IMAGE, [0, 1], torch.zeros(2, 1, 4), torch.zeros(1, 1, 4), size=1)
     assert drops.tolist() == [[0, 0], [0, 0]]
 
 
@@ -65,10 +61,7 @@ def test_diagonal_share():
 
 def test_relative_drops_divide_columns():
     drops = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
-    assert relative_drops(drops, torch.tensor([2.0, -4.0]), [0, 1]).tolist() == [
-        [0.5, 0.5],
-        [1.5, 1.0],
-    ]
+    assert relative_drops(drops, torch.tensor([2.0, -4.0]), [0, 1]).tolist() == [[0.5, 0.5], [1.5, 1.0]]
     assert relative_drops(drops, torch.tensor([0.0, 1.0]), [0, 1])[:, 0].tolist() == [0, 0]
 
 
@@ -88,10 +81,7 @@ def test_the_metric():
     metric.update(model, model.layer, IMAGE, [0, 1], OWN[:2])
     metric.update(model, model.layer, IMAGE, [0, 1], OWN[[1, 0]])
     found = metric.compute()
-    assert found["drops"].tolist() == [
-        [0.5, 0.5],
-        [0.5, 0.5],
-    ]  # relative: 1 on the diagonal, then 1 beside it
+    assert found["drops"].tolist() == [[0.5, 0.5], [0.5, 0.5]]  # relative: 1 on the diagonal, then 1 beside it
     assert float(found["diagonal"]) == 0.5
 
 

@@ -34,13 +34,7 @@ def test_the_patch_is_centred_and_the_rest_stays():
     image = torch.arange(25.0).reshape(1, 5, 5)
     ablated = ablate_patch(image, Point(2, 1), -torch.ones(1, 5, 5), size=3)
     changed = (ablated != image)[0].int()
-    assert changed.tolist() == [
-        [0, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 0, 0],
-        [0, 0, 0, 0, 0],
-    ]
+    assert changed.tolist() == [[0, 0, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 0, 0]]
     assert (ablated[0][changed.bool()] == -1).all()
     assert image[0, 2, 1] == 11  # the image itself is not touched
 
@@ -64,9 +58,9 @@ def test_drops_by_hand():
     before, after = (1 / (1 + math.exp(-logit)) for logit in (1.0, 0.91))
     assert drop.probability == pytest.approx(before - after, abs=1e-6)
     # In the corner 4 pixels are left of the patch.
-    assert patch_drop(
-        MeanColour(), image, 0, peak(9, 9), torch.zeros(2, 10, 10), 3
-    ).logit == pytest.approx(0.04, abs=1e-6)
+    assert patch_drop(MeanColour(), image, 0, peak(9, 9), torch.zeros(2, 10, 10), 3).logit == pytest.approx(
+        0.04, abs=1e-6
+    )
 
 
 def test_a_flat_map_replaces_nothing():
@@ -79,9 +73,7 @@ def test_the_first_of_tied_maxima_is_taken():
     image = torch.zeros(1, 1, 4)
     image[0, 0, 1], image[0, 0, 2] = 4.0, 8.0
     heat = torch.tensor([[0.0, 1.0, 1.0, 0.0]])
-    assert (
-        patch_drop(MeanColour(), image, 0, heat, torch.zeros(1, 1, 4), size=1).logit == 1.0
-    )  # 4 of 4 pixels
+    assert patch_drop(MeanColour(), image, 0, heat, torch.zeros(1, 1, 4), size=1).logit == 1.0  # 4 of 4 pixels
 
 
 def test_maps_of_one_image_share_forward_passes_and_equal_points_share_images():
@@ -95,17 +87,13 @@ def test_maps_of_one_image_share_forward_passes_and_equal_points_share_images():
 
 def test_the_metric_averages():
     metric = PatchAblation(torch.zeros(2, 10, 10), size=3)
-    images = torch.stack(
-        [torch.stack([torch.ones(10, 10) * k, torch.zeros(10, 10)]) for k in (1, 2)]
-    )
+    images = torch.stack([torch.stack([torch.ones(10, 10) * k, torch.zeros(10, 10)]) for k in (1, 2)])
     metric.update(MeanColour(), images, torch.tensor([0, 0]), torch.stack([peak(5, 5), peak(5, 5)]))
     assert float(metric.compute()["logit"]) == pytest.approx((0.09 + 0.18) / 2, abs=1e-6)
 
 
 def test_one_value_per_channel_may_stand_for_the_mean_image():
-    ablated = ablate_patch(
-        torch.zeros(3, 4, 4), Point(1, 1), torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1), 1
-    )
+    ablated = ablate_patch(torch.zeros(3, 4, 4), Point(1, 1), torch.tensor([1.0, 2.0, 3.0]).reshape(3, 1, 1), 1)
     assert ablated[:, 1, 1].tolist() == [1, 2, 3]
 
 

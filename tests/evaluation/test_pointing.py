@@ -70,9 +70,7 @@ def test_channels_are_summed():
 
 def test_game_averages_over_images_or_classes():
     maps = torch.stack([HEAT] * 4)
-    masks = torch.stack(
-        [mask("...", ".x.", "...")] * 3 + [mask("x..", "...", "...")]
-    )  # hit, hit, hit, miss
+    masks = torch.stack([mask("...", ".x.", "...")] * 3 + [mask("x..", "...", "...")])  # hit, hit, hit, miss
     labels = torch.tensor([7, 7, 7, 2])
     images, classes = PointingGame(), PointingGame(average="classes")
     images.update(maps, masks, labels)
@@ -128,9 +126,7 @@ def test_critical_share_by_hand():
 
 def test_pixels_of_equal_value_enter_together():
     heat = torch.tensor([[4.0, 3.0, 3.0]])
-    assert critical_share(heat, mask("xx.")) == pytest.approx(
-        0.4
-    )  # one 3 would bring the other along
+    assert critical_share(heat, mask("xx.")) == pytest.approx(0.4)  # one 3 would bring the other along
 
 
 def test_everything_on_the_object_is_a_hit_at_all_shares():
@@ -168,10 +164,7 @@ def test_the_curve_is_what_thresholding_gives():
 
 def test_energy_game_gives_a_curve():
     game = EnergyPointingGame(shares=(0.25, 0.5, 1.0))
-    game.update(
-        HEAT[None].repeat(2, 1, 1),
-        torch.stack([mask("...", ".x.", "..x"), torch.ones(3, 3).bool()]),
-    )
+    game.update(HEAT[None].repeat(2, 1, 1), torch.stack([mask("...", ".x.", "..x"), torch.ones(3, 3).bool()]))
     # Critical shares 14 / 24 = 0.58 and 1.
     assert game.compute().tolist() == [1.0, 1.0, 0.5]
 
@@ -193,10 +186,7 @@ def test_flat_maps_are_at_chance_and_zero_maps_at_zero():
 
 def test_energy_inside_is_averaged():
     metric = EnergyInside()
-    metric.update(
-        HEAT[None].repeat(2, 1, 1),
-        torch.stack([mask("...", ".xx", ".xx"), torch.ones(3, 3).bool()]),
-    )
+    metric.update(HEAT[None].repeat(2, 1, 1), torch.stack([mask("...", ".xx", ".xx"), torch.ones(3, 3).bool()]))
     assert metric.compute() == pytest.approx((0.75 + 1) / 2)
 
 

@@ -10,14 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation import (
-    EXPERIMENTS,
-    Bench,
-    Run,
-    border_winners,
-    observe_pooling,
-    replicated_borders,
-)
+from captum_clrp.evaluation import EXPERIMENTS, Bench, Run, border_winners, observe_pooling, replicated_borders
 from captum_clrp.evaluation.pooling_indices import Pooling, sign_flip_test, winner_map
 
 
@@ -25,9 +18,7 @@ def pooling(inputs, kernel=2, stride=None, padding=0, dilation=1, ceil=False):
     def two(v):
         return (v, v)
 
-    return Pooling(
-        "p", inputs, two(kernel), two(stride or kernel), two(padding), two(dilation), ceil
-    )
+    return Pooling("p", inputs, two(kernel), two(stride or kernel), two(padding), two(dilation), ceil)
 
 
 def test_winners_by_hand():
@@ -46,10 +37,7 @@ def test_a_region_with_a_shared_maximum_has_no_winner():
     values = torch.zeros(4, 4)
     values[0, 3] = 1.0
     (counts,) = border_winners(pooling(values[None, None]))
-    assert (counts.outer, counts.regions) == (
-        2,
-        2,
-    )  # the upper right region, at the top and at the right
+    assert (counts.outer, counts.regions) == (2, 2)  # the upper right region, at the top and at the right
 
 
 def test_padding_leaves_fewer_lines():
@@ -92,9 +80,7 @@ def test_regions_and_winners_are_those_of_pytorch(size, kernel, stride, padding,
         )
         assert counts.outer == int(outer)
         inner = sum(
-            int((where_row[i, :, r, 1:-1] == rows[r][line]).sum())
-            for r in range(1, len(rows) - 1)
-            for line in (0, -1)
+            int((where_row[i, :, r, 1:-1] == rows[r][line]).sum()) for r in range(1, len(rows) - 1) for line in (0, -1)
         ) + sum(
             int((where_column[i, :, 1:-1, c] == columns[c][line]).sum())
             for c in range(1, len(columns) - 1)
@@ -103,9 +89,7 @@ def test_regions_and_winners_are_those_of_pytorch(size, kernel, stride, padding,
         assert counts.interior_first == inner
     border = torch.ones(len(rows), len(columns), dtype=torch.bool)
     border[1:-1, 1:-1] = False
-    expected = torch.bincount(indices[:, :, border].flatten(), minlength=size[0] * size[1]).reshape(
-        size
-    )
+    expected = torch.bincount(indices[:, :, border].flatten(), minlength=size[0] * size[1]).reshape(size)
     assert torch.equal(winner_map(p), expected)
 
 
@@ -123,13 +107,14 @@ def test_modules_and_functions_are_seen_with_their_settings():
     seen = observe_pooling(Functional(), torch.rand(1, 1, 9, 9))
     assert [p.name for p in seen] == ["inner.0", "(model)", "(model)#2"]
     assert [(p.kernel, p.stride, p.padding, p.ceil) for p in seen] == [
-        ((2, 2), (2, 2), (0, 0), True), ((3, 2), (1, 1), (1, 0), False), ((2, 2), (2, 2), (0, 0), False),
-    ]  # fmt: skip
+        ((2, 2), (2, 2), (0, 0), True),
+        ((3, 2), (1, 1), (1, 0), False),
+        ((2, 2), (2, 2), (0, 0), False),
+    ]
 
 
 @pytest.mark.parametrize(
-    ("name", "poolings"),
-    [("vgg16", 5), ("inception_v3", 4), ("googlenet", 13), ("squeezenet1_1", 3)],
+    ("name", "poolings"), [("vgg16", 5), ("inception_v3", 4), ("googlenet", 13), ("squeezenet1_1", 3)]
 )
 def test_real_networks(name, poolings):
     torch.manual_seed(0)
@@ -172,13 +157,7 @@ class Deceived(nn.Module):
 def test_the_experiment_finds_the_border_and_its_cause(tmp_path):
     torch.manual_seed(0)
     net = network(Deceived())
-    summary = Run(
-        EXPERIMENTS["pooling-indices"](),
-        Squares(8, SIZE + 1),
-        Bench(net, None),
-        tmp_path,
-        quiet=True,
-    ).go()
+    summary = Run(EXPERIMENTS["pooling-indices"](), Squares(8, SIZE + 1), Bench(net, None), tmp_path, quiet=True).go()
     means = {row.quantity: row.mean for row in summary.rows}
     assert means["outer"] > 0.98
     assert means["uniform"] == pytest.approx(1 / 3)
@@ -193,13 +172,7 @@ def test_without_max_pooling_there_is_nothing_to_see(tmp_path):
         def forward(self, x):
             return x.mean((2, 3))
 
-    run = Run(
-        EXPERIMENTS["pooling-indices"](),
-        Squares(2),
-        Bench(network(Plain()), None),
-        tmp_path,
-        quiet=True,
-    )
+    run = Run(EXPERIMENTS["pooling-indices"](), Squares(2), Bench(network(Plain()), None), tmp_path, quiet=True)
     with pytest.raises(InvalidInputError, match="no max pooling"):
         run.go()
 

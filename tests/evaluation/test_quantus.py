@@ -6,26 +6,26 @@ import torch
 
 from captum_clrp.evaluation import energy_inside, pointing_hit
 
-quantus = pytest.importorskip(
-    "quantus", reason="Quantus is not installed; it is a peer, not a dependency"
-)
+quantus = pytest.importorskip("quantus", reason="Quantus is not installed; it is a peer, not a dependency")
 
 
 def theirs(metric, maps, masks):
     batch = maps.numpy()[:, None]
     scores = metric(
-        model=None, x_batch=batch, y_batch=np.zeros(len(batch), dtype=int), a_batch=batch, s_batch=masks.numpy()[:, None],
+        model=None,
+        x_batch=batch,
+        y_batch=np.zeros(len(batch), dtype=int),
+        a_batch=batch,
+        s_batch=masks.numpy()[:, None],
         channel_first=True,
-    )  # fmt: skip
+    )
     return np.array(scores, dtype=float)
 
 
 @pytest.fixture
 def maps_and_masks():
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(40, 9, 9, generator=generator), torch.rand(
-        40, 9, 9, generator=generator
-    ) < 0.4
+    return torch.rand(40, 9, 9, generator=generator), torch.rand(40, 9, 9, generator=generator) < 0.4
 
 
 OPTIONS = {"abs": False, "normalise": False, "disable_warnings": True, "display_progressbar": False}
@@ -40,9 +40,7 @@ def test_pointing_game(maps_and_masks):
 def test_energy_inside_is_their_relevance_mass_accuracy(maps_and_masks):
     maps, masks = maps_and_masks
     ours = [energy_inside(m, o) for m, o in zip(maps, masks, strict=True)]
-    assert ours == pytest.approx(
-        theirs(quantus.RelevanceMassAccuracy(**OPTIONS), maps, masks).tolist(), rel=1e-5
-    )
+    assert ours == pytest.approx(theirs(quantus.RelevanceMassAccuracy(**OPTIONS), maps, masks).tolist(), rel=1e-5)
 
 
 def test_a_zero_map_hits_in_quantus_and_misses_here():

@@ -38,9 +38,7 @@ def test_records_are_on_disk_at_once(tmp_path):
 def test_a_line_that_was_cut_off_does_not_count_and_harms_no_other(tmp_path, cut):
     path = tmp_path / "a.jsonl"
     path.write_text(record(0).line() + record(1).line()[:cut])
-    expected = (
-        [record(0), record(1)] if cut == -1 else [record(0)]
-    )  # only the end of the line is missing
+    expected = [record(0), record(1)] if cut == -1 else [record(0)]  # only the end of the line is missing
     assert read_records(tmp_path) == expected
     with Recorder(path) as recorder:
         recorder.add(record(2))

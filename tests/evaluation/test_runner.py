@@ -32,9 +32,7 @@ METHODS = ["random", "centre", "gradient", "lrp", "clrp1", "clrp2"]
 def run(name, source, net, folder, methods=METHODS, **options):
     experiment = EXPERIMENTS[name]()
     names = [m for m in NEURON_METHODS if m in methods] if name == "neurons" else methods
-    bench = Bench(
-        net, MethodSet(net, names, seed=options.get("seed", 0)) if experiment.uses_methods else None
-    )
+    bench = Bench(net, MethodSet(net, names, seed=options.get("seed", 0)) if experiment.uses_methods else None)
     return Run(experiment, source, bench, folder, quiet=True, **options)
 
 
@@ -46,18 +44,14 @@ def test_every_experiment_runs_and_draws(name, deep, tmp_path):
     for file in ("run.json", "summary.json", "summary.csv"):
         assert (tmp_path / file).stat().st_size > 0
     assert summary.images == {"measured": 6, "total": 6}
-    drawn = figures(
-        job.experiment, summary, read_records(tmp_path / "records"), job.source, job.bench
-    )
+    drawn = figures(job.experiment, summary, read_records(tmp_path / "records"), job.source, job.bench)
     assert "bars.png" in drawn
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
 
 
 def test_what_a_network_that_counts_colours_gets(counter, tmp_path):
     """The class is the colour of the square, so that input x gradient and CLRP are right on every image."""
-    summary = run(
-        "pointing", Squares(9), counter, tmp_path, ["input-x-gradient", "clrp2", "centre"]
-    ).go()
+    summary = run("pointing", Squares(9), counter, tmp_path, ["input-x-gradient", "clrp2", "centre"]).go()
     means = {row.method: row.mean for row in summary.rows}
     assert means["input-x-gradient"] == means["clrp2"] == 1
     assert means["centre"] < 1
@@ -108,9 +102,7 @@ def test_a_run_that_stopped_goes_on_and_gives_the_same(name, batch, deep, tmp_pa
     again = run(name, source, deep, tmp_path / "stopped", batch=batch).go()
     assert again.rows == whole.rows
     assert again.curves == whole.curves
-    assert (tmp_path / "stopped" / "summary.csv").read_bytes() == (
-        tmp_path / "whole" / "summary.csv"
-    ).read_bytes()
+    assert (tmp_path / "stopped" / "summary.csv").read_bytes() == (tmp_path / "whole" / "summary.csv").read_bytes()
     assert again.made_with["cost"]["images"] == 10 - (len(done) - 1)
 
 
@@ -151,14 +143,10 @@ class Half(Team):
 def test_two_processes_do_what_one_does(deep, tmp_path):
     whole = run("energy-inside", Squares(11), deep, tmp_path / "one", batch=2).go()
     for rank in (1, 0):
-        summary = run(
-            "energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(rank, 2)
-        ).go()
+        summary = run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(rank, 2)).go()
         if rank == 1:
             assert summary is None
-            assert (
-                len(read_records(tmp_path / "two" / "records")) == 5
-            )  # the second, fourth, ... batch
+            assert len(read_records(tmp_path / "two" / "records")) == 5  # the second, fourth, ... batch
     # The leader has found those batches done, and shares what is left; the rest is done by a third run.
     summary = run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2).go()
     assert summary.rows == whole.rows
@@ -195,15 +183,7 @@ def test_the_summary_says_what_it_was_made_with(deep, tmp_path):
     assert made["seed"] == 5
     assert made["methods"] == METHODS
     assert made["versions"]["torch"] == torch.__version__.partition("+")[0]
-    assert set(made) >= {
-        "commit",
-        "data",
-        "model",
-        "weights",
-        "weights_checksum",
-        "cost",
-        "settings",
-    }
+    assert set(made) >= {"commit", "data", "model", "weights", "weights_checksum", "cost", "settings"}
 
 
 class Odd(Source):
@@ -221,11 +201,7 @@ class Odd(Source):
 def test_what_cannot_be_measured_is_counted(deep, tmp_path):
     summary = run("pointing", Odd(), deep, tmp_path / "a", ["gradient"]).go()
     assert summary.rows[0].n == 1
-    assert summary.skipped == {
-        "object cropped away": 1,
-        "place of the object unknown": 1,
-        "no class to explain": 1,
-    }
+    assert summary.skipped == {"object cropped away": 1, "place of the object unknown": 1, "no class to explain": 1}
     summary = run("ablation", Odd(), deep, tmp_path / "b", ["gradient"]).go()  # needs no place
     assert summary.rows[0].n == 2
     summary = run("similarity", Odd(), deep, tmp_path / "c", ["gradient"]).go()  # nor a class
@@ -235,9 +211,7 @@ def test_what_cannot_be_measured_is_counted(deep, tmp_path):
 def test_a_class_that_the_network_does_not_have_is_refused(counter, tmp_path):
     class Beyond(Squares):
         def sample(self, index):
-            return Sample(
-                str(index), torch.zeros(3, SIZE, SIZE, dtype=torch.uint8), (Explained(3, "violet"),)
-            )
+            return Sample(str(index), torch.zeros(3, SIZE, SIZE, dtype=torch.uint8), (Explained(3, "violet"),))
 
     with pytest.raises(InvalidInputError, match="class 3 .violet., but tiny has 3 outputs"):
         run("ablation", Beyond(2), counter, tmp_path).go()
@@ -277,12 +251,8 @@ def test_contrast_tells_neurons_apart_where_lrp_does_not(tmp_path):
 
 def test_similarity_finds_lrp_alike_and_the_contrast_not(tmp_path, deep):
     with torch.no_grad():
-        deep.model.classifier.bias += (
-            5  # LRP keeps the sign of the score; here no logit is negative
-        )
-    summary = run(
-        "similarity", Squares(6), deep, tmp_path, ["lrp", "clrp1", "clrp2", "centre"]
-    ).go()
+        deep.model.classifier.bias += 5  # LRP keeps the sign of the score; here no logit is negative
+    summary = run("similarity", Squares(6), deep, tmp_path, ["lrp", "clrp1", "clrp2", "centre"]).go()
     alike = {row.method: row.mean for row in summary.rows if row.quantity == "cosine"}
     assert alike["centre"] == pytest.approx(1)
     assert alike["clrp1"] < alike["lrp"]
@@ -292,13 +262,7 @@ def test_a_folder_of_photographs_from_file_to_figure(folder, tmp_path):
     net = network(ColourCounter())
     source = PhotographSource(ImageFolder(folder), net.geometry)
     summary = run(
-        "ablation",
-        source,
-        net,
-        tmp_path / "out",
-        ["random", "clrp2"],
-        batch=4,
-        cache=tmp_path / "cache",
+        "ablation", source, net, tmp_path / "out", ["random", "clrp2"], batch=4, cache=tmp_path / "cache"
     ).go()
     drops = {(row.method, row.quantity): row.mean for row in summary.rows}
     assert drops["clrp2", "logit"] > drops["random", "logit"] > -0.1

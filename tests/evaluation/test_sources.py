@@ -6,15 +6,7 @@ import torch
 from evaluation import shaped
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation import (
-    ILSVRC2012,
-    Geometry,
-    GridSource,
-    ImageFolder,
-    PhotographSource,
-    Team,
-    mean_image,
-)
+from captum_clrp.evaluation import ILSVRC2012, Geometry, GridSource, ImageFolder, PhotographSource, Team, mean_image
 from captum_clrp.evaluation.loading import ahead
 from captum_clrp.evaluation.sources import subset
 
@@ -80,11 +72,7 @@ def test_scenes(many):
 
 def test_scenes_by_seed_rounds_and_limit(many):
     ids = GridSource(many, GEOMETRY, 2, seed=1).ids
-    assert (
-        ids
-        == GridSource(many, GEOMETRY, 2, seed=1).ids
-        != GridSource(many, GEOMETRY, 2, seed=2).ids
-    )
+    assert ids == GridSource(many, GEOMETRY, 2, seed=1).ids != GridSource(many, GEOMETRY, 2, seed=2).ids
     assert len(GridSource(many, GEOMETRY, 2, rounds=3)) == 9
     assert len(set(GridSource(many, GEOMETRY, 2, rounds=3).ids)) == 9
     assert GridSource(many, GEOMETRY, 2, seed=1, limit=2).ids == ids[:2]

@@ -45,9 +45,7 @@ def test_quantities_share_their_samples_so_that_differences_are_paired():
     rng = np.random.default_rng(2)
     noise = rng.normal(size=60)
     values = np.stack([noise, noise + 0.1], axis=1)
-    difference, low, high = bootstrap(values, np.arange(60), np.zeros(60, dtype=int)).difference(
-        1, 0
-    )
+    difference, low, high = bootstrap(values, np.arange(60), np.zeros(60, dtype=int)).difference(1, 0)
     assert (difference, low, high) == pytest.approx((0.1, 0.1, 0.1))
 
 
@@ -55,9 +53,7 @@ def test_the_same_seed_gives_the_same_samples():
     values, images = np.random.default_rng(3).normal(size=(20, 2)), np.arange(20)
     labels = images % 4
     for over in ("images", "classes"):
-        first, second, third = (
-            bootstrap(values, images, labels, over=over, seed=s) for s in (1, 1, 2)
-        )
+        first, second, third = (bootstrap(values, images, labels, over=over, seed=s) for s in (1, 1, 2))
         assert np.array_equal(first.draws, second.draws)
         assert not np.array_equal(first.draws, third.draws)
 
@@ -73,11 +69,7 @@ def test_one_image_has_an_interval_of_no_width_and_none_has_none():
 def records(**hits):
     """One image for each position, with a hit or miss of each method."""
     return [
-        Record(
-            f"image {i}",
-            i,
-            (Measured(i % 2, "", {name: {"hit": float(of[i])} for name, of in hits.items()}),),
-        )
+        Record(f"image {i}", i, (Measured(i % 2, "", {name: {"hit": float(of[i])} for name, of in hits.items()}),))
         for i in range(len(next(iter(hits.values()))))
     ]
 
@@ -107,9 +99,7 @@ def test_files_can_be_read_back():
 
 def test_curves_are_averaged_point_by_point():
     measured = [Measured(0, "", {"lrp": {"critical": c}}) for c in (0.2, 0.6)]
-    summary = summarise(
-        EnergyPointing(), [Record(str(i), i, (m,)) for i, m in enumerate(measured)], total=2
-    )
+    summary = summarise(EnergyPointing(), [Record(str(i), i, (m,)) for i, m in enumerate(measured)], total=2)
     (curve,) = summary.curves
     at = dict(zip(curve.x, curve.mean, strict=True))
     assert [at[0.2], at[0.25], at[0.6], at[0.65]] == [1.0, 0.5, 0.5, 0.0]
@@ -118,10 +108,7 @@ def test_curves_are_averaged_point_by_point():
 
 
 def test_images_without_anything_to_explain_are_told():
-    skipped = [
-        Record("a", 0, (), ("object cropped away",)),
-        Record("b", 1, (), ("object cropped away", "no class")),
-    ]
+    skipped = [Record("a", 0, (), ("object cropped away",)), Record("b", 1, (), ("object cropped away", "no class"))]
     summary = summarise(Pointing(), skipped, total=2)
     assert summary.rows == []
     assert summary.skipped == {"object cropped away": 2, "no class": 1}

@@ -58,9 +58,7 @@ inputs = (torch.tensor(picture).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5  # (1,
 with torch.no_grad():
     logits = model(inputs)[0]
 for c in logits.topk(5).indices.tolist():
-    print(
-        f"{c:4d} {class_names[c]:15s} logit {logits[c]:5.2f}  probability {logits.softmax(0)[c]:.0%}"
-    )
+    print(f"{c:4d} {class_names[c]:15s} logit {logits[c]:5.2f}  probability {logits.softmax(0)[c]:.0%}")
 
 plt.figure(figsize=(3, 3))
 plt.imshow(picture)
@@ -82,9 +80,7 @@ lrp = LRPZBeta(model, low, high)
 relevance, absorbed = lrp.attribute(inputs, target=CAT, return_convergence_delta=True)
 
 print("relevance", tuple(relevance.shape), "shaped as the input", tuple(inputs.shape))
-print(
-    f"score {logits[CAT]:.2f} = {relevance.sum():.2f} at the pixels + {absorbed.item():.2f} absorbed on the way"
-)
+print(f"score {logits[CAT]:.2f} = {relevance.sum():.2f} at the pixels + {absorbed.item():.2f} absorbed on the way")
 assert relevance.shape == inputs.shape
 assert torch.isclose(relevance.sum() + absorbed.sum(), logits[CAT], rtol=1e-4)
 
@@ -169,9 +165,7 @@ assert share_on_the_left(contrast[1]) < 0.05
 # was written, no hook stays behind.
 
 # %%
-assert all(
-    torch.equal(v, w) for v, w in zip(model.state_dict().values(), weights.values(), strict=True)
-)
+assert all(torch.equal(v, w) for v, w in zip(model.state_dict().values(), weights.values(), strict=True))
 assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
 
 # %% [markdown]

@@ -58,9 +58,7 @@ def show(maps_of: dict[str, torch.Tensor]) -> None:
     """A row for each photograph, its maps on one colour scale: red speaks for the class, blue against it."""
     columns = 1 + max(len(m) for m in maps_of.values())
     figure, axes = plt.subplots(len(maps_of), columns, figsize=(1.5 * columns, 1.7 * len(maps_of)))
-    for row, (photograph, relevance) in zip(
-        axes.reshape(-1, columns), maps_of.items(), strict=True
-    ):
+    for row, (photograph, relevance) in zip(axes.reshape(-1, columns), maps_of.items(), strict=True):
         heat = relevance.sum(1)  # over the colour channels
         limit = heat.abs().flatten().quantile(0.995)
         seen = network.denormalize(inputs[photograph][0]).permute(1, 2, 0)
@@ -125,9 +123,9 @@ assert agreement > 0.99
 #   cat classes mark the cat more and espresso the cup more.
 proportional = LRPZBeta(model, low, high)
 maps_proportional = {
-    photograph: proportional.attribute_classes(
-        x, [network.class_names.index(name) for name in names[photograph][:3]]
-    )[0]
+    photograph: proportional.attribute_classes(x, [network.class_names.index(name) for name in names[photograph][:3]])[
+        0
+    ]
     for photograph, x in inputs.items()
 }
 show(maps_proportional)
@@ -148,9 +146,7 @@ assert 0.6 < mean_correlation(maps_proportional["cat and coffee"]) < 0.95
 #   the cup only; missile and drilling platform mark different parts of the picture.
 clrp = ContrastiveLRP1(model, low, high)
 maps_contrast = {
-    photograph: clrp.attribute_classes(
-        x, [network.class_names.index(name) for name in names[photograph][:3]]
-    )[0]
+    photograph: clrp.attribute_classes(x, [network.class_names.index(name) for name in names[photograph][:3]])[0]
     for photograph, x in inputs.items()
 }
 show(maps_contrast)

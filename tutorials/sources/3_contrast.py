@@ -43,9 +43,7 @@ targets = [number(name) for name in classes]
 def show(rows: dict[str, torch.Tensor], titles: list[str]) -> None:
     """A row of maps for each method, all of a row on one colour scale: red speaks for the class, blue against it."""
     columns = len(titles)
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(1.6 * columns, 1.9 * len(rows)), squeeze=False
-    )
+    figure, axes = plt.subplots(len(rows), columns, figsize=(1.6 * columns, 1.9 * len(rows)), squeeze=False)
     for line, (method, relevance) in zip(axes, rows.items(), strict=True):
         heat = relevance.sum(1)
         limit = heat.abs().flatten()[::7].quantile(0.995)
@@ -145,25 +143,16 @@ assert (signed.flatten(1).min(1).values < 0).all()
 #   than tiger cat marks the cup.
 two = inputs[:, :, :224]  # the upper half: cat and coffee, (1, 3, 224, 448)
 cat, espresso = number("tiger cat"), number("espresso")
-cat_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(
-    two, target=cat
-)
-espresso_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([cat])).attribute(
-    two, target=espresso
-)
-show(
-    {"CLRP": torch.cat([cat_rather, espresso_rather])},
-    ["cat rather than espresso", "espresso rather than cat"],
-)
+cat_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(two, target=cat)
+espresso_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([cat])).attribute(two, target=espresso)
+show({"CLRP": torch.cat([cat_rather, espresso_rather])}, ["cat rather than espresso", "espresso rather than cat"])
 
 
 def share_on_the_left(relevance: torch.Tensor) -> float:
     return float(relevance[..., :224].sum() / relevance.sum())
 
 
-print(
-    f"on the cat: {share_on_the_left(cat_rather):.0%} and {share_on_the_left(espresso_rather):.0%}"
-)
+print(f"on the cat: {share_on_the_left(cat_rather):.0%} and {share_on_the_left(espresso_rather):.0%}")
 assert share_on_the_left(cat_rather) > 0.9
 assert share_on_the_left(espresso_rather) < 0.1
 
@@ -184,18 +173,11 @@ cup = number("cup")
 maps_coffee = torch.cat(
     [
         methods["CLRP1"].attribute_classes(coffee, [espresso, cup])[0],
-        ContrastiveLRP(model, low, high, dual=TheseClasses([cup])).attribute(
-            coffee, target=espresso
-        ),
-        ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(
-            coffee, target=cup
-        ),
+        ContrastiveLRP(model, low, high, dual=TheseClasses([cup])).attribute(coffee, target=espresso),
+        ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(coffee, target=cup),
     ]
 )
-show(
-    {"CLRP": maps_coffee},
-    ["espresso", "cup", "espresso rather than cup", "cup rather than espresso"],
-)
+show({"CLRP": maps_coffee}, ["espresso", "cup", "espresso rather than cup", "cup rather than espresso"])
 overlap = torch.minimum(*(m.sum(0) / m.sum() for m in maps_coffee[2:])).sum()
 print(f"the two last maps share {overlap:.1%} of their relevance")
 assert overlap < 0.05
@@ -215,7 +197,5 @@ assert overlap < 0.05
 # %%
 conserving = ContrastiveLRP1(model, low, high, conserve=True)
 contrast = conserving.attribute(coffee, target=espresso, relu_attributions=False)
-print(
-    f"sum of the signed contrast {contrast.sum():+.4f}, of its positive part {contrast.clamp(min=0).sum():.2f}"
-)
+print(f"sum of the signed contrast {contrast.sum():+.4f}, of its positive part {contrast.clamp(min=0).sum():.2f}")
 assert abs(contrast.sum()) < 0.01 * contrast.clamp(min=0).sum()

@@ -40,9 +40,7 @@ def shape(kind: int, row: float, column: float) -> torch.Tensor:
         return ((down**2 + across**2) < 25).float()
     if kind == 1:
         return (torch.maximum(*torch.broadcast_tensors(down, across)) < 5).float()
-    return (
-        (torch.minimum(*torch.broadcast_tensors(down, across)) < 1.5) & (down + across < 9)
-    ).float()
+    return ((torch.minimum(*torch.broadcast_tensors(down, across)) < 1.5) & (down + across < 9)).float()
 
 
 def pictures(kinds: list[int]) -> torch.Tensor:

@@ -127,17 +127,13 @@ scene = compose_grid(images[chosen], n=2)[None]  # (1, 3, 448, 448)
 scores = {}
 for name, method in methods.items():
     if name == "gradient":
-        heat = torch.cat(
-            [method.attribute(scene.clone(), target=int(labels[c])) for c in chosen]
-        ).detach()
+        heat = torch.cat([method.attribute(scene.clone(), target=int(labels[c])) for c in chosen]).detach()
     else:
         heat = method.attribute_classes(scene, labels[chosen].tolist())[0]
     grid = GridPointingGame(n=2)
     grid.update(heat, torch.arange(4))
     scores[name] = grid.compute()
-    print(
-        f"{name:9s} share in the right cell {scores[name]['share']:.0%}, maximum there {scores[name]['hit']:.0%}"
-    )
+    print(f"{name:9s} share in the right cell {scores[name]['share']:.0%}, maximum there {scores[name]['hit']:.0%}")
 assert scores["CLRP1"]["share"] > 0.9
 assert scores["CLRP2"]["share"] > 0.9
 assert scores["LRP"]["share"] < 0.6
@@ -158,9 +154,7 @@ for name, heat in {"random": random_maps, **maps}.items():
     ablation = PatchAblation(mean_image)
     ablation.update(model, images, labels, heat)
     drops[name] = ablation.compute()
-    print(
-        f"{name:9s} logit falls by {drops[name]['logit']:+.3f}, probability by {drops[name]['probability']:+.3f}"
-    )
+    print(f"{name:9s} logit falls by {drops[name]['logit']:+.3f}, probability by {drops[name]['probability']:+.3f}")
 assert max(drops[name]["logit"] for name in maps) > drops["random"]["logit"]
 
 # %% [markdown]

@@ -15,12 +15,7 @@ from skimage import data
 
 from captum_clrp import NeuronContrastiveLRP2, NeuronLRPZBeta
 from captum_clrp.cli.classifiers import load_classifier
-from captum_clrp.evaluation import (
-    compose_grid,
-    mean_similarity,
-    neuron_drops,
-    strongest_neurons,
-)
+from captum_clrp.evaluation import compose_grid, mean_similarity, neuron_drops, strongest_neurons
 from captum_clrp.evaluation.neuron_ablation import activations_at
 
 network = load_classifier("tf_efficientnet_lite0")
@@ -58,9 +53,7 @@ neurons = strongest_neurons(activations, 8)
 print("(channel, row, column):", neurons)
 assert len({(row, column) for _, row, column in neurons}) == 1
 
-lrp = NeuronLRPZBeta(model, layer, low, high).attribute_neurons(inputs, neurons)[
-    0
-]  # (8, 3, 224, 224)
+lrp = NeuronLRPZBeta(model, layer, low, high).attribute_neurons(inputs, neurons)[0]  # (8, 3, 224, 224)
 clrp = NeuronContrastiveLRP2(model, layer, low, high).attribute_neurons(inputs, neurons)[0]
 
 figure, axes = plt.subplots(2, 8, figsize=(10, 2.9))
@@ -76,9 +69,7 @@ figure.tight_layout()
 # LRP sees eight times the same. In numbers, the mean correlation between the maps of two different neurons:
 
 # %%
-similarity = {
-    name: mean_similarity(maps, "correlation") for name, maps in {"LRP": lrp, "CLRP2": clrp}.items()
-}
+similarity = {name: mean_similarity(maps, "correlation") for name, maps in {"LRP": lrp, "CLRP2": clrp}.items()}
 print({name: round(value, 3) for name, value in similarity.items()})
 assert similarity["LRP"] > 0.99
 assert similarity["CLRP2"] < 0.7
@@ -113,9 +104,7 @@ figure.colorbar(drawn, ax=axes, label="fall, share of activation")
 for name, fall in matrices.items():
     own = float(fall.diagonal().mean())
     others = float((fall.sum() - fall.diagonal().sum()) / 56)
-    print(
-        f"{name:6s} own patch lowers a neuron by {own:.1%}, another's patch by {others:.1%} on average"
-    )
+    print(f"{name:6s} own patch lowers a neuron by {own:.1%}, another's patch by {others:.1%} on average")
 assert torch.allclose(matrices["LRP"], matrices["LRP"][:1].expand(8, 8), atol=1e-5)
 assert not torch.allclose(matrices["CLRP2"], matrices["CLRP2"][:1].expand(8, 8), atol=1e-2)
 

@@ -74,31 +74,17 @@ def network(padding: int) -> nn.Sequential:
             conv.weight.copy_(weight - weight.mean((2, 3), keepdim=True))
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
     return nn.Sequential(
-        conv1,
-        nn.ReLU(),
-        conv2,
-        nn.ReLU(),
-        nn.MaxPool2d(3, 3),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        head,
+        conv1, nn.ReLU(), conv2, nn.ReLU(), nn.MaxPool2d(3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
     ).eval()
 
 
 def crop(photograph: Image.Image, left: int, top: int) -> torch.Tensor:
     box = photograph.convert("RGB").crop((left, top, left + 192, top + 192)).resize((96, 96))
-    return (
-        torch.tensor(list(box.getdata()), dtype=torch.float32).reshape(96, 96, 3).permute(2, 0, 1)
-        / 255
-    )
+    return torch.tensor(list(box.getdata()), dtype=torch.float32).reshape(96, 96, 3).permute(2, 0, 1) / 255
 
 
-photographs = [
-    Image.fromarray(p) for p in (data.chelsea(), data.coffee(), data.astronaut(), data.camera())
-]
-images = torch.stack(
-    [crop(p, left, top) for p in photographs for left, top in ((20, 30), (200, 100))]
-)
+photographs = [Image.fromarray(p) for p in (data.chelsea(), data.coffee(), data.astronaut(), data.camera())]
+images = torch.stack([crop(p, left, top) for p in photographs for left, top in ((20, 30), (200, 100))])
 print(tuple(images.shape))
 padded = network(padding=1)
 
@@ -154,9 +140,7 @@ assert p_value < 0.01
 with replicated_borders():
     (pooling_continued,) = observe_pooling(padded, images)
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.6))
-for axis, observed, title in zip(
-    axes, (pooling, pooling_continued), ("zero padding", "border continued"), strict=True
-):
+for axis, observed, title in zip(axes, (pooling, pooling_continued), ("zero padding", "border continued"), strict=True):
     axis.imshow(winner_map(observed)[:24, :24], cmap="magma", vmin=0, vmax=90)
     axis.set_title(f"{title} (corner)", fontsize=8)
     axis.set_axis_off()
@@ -177,13 +161,8 @@ density = float((amount * frame).sum() / amount.sum()) / float(frame.float().mea
 
 unpadded = network(padding=0)
 amount_without = LRPZBeta(unpadded, 0.0, 1.0).attribute(images, target=0).abs().sum(1)
-density_without = float((amount_without * frame).sum() / amount_without.sum()) / float(
-    frame.float().mean()
-)
-print(
-    f"relevance per pixel in a frame of 2 pixels, against the mean: {density:.1f} with zero padding,",
-    end=" ",
-)
+density_without = float((amount_without * frame).sum() / amount_without.sum()) / float(frame.float().mean())
+print(f"relevance per pixel in a frame of 2 pixels, against the mean: {density:.1f} with zero padding,", end=" ")
 print(f"{density_without:.1f} without padding")
 assert density > 1.2
 assert density > 2 * density_without

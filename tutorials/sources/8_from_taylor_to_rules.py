@@ -71,9 +71,7 @@ across = torch.linspace(-0.2, 2.4, 2)
 plt.plot(across, (across * w2[0] + b2) / -w2[1], color="black", label="f becomes 0")
 for (name, direction), colour in zip(plane.items(), ("C0", "C1", "C2", "C3"), strict=True):
     root = taylor.root_point(x2, w2, b2, direction)
-    plt.annotate(
-        "", root.tolist(), x2.tolist(), arrowprops={"arrowstyle": "->", "color": colour, "lw": 2}
-    )
+    plt.annotate("", root.tolist(), x2.tolist(), arrowprops={"arrowstyle": "->", "color": colour, "lw": 2})
     plt.plot(*root.tolist(), "o", color=colour, label=name)
 plt.plot(*x2.tolist(), "k*", markersize=12, label="x")
 plt.gca().add_patch(plt.Rectangle((0, 0), 3, 3, fill=False, linestyle=":"))
@@ -91,10 +89,7 @@ plt.tight_layout()
 # %%
 for name, direction in directions.items():
     terms = taylor.taylor_terms(f, x, taylor.root_point(x, w, b, direction), order=3)
-    print(
-        f"{name:7s} first order {[round(v, 3) + 0.0 for v in terms[0].tolist()]}, sum {terms[0].sum():.3f}",
-        end="",
-    )
+    print(f"{name:7s} first order {[round(v, 3) + 0.0 for v in terms[0].tolist()]}, sum {terms[0].sum():.3f}", end="")
     print(f"; largest of second and third order {terms[1:].abs().max():g}")
     assert torch.isclose(terms.sum(), f(x))
     assert not terms[1:].any()
@@ -156,9 +151,7 @@ rules = {
 }
 for name, (direction, rule) in rules.items():
     terms = taylor.decompose(activations_below, weight, bias, direction)
-    closed_form = distribute(
-        layer, prepare(rule, layer, activations_below[None]), activations[None]
-    )[0]
+    closed_form = distribute(layer, prepare(rule, layer, activations_below[None]), activations[None])[0]
     error = float((terms.sum(0) - closed_form).abs().max())
     print(f"{name:7s} {type(rule).__name__:8s} Taylor and rule differ by {error:.0e}")
     assert error < 1e-12
@@ -178,9 +171,7 @@ torch.set_default_dtype(torch.float32)
 network = load_classifier("tf_efficientnet_lite0")
 coffee = network.preprocess(Image.fromarray(data.coffee()))[None]
 block = network.model.blocks[3][0].bn1  # ends in a rectifier
-relevance = LayerLRPZBeta(network.model, block, network.low, network.high).attribute(
-    coffee, target=967
-)
+relevance = LayerLRPZBeta(network.model, block, network.low, network.high).attribute(coffee, target=967)
 seen = {}
 handle = block.register_forward_hook(lambda _, __, output: seen.update(activations=output))
 with torch.no_grad():

@@ -63,19 +63,14 @@ def main() -> None:
         factor = min(1.0, SHORTER_SIDE / min(picture.size))
         width, height = (round(side * factor) for side in picture.size)
         name = f"{Path(entry['source']).stem}.jpg"
-        picture.resize((width, height), Image.Resampling.LANCZOS).save(
-            FOLDER / name, quality=88, optimize=True
-        )
+        picture.resize((width, height), Image.Resampling.LANCZOS).save(FOLDER / name, quality=88, optimize=True)
         x, y = width / picture.width, height / picture.height
         annotations.append(
             {
                 "file": name,
                 "class": entry["class"],
                 "name": entry["name"],
-                "boxes": [
-                    [round(v * f, 1) for v, f in zip(box, (x, y, x, y), strict=True)]
-                    for box in entry["boxes"]
-                ],
+                "boxes": [[round(v * f, 1) for v, f in zip(box, (x, y, x, y), strict=True)] for box in entry["boxes"]],
             }
         )
     (FOLDER / "photographs.json").write_text(json.dumps(annotations, indent=1) + "\n")

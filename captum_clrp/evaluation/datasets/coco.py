@@ -10,13 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from captum_clrp.evaluation.datasets.base import (
-    Dataset,
-    MissingDatasetError,
-    Photograph,
-    Target,
-    read_rgb,
-)
+from captum_clrp.evaluation.datasets.base import Dataset, MissingDatasetError, Photograph, Target, read_rgb
 from captum_clrp.evaluation.geometry import Box
 
 __all__ = ["CocoDetection"]
@@ -62,11 +56,7 @@ class CocoDetection(Dataset):
         self.ids = [str(image["id"]) for image in self._images]
         categories = [self._coco.cats[c] for c in sorted(self._coco.cats)]
         self._names = {c["id"]: c["name"] for c in categories}
-        self.class_map = (
-            dict(class_map)
-            if class_map is not None
-            else {c["name"]: i for i, c in enumerate(categories)}
-        )
+        self.class_map = dict(class_map) if class_map is not None else {c["name"]: i for i, c in enumerate(categories)}
 
     def photograph(self, index: int) -> Photograph:
         image = self._images[index]
@@ -81,9 +71,7 @@ class CocoDetection(Dataset):
             area = sum(float(a["area"]) for a in annotations)
             hard = len(by_category) > 1 and area < image["width"] * image["height"] / 4
             if hard or not self.hard:
-                boxes = tuple(
-                    Box(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in annotations)
-                )
+                boxes = tuple(Box(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in annotations))
                 mask = partial(_coco_mask, self._coco, annotations)
                 targets.append(Target(self.class_map[name], name, boxes, mask, hard))
         path = self.root / self.split / image["file_name"]

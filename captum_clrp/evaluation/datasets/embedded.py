@@ -40,9 +40,7 @@ class Embedded(Dataset):
         count = len(self._annotations)
         if index < count:
             return self._single(index)
-        return _collage(
-            self.ids[index], [self._single(i) for i in range(count) if i != index - count]
-        )
+        return _collage(self.ids[index], [self._single(i) for i in range(count) if i != index - count])
 
     def _single(self, index: int) -> Photograph:
         annotation = self._annotations[index]
@@ -65,10 +63,7 @@ def _collage(id_: str, parts: Sequence[Photograph]) -> Photograph:
         width, height = part.read().size
         row, column = divmod(cell, 2)
         for target in part.targets:
-            boxes = tuple(
-                _SQUARE.box(box, width, height).shifted(column * _CELL, row * _CELL)
-                for box in target.boxes
-            )
+            boxes = tuple(_SQUARE.box(box, width, height).shifted(column * _CELL, row * _CELL) for box in target.boxes)
             targets.append(Target(target.label, target.name, boxes))
     return Photograph(id_, tuple(targets), partial(_draw_collage, tuple(parts)))
 

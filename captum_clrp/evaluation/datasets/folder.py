@@ -49,12 +49,8 @@ class ImageFolder(Dataset):
         named = [(p, m) for p in _pictures(self.root) if (m := re.match(r"(\d+)[_\-. ]", p.name))]
         self._found = [(path, int(match.group(1)), path.stem) for path, match in named]
         folders = sorted(p for p in self.root.iterdir() if p.is_dir() and _pictures(p))
-        for folder, label in zip(
-            folders, _folder_labels([f.name for f in folders], class_names), strict=True
-        ):
-            self._found += [
-                (path, label, f"{folder.name}/{path.stem}") for path in _pictures(folder)
-            ]
+        for folder, label in zip(folders, _folder_labels([f.name for f in folders], class_names), strict=True):
+            self._found += [(path, label, f"{folder.name}/{path.stem}") for path in _pictures(folder)]
         if not self._found:
             raise MissingDatasetError(
                 f"no photograph in {self.root} tells its class; name files <class index>_..., e.g. "
@@ -65,9 +61,7 @@ class ImageFolder(Dataset):
         self.ids = [id_ for _, _, id_ in self._found]
         if len(set(self.ids)) < len(self.ids):
             twice = next(i for i in self.ids if self.ids.count(i) > 1)
-            raise InvalidInputError(
-                f"{self.root} holds several photographs {twice} with different endings; rename one"
-            )
+            raise InvalidInputError(f"{self.root} holds several photographs {twice} with different endings; rename one")
 
     def photograph(self, index: int) -> Photograph:
         path, label, id_ = self._found[index]
@@ -80,12 +74,8 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _folder_labels(names: Sequence[str], class_names: Sequence[str]) -> list[int]:
-    known = {wnid: i for i, wnid in enumerate(ilsvrc_wnids())} | {
-        c: i for i, c in enumerate(class_names)
-    }
-    labels = [
-        int(n) if n.isdigit() else known.get(n, known.get(n.replace("_", " "))) for n in names
-    ]
+    known = {wnid: i for i, wnid in enumerate(ilsvrc_wnids())} | {c: i for i, c in enumerate(class_names)}
+    labels = [int(n) if n.isdigit() else known.get(n, known.get(n.replace("_", " "))) for n in names]
     if all(label is None for label in labels):
         return list(range(len(names)))
     unknown = [n for n, label in zip(names, labels, strict=True) if label is None]

@@ -38,20 +38,14 @@ class ILSVRC2012(Dataset):
 
     name = "ILSVRC2012 validation"
     _IMAGES = ("val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val", ".")
-    _BOXES = (
-        "bbox_val/val", "bbox_val", "Annotations/CLS-LOC/val", "ILSVRC/Annotations/CLS-LOC/val", "val", ".",
-    )  # fmt: skip
+    _BOXES = ("bbox_val/val", "bbox_val", "Annotations/CLS-LOC/val", "ILSVRC/Annotations/CLS-LOC/val", "val", ".")
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).expanduser()
         self._paths = self._find(self._IMAGES, ".jpeg")
         annotations = self._find(self._BOXES, ".xml")
         if not self._paths or not annotations:
-            missing = (
-                "photographs (ILSVRC2012_val_*.JPEG)"
-                if not self._paths
-                else "boxes (ILSVRC2012_val_*.xml)"
-            )
+            missing = "photographs (ILSVRC2012_val_*.JPEG)" if not self._paths else "boxes (ILSVRC2012_val_*.xml)"
             raise MissingDatasetError(
                 f"no {missing} of ILSVRC2012 below {self.root}; from image-net.org (free account) get "
                 "ILSVRC2012_img_val.tar (6.3 GB) and ILSVRC2012_bbox_val_v3.tgz (2.2 MB) and unpack them into "

@@ -6,22 +6,34 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from captum_clrp.evaluation.datasets.base import (
-    Dataset,
-    MissingDatasetError,
-    Photograph,
-    Target,
-    read_rgb,
-)
+from captum_clrp.evaluation.datasets.base import Dataset, MissingDatasetError, Photograph, Target, read_rgb
 from captum_clrp.evaluation.datasets.xml_boxes import image_area, objects
 from captum_clrp.evaluation.geometry import Box
 
 __all__ = ["VOC2007", "VOC_CLASSES"]
 
 VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
 
 
 class VOC2007(Dataset):
@@ -65,9 +77,7 @@ class VOC2007(Dataset):
         self.ids = listing.read_text().split()
         self.flagged = flagged
         self.hard = hard
-        self.class_map = (
-            dict(class_map) if class_map is not None else {c: i for i, c in enumerate(VOC_CLASSES)}
-        )
+        self.class_map = dict(class_map) if class_map is not None else {c: i for i, c in enumerate(VOC_CLASSES)}
 
     def photograph(self, index: int) -> Photograph:
         id_ = self.ids[index]
@@ -84,6 +94,4 @@ class VOC2007(Dataset):
             hard = len(every_class) > 1 and sum(box.area for box in of_class) < area / 4
             if name in self.class_map and (hard or not self.hard):
                 targets.append(Target(self.class_map[name], name, tuple(of_class), hard=hard))
-        return Photograph(
-            id_, tuple(targets), partial(read_rgb, self.root / "JPEGImages" / f"{id_}.jpg")
-        )
+        return Photograph(id_, tuple(targets), partial(read_rgb, self.root / "JPEGImages" / f"{id_}.jpg"))

@@ -25,9 +25,7 @@ def objects(annotation: Path, first: int) -> list[tuple[str, Box, bool]]:
             found.append((item.findtext("name", "").strip(), box, difficult))
         return found
     except (OSError, ET.ParseError, ValueError) as error:
-        raise InvalidInputError(
-            f"the annotation {annotation} cannot be read ({error}); get it again"
-        ) from error
+        raise InvalidInputError(f"the annotation {annotation} cannot be read ({error}); get it again") from error
 
 
 def image_area(annotation: Path) -> float:

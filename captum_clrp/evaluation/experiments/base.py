@@ -75,9 +75,7 @@ class Bench:
     attribution_seconds: float = field(default=0.0, compare=False)
     model_seconds: float = field(default=0.0, compare=False)
 
-    def maps(
-        self, inputs: Tensor, concepts: Sequence[Tensor], ids: Sequence[str]
-    ) -> dict[str, Tensor]:
+    def maps(self, inputs: Tensor, concepts: Sequence[Tensor], ids: Sequence[str]) -> dict[str, Tensor]:
         """Maps of all methods; the time is counted.
 
         Args:
@@ -164,26 +162,18 @@ class Experiment(ABC):
 
 def labels_of(samples: Sequence[Sample]) -> list[Tensor]:
     """The explained classes of samples with K of them each, as K concepts ``(N, 1)``."""
-    return list(
-        torch.tensor([[e.label for e in sample.explained] for sample in samples]).split(1, dim=1)
-    )
+    return list(torch.tensor([[e.label for e in sample.explained] for sample in samples]).split(1, dim=1))
 
 
 def over_targets(
-    bench: Bench,
-    samples: Sequence[Sample],
-    score: Callable[[Tensor, Explained], Mapping[str, Any]],
+    bench: Bench, samples: Sequence[Sample], score: Callable[[Tensor, Explained], Mapping[str, Any]]
 ) -> list[tuple[Measured, ...]]:
     """Explain every class of every sample and score each map by itself."""
     inputs = bench.network.inputs(torch.stack([sample.pixels for sample in samples]))
     maps = bench.maps(inputs, labels_of(samples), [sample.id for sample in samples])
     return [
         tuple(
-            Measured(
-                e.label,
-                e.name,
-                {name: score(of_method[i, k], e) for name, of_method in maps.items()},
-            )
+            Measured(e.label, e.name, {name: score(of_method[i, k], e) for name, of_method in maps.items()})
             for k, e in enumerate(sample.explained)
         )
         for i, sample in enumerate(samples)

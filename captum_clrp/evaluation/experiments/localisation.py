@@ -31,9 +31,7 @@ class Pointing(Experiment):
     quantities = (Quantity("hit", "accuracy"),)
     headline = "hit"
     needs_places = True
-    conventions = (
-        "All pixels that share the maximum must lie on the object; an all-equal map is a miss."
-    )
+    conventions = "All pixels that share the maximum must lie on the object; an all-equal map is a miss."
 
     def __init__(self, tolerance: float = 0.0) -> None:
         self.tolerance = tolerance
@@ -42,15 +40,11 @@ class Pointing(Experiment):
         return {"tolerance": self.tolerance}
 
     def measure(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
-        return over_targets(
-            bench, samples, lambda m, e: {"hit": float(pointing_hit(m, _mask(e), self.tolerance))}
-        )
+        return over_targets(bench, samples, lambda m, e: {"hit": float(pointing_hit(m, _mask(e), self.tolerance))})
 
 
 def _hits(values: Mapping[str, Any]) -> Sequence[float]:
-    hits: list[float] = energy_hits(
-        torch.tensor([values["critical"]], dtype=torch.float64), SHARES
-    )[0].tolist()
+    hits: list[float] = energy_hits(torch.tensor([values["critical"]], dtype=torch.float64), SHARES)[0].tolist()
     return hits
 
 
@@ -60,11 +54,7 @@ class EnergyPointing(Experiment):
     name = "energy-pointing"
     title = "Pointing game with an energy threshold (paper, fig. 4)"
     quantities = (Quantity("critical", "largest share of energy in a foreground on the object"),)
-    curves = (
-        Curve(
-            "accuracy", "pointing accuracy", "share of the energy in the foreground", SHARES, _hits
-        ),
-    )
+    curves = (Curve("accuracy", "pointing accuracy", "share of the energy in the foreground", SHARES, _hits),)
     headline = "critical"
     needs_places = True
     conventions = "Pixels of equal value enter the foreground together; an all-equal map misses at every share."
@@ -102,10 +92,5 @@ class GridPointing(Experiment):
 
     def measure(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
         return over_targets(
-            bench,
-            samples,
-            lambda m, e: {
-                "share": energy_inside(m, _mask(e)),
-                "hit": float(pointing_hit(m, _mask(e))),
-            },
+            bench, samples, lambda m, e: {"share": energy_inside(m, _mask(e)), "hit": float(pointing_hit(m, _mask(e)))}
         )

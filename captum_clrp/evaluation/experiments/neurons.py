@@ -112,16 +112,10 @@ class Neurons(Experiment):
             values = {}
             for name in bench.methods.names:
                 maps = bench.timed(partial(_maps, bench, name, layer, image, neurons, sample.id))
-                drops = neuron_drops(
-                    bench.model, layer, image, neurons, maps, bench.mean, self.size
-                )
-                values[name] = _values(
-                    maps, relative_drops(drops, activations, neurons), diagonal_share(drops)
-                )
+                drops = neuron_drops(bench.model, layer, image, neurons, maps, bench.mean, self.size)
+                values[name] = _values(maps, relative_drops(drops, activations, neurons), diagonal_share(drops))
             shown = sample.explained[0] if sample.explained else None
-            results.append(
-                (Measured(shown.label if shown else 0, shown.name if shown else "", values),)
-            )
+            results.append((Measured(shown.label if shown else 0, shown.name if shown else "", values),))
         return results
 
 
@@ -131,15 +125,11 @@ def _mean_matrices(records: Sequence[Record]) -> dict[str, list[list[float]]]:
     for record in records:
         for measured in record.measured:
             for name, values in measured.values.items():
-                by_method.setdefault(name, []).append(
-                    torch.tensor(values["drops"], dtype=torch.float64)
-                )
+                by_method.setdefault(name, []).append(torch.tensor(values["drops"], dtype=torch.float64))
     means = {}
     for name, matrices in by_method.items():
         largest = max(len(m) for m in matrices)
-        mean: list[list[float]] = (
-            torch.stack([m for m in matrices if len(m) == largest]).mean(0).tolist()
-        )
+        mean: list[list[float]] = torch.stack([m for m in matrices if len(m) == largest]).mean(0).tolist()
         means[name] = mean
     return means
 
@@ -153,9 +143,7 @@ def _module(model: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def _maps(
-    bench: Bench, name: str, layer: nn.Module, image: Tensor, neurons: Sequence[Neuron], id_: str
-) -> Tensor:
+def _maps(bench: Bench, name: str, layer: nn.Module, image: Tensor, neurons: Sequence[Neuron], id_: str) -> Tensor:
     """``(K, H, W)`` on the CPU."""
     if name == "random":
         generator = torch.Generator().manual_seed(image_seed(bench.seed, "random", id_))
@@ -163,9 +151,13 @@ def _maps(
     low, high = bench.network.bounds
     kind = NeuronContrastiveLRP2 if name.startswith("clrp2") else NeuronLRPZBeta
     explainer: NeuronContrastiveLRP2 | NeuronLRPZBeta = kind(
-        bench.network.model, layer, low, high,
-        avg_pool="even" if "-even" in name else "proportional", conserve="-conserve" in name,
-    )  # fmt: skip
+        bench.network.model,
+        layer,
+        low,
+        high,
+        avg_pool="even" if "-even" in name else "proportional",
+        conserve="-conserve" in name,
+    )
     with warnings.catch_warnings():  # a contrast that is zero everywhere has its convention here
         warnings.filterwarnings("ignore", message="the contrast of example")
         relevance: Tensor = explainer.attribute_neurons(image[None], list(neurons))
@@ -175,9 +167,7 @@ def _maps(
 def _values(maps: Tensor, drops: Tensor, diagonal: float) -> dict[str, Any]:
     k = len(drops)
     own = float(drops.diagonal().mean())
-    others = (
-        float((drops.sum() - drops.diagonal().sum()) / (k * (k - 1))) if k > 1 else float("nan")
-    )
+    others = float((drops.sum() - drops.diagonal().sum()) / (k * (k - 1))) if k > 1 else float("nan")
     return {
         "diagonal": diagonal,
         "own": own,

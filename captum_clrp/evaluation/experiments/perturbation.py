@@ -29,10 +29,7 @@ class Ablation(Experiment):
 
     name = "ablation"
     title = "Patch ablation (paper, table 1)"
-    quantities = (
-        Quantity("logit", "drop of the logit"),
-        Quantity("probability", "drop of the probability"),
-    )
+    quantities = (Quantity("logit", "drop of the logit"), Quantity("probability", "drop of the probability"))
     headline = "probability"
     needs_mean = True
     conventions = (
@@ -52,18 +49,11 @@ class Ablation(Experiment):
         maps = bench.maps(inputs, labels_of(samples), [sample.id for sample in samples])
         results = []
         for i, sample in enumerate(samples):
-            pairs = [
-                (e.label, of_method[i, k])
-                for k, e in enumerate(sample.explained)
-                for of_method in maps.values()
-            ]
-            drops = iter(
-                patch_drops(bench.model, inputs[i], pairs, _mean(bench), self.size, bench.batch)
-            )
+            pairs = [(e.label, of_method[i, k]) for k, e in enumerate(sample.explained) for of_method in maps.values()]
+            drops = iter(patch_drops(bench.model, inputs[i], pairs, _mean(bench), self.size, bench.batch))
             results.append(
                 tuple(
-                    Measured(e.label, e.name, {name: next(drops)._asdict() for name in maps})
-                    for e in sample.explained
+                    Measured(e.label, e.name, {name: next(drops)._asdict() for name in maps}) for e in sample.explained
                 )
             )
         return results
@@ -112,9 +102,7 @@ class InsertionDeletionExperiment(Experiment):
                     e.label,
                     e.name,
                     {
-                        name: self._scores(
-                            bench, sample, inputs[i], of_method[i, k], k, logits[i], name
-                        )
+                        name: self._scores(bench, sample, inputs[i], of_method[i, k], k, logits[i], name)
                         for name, of_method in maps.items()
                     },
                 )
@@ -124,31 +112,27 @@ class InsertionDeletionExperiment(Experiment):
         ]
 
     def _scores(
-        self,
-        bench: Bench,
-        sample: Sample,
-        image: Tensor,
-        heat: Tensor,
-        k: int,
-        logits: Tensor,
-        method: str,
+        self, bench: Bench, sample: Sample, image: Tensor, heat: Tensor, k: int, logits: Tensor, method: str
     ) -> dict[str, Any]:
         label = sample.explained[k].label
         seed = image_seed(bench.seed, "ties", method, sample.id, label)
         scores = insertion_deletion(
-            bench.model, image, label, heat, _mean(bench),
-            other=_bystander(sample, k, logits), steps=self.steps, batch=bench.batch,
+            bench.model,
+            image,
+            label,
+            heat,
+            _mean(bench),
+            other=_bystander(sample, k, logits),
+            steps=self.steps,
+            batch=bench.batch,
             generator=torch.Generator().manual_seed(seed),
-        )  # fmt: skip
+        )
         return _values(scores)
 
 
 def _values(scores: Scores) -> dict[str, Any]:
     deletion, insertion, bystander = (float(area_under(curve)) for curve in scores)
-    curves = {
-        f"{name}_curve": [round(v, 6) for v in curve.tolist()]
-        for name, curve in scores._asdict().items()
-    }
+    curves = {f"{name}_curve": [round(v, 6) for v in curve.tolist()] for name, curve in scores._asdict().items()}
     return {
         "deletion": deletion,
         "insertion": insertion,

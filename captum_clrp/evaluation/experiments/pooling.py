@@ -24,11 +24,7 @@ class PoolingIndices(Experiment):
         Quantity("outer", "winners in the outermost line", ""),
         Quantity("uniform", "uniform expectation", ""),
         Quantity("interior", "same share in the interior", ""),
-        Quantity(
-            "outer_replicated",
-            "winners in the outermost line, borders replicated instead of zeros",
-            "",
-        ),
+        Quantity("outer_replicated", "winners in the outermost line, borders replicated instead of zeros", ""),
         Quantity("excess", "outermost minus uniform", ""),
         Quantity("padding_effect", "outermost minus outermost with replicated borders", ""),
     )
@@ -61,9 +57,7 @@ class PoolingIndices(Experiment):
                     "padding_effect": shares["outer"] - without,
                 }
             shown = sample.explained[0] if sample.explained else None
-            results.append(
-                (Measured(shown.label if shown else 0, shown.name if shown else "", values),)
-            )
+            results.append((Measured(shown.label if shown else 0, shown.name if shown else "", values),))
         return results
 
     def extra(self, records: Sequence[Record]) -> dict[str, Any]:

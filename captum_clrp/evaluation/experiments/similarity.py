@@ -32,9 +32,7 @@ class Similarity(Experiment):
         Quantity("cosine", "cosine among the top 3 classes", "low"),
         Quantity("rank", "rank correlation among the top 3 classes", "low"),
         Quantity("cosine_ten", "cosine of the top 3 with 10 random classes together", "low"),
-        Quantity(
-            "rank_ten", "rank correlation of the top 3 with 10 random classes together", "low"
-        ),
+        Quantity("rank_ten", "rank correlation of the top 3 with 10 random classes together", "low"),
     )
     headline = "cosine"
     chooses_classes = True
@@ -44,9 +42,7 @@ class Similarity(Experiment):
         inputs = bench.network.inputs(torch.stack([sample.pixels for sample in samples]))
         ranked = bench.model(inputs).argsort(1, descending=True).cpu()
         top = min(_TOP, ranked.shape[1])
-        drawn = torch.stack(
-            [_draw(order, bench.seed, s.id) for order, s in zip(ranked, samples, strict=True)]
-        )
+        drawn = torch.stack([_draw(order, bench.seed, s.id) for order, s in zip(ranked, samples, strict=True)])
         concepts = [*ranked[:, :top].split(1, dim=1), drawn]
         maps = bench.maps(inputs, concepts, [sample.id for sample in samples])
         return [
