@@ -183,7 +183,7 @@ class Bench:
 
     def _ours(self, work: str) -> Callable[[], object]:
         import captum_clrp
-        from captum_clrp.linear_maps import weight_cache
+        from captum_clrp.engine.linear_maps import weight_cache
 
         work, _, how = work.partition(", ")
         classes = {"CLRP1": captum_clrp.ContrastiveLRP1, "CLRP2": captum_clrp.ContrastiveLRP2}.get(

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_clrp._captum import (
+from captum_clrp.bounds import BoundType, by_example
+from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses, plain_target, target_scores
+from captum_clrp.engine._captum import (
     LRP,
     TargetType,
     TensorOrTupleOfTensorsGeneric,
@@ -24,13 +26,11 @@ from captum_clrp._captum import (
     is_tuple,
     log_usage,
 )
-from captum_clrp._propagation import Place, Propagation, run_model
-from captum_clrp.batching import in_batches
-from captum_clrp.bounds import BoundType, by_example
-from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses, plain_target, target_scores
+from captum_clrp.engine.batching import in_batches
+from captum_clrp.engine.numerics import all_finite, has_double_precision
+from captum_clrp.engine.propagation import Place, Propagation, run_model
+from captum_clrp.engine.trace import Settings
 from captum_clrp.errors import InvalidInputError, InvalidTargetError, ModelStateError
-from captum_clrp.numerics import all_finite, has_double_precision
-from captum_clrp.trace import Settings
 
 __all__ = ["ContrastiveLRP", "ContrastiveLRP1", "ContrastiveLRP2", "InitialRelevance", "LRPZBeta"]
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captum_clrp.engine.numerics import all_finite
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.numerics import all_finite
 
 __all__ = ["Bounds", "bounds_from_transform", "normalized_bounds"]
 

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp._captum import TargetType, select_targets
-from captum_clrp.calls import flatten
+from captum_clrp.engine._captum import TargetType, select_targets
+from captum_clrp.engine.calls import flatten
 from captum_clrp.errors import InvalidTargetError
 
 __all__ = [

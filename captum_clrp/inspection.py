@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from captum_clrp._captum import TargetType, format_additional_forward_args, format_tensor_into_tuples
-from captum_clrp._propagation import Propagation, run_model
 from captum_clrp.attribution import InitialRelevance, LRPZBeta
-from captum_clrp.nodes import Record
-from captum_clrp.trace import Settings
+from captum_clrp.engine._captum import TargetType, format_additional_forward_args, format_tensor_into_tuples
+from captum_clrp.engine.nodes import Record
+from captum_clrp.engine.propagation import Propagation, run_model
+from captum_clrp.engine.trace import Settings
 
 __all__ = ["Conservation", "LayerConservation", "Plan", "check_conservation", "explain_plan"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from captum_clrp._captum import LayerAttribution, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
-from captum_clrp._propagation import Place
 from captum_clrp.attribution import ContrastiveLRP1, ContrastiveLRP2, InitialRelevance, LRPZBeta
 from captum_clrp.bounds import BoundType
+from captum_clrp.engine._captum import LayerAttribution, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
+from captum_clrp.engine.propagation import Place
 
 __all__ = ["LayerContrastiveLRP1", "LayerContrastiveLRP2", "LayerLRPZBeta"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp._captum import NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
-from captum_clrp._propagation import Place
 from captum_clrp.attribution import ContrastiveLRP2
+from captum_clrp.engine._captum import NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
+from captum_clrp.engine.propagation import Place
 from captum_clrp.errors import InvalidTargetError
 from captum_clrp.layer import AtLayer
 

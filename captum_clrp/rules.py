@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from captum_clrp._captum import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
+from captum_clrp.engine._captum import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
+from captum_clrp.engine.linear_maps import LinearMap
+from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
 from captum_clrp.errors import UnsupportedOperationError
-from captum_clrp.linear_maps import LinearMap
-from captum_clrp.numerics import divide, stabilize, zero_if_not_finite
 
 __all__ = [
     "Epsilon",
@@ -108,7 +108,7 @@ class RelevanceRule(PropagationRule):
             inputs: Its input, or a tuple that starts with it.
             outputs: Its output, a tensor of any shape; computed anew here.
         """
-        from captum_clrp._propagation import propagate_module
+        from captum_clrp.engine.propagation import propagate_module
 
         return propagate_module(self, module, inputs if isinstance(inputs, tuple) else (inputs,))
 

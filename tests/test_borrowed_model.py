@@ -33,7 +33,7 @@ from captum_clrp import (
     check_conservation,
     explain_plan,
 )
-from captum_clrp._captum import EpsilonRule, GammaRule
+from captum_clrp.engine._captum import EpsilonRule, GammaRule
 from captum_clrp.rules import Epsilon
 
 

@@ -24,7 +24,7 @@ PUBLIC = (
     "captum_clrp.bounds",
     "captum_clrp.inspection",
     "captum_clrp.errors",
-    "captum_clrp.taylor",
+    "captum_clrp.theory.taylor",
     "captum_clrp.evaluation",
 )
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta
-from captum_clrp.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap, WeightCache, weight_cache
+from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap, WeightCache, weight_cache
 
 
 @pytest.fixture(autouse=True)

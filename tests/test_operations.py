@@ -19,9 +19,9 @@ from networks import Called, alone
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta, UnsupportedOperationError, check_conservation
-from captum_clrp._propagation import run_model
-from captum_clrp.operations import ROWS, TABLE, Row
-from captum_clrp.trace import Settings
+from captum_clrp.engine.operations import ROWS, TABLE, Row
+from captum_clrp.engine.propagation import run_model
+from captum_clrp.engine.trace import Settings
 
 torch.manual_seed(11)
 

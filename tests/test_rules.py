@@ -18,8 +18,8 @@ from nets import row
 from torch import Tensor, nn
 
 from captum_clrp import InvalidInputError, LRPZBeta, UnsupportedOperationError
-from captum_clrp._captum import PropagationRule
-from captum_clrp.numerics import stabilize
+from captum_clrp.engine._captum import PropagationRule
+from captum_clrp.engine.numerics import stabilize
 from captum_clrp.rules import Epsilon, Flat, Gamma, Identity, RelevanceRule, WSquare, ZBeta, ZPlus
 
 # Float64 rounding of sums over a few dozen products; a wrong rule is off by 0.1 and more.

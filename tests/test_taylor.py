@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from captum_clrp import taylor
+from captum_clrp.engine.linear_maps import FullyConnected
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.linear_maps import FullyConnected
 from captum_clrp.rules import Epsilon, WSquare, ZBeta, ZPlus, distribute, prepare
+from captum_clrp.theory import taylor
 
 # One neuron worked by hand: x.w + b = 4 - 3 + 4 - 1 = 4, so f(x) = 4.
 X = torch.tensor([2.0, 3.0, 1.0], dtype=torch.float64)

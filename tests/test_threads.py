@@ -14,7 +14,7 @@ from networks import SmallUNet, Snapshot
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LayerLRPZBeta, LRPZBeta, ModelStateError
-from captum_clrp._captum import EpsilonRule
+from captum_clrp.engine._captum import EpsilonRule
 
 pytestmark = pytest.mark.filterwarnings("ignore:the contrast of example")
 

@@ -2,9 +2,8 @@
 
 They land in ``docs/_build/generated`` and are included by the pages:
 
-- ``operations.md``: :data:`captum_clrp.operations.ROWS` as a table.
+- ``operations.md``: :data:`captum_clrp.engine.operations.ROWS` as a table.
 - ``command-*.md``: the help of each command, from its ``argparse`` parser.
-- ``upstream-files.md``: where ``tools/upstream.py`` puts each file.
 - ``result-*.md``: what a command wrote to ``docs/results``, or how to make it where it is missing.
 
 The notebooks in ``tutorials/`` are copied to ``docs/tutorials``.
@@ -15,8 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -37,7 +34,7 @@ WIDE = 6
 
 def operations() -> str:
     """The operation table: what is refused comes last."""
-    from captum_clrp.operations import ROWS
+    from captum_clrp.engine.operations import ROWS
 
     supported = [row for row in ROWS if not row.rule.startswith("refused")]
     refused = [row for row in ROWS if row.rule.startswith("refused")]
@@ -114,17 +111,6 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 def _escape(text: str) -> str:
     """Plain text as Markdown that looks the same."""
     return re.sub(r"([*_`<>\[\]|$])", r"\\\1", text)
-
-
-# -- the way upstream ---------------------------------------------------------------------------------------------
-
-
-def upstream_files() -> str:
-    """Which file goes where in Captum's tree, from the command that puts it there."""
-    listed = subprocess.run(
-        [sys.executable, DOCS.parent / "tools" / "upstream.py", "--list"], check=True, capture_output=True, text=True
-    )
-    return re.sub(r"\| ((?:captum|tests|tutorials)/\S+) \|$", r"| `\1` |", listed.stdout, flags=re.MULTILINE)
 
 
 # -- results ------------------------------------------------------------------------------------------------------
@@ -292,7 +278,7 @@ def write_parts(folder: Path = GENERATED) -> None:
     """Write every part that changed, so that unchanged pages are not built again."""
     for place in (folder, GENERATED):  # pictures land in the latter
         place.mkdir(parents=True, exist_ok=True)
-    parts = {"operations": operations(), "upstream-files": upstream_files()}
+    parts = {"operations": operations()}
     parts |= {f"command-{name}": command(make()) for name, make in parsers().items()}
     parts |= {f"result-{name}": result(name, how) for name, how in RESULT_COMMANDS.items()}
     parts |= {

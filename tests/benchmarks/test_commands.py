@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib")
 from benchmarks import architectures, growth, speed
 from benchmarks.cases import CASES, IN_TWOS, NO_CACHE, Bench, Case, Setting
 from benchmarks.isolation import isolated
-from captum_clrp.linear_maps import weight_cache
+from captum_clrp.engine.linear_maps import weight_cache
 
 
 def test_survey_of_toy_networks(tmp_path, capsys):

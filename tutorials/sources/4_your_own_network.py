@@ -224,7 +224,7 @@ assert "einsum" in refusal
 # 1. Explain a part of the model that does without it (`LayerLRPZBeta` and its contrastive twins read relevance at a
 # layer).
 # 2. Replace the operation: a constant matrix instead of a second activation, for example, has a rule.
-# 3. If you know how the operation shares relevance, add a row to `captum_clrp.operations.TABLE`.
+# 3. If you know how the operation shares relevance, add a row to `captum_clrp.engine.operations.TABLE`.
 #
 # Other states in which no explanation would be true are refused as well, such as a network in training mode, whose
 # batch normalisation would change with every call.

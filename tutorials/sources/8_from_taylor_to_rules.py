@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from skimage import data
 
-from captum_clrp import LayerLRPZBeta, taylor
+from captum_clrp import LayerLRPZBeta
 from captum_clrp.cli.classifiers import load_classifier
-from captum_clrp.linear_maps import FullyConnected
+from captum_clrp.engine.linear_maps import FullyConnected
 from captum_clrp.rules import Epsilon, WSquare, ZBeta, ZPlus, distribute, prepare
+from captum_clrp.theory import taylor
 
 torch.set_default_dtype(torch.float64)
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp._captum import format_tensor_into_tuples, is_tuple
+from captum_clrp.engine._captum import format_tensor_into_tuples, is_tuple
 from captum_clrp.errors import InvalidInputError
 
 __all__ = ["in_batches", "rows"]

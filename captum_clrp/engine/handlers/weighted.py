@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp.calls import Call, depends_on_input, flatten
+from captum_clrp.engine.calls import Call, depends_on_input, flatten
+from captum_clrp.engine.handlers.common import record_of, refuse
+from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
+from captum_clrp.engine.nodes import Weighted
+from captum_clrp.engine.numerics import is_nonnegative
+from captum_clrp.engine.trace import Info, Trace
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.handlers.common import record_of, refuse
-from captum_clrp.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
-from captum_clrp.nodes import Weighted
-from captum_clrp.numerics import is_nonnegative
 from captum_clrp.rules import RelevanceRule, ZBeta, ZPlus, rule_of
-from captum_clrp.trace import Info, Trace
 
 
 def weighted(trace: Trace, call: Call, signal: Tensor, layer: LinearMap) -> Any:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from captum_clrp.numerics import has_double_precision
+from captum_clrp.engine.numerics import has_double_precision
 
 __all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "weight_cache"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp._captum import EpsilonRule
 from captum_clrp.bounds import Bounds, own_range
-from captum_clrp.calls import Call, depends_on_input, replace
-from captum_clrp.nodes import Jacobian, Record
+from captum_clrp.engine._captum import EpsilonRule
+from captum_clrp.engine.calls import Call, depends_on_input, replace
+from captum_clrp.engine.nodes import Jacobian, Record
+from captum_clrp.engine.trace import Info, Trace
 from captum_clrp.rules import Epsilon, Identity, RelevanceRule, rule_of
-from captum_clrp.trace import Info, Trace
 
 
 def info_of(

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from captum_clrp.bounds import Bounds
-from captum_clrp.calls import Call, depends_on_input, flatten
-from captum_clrp.handlers.common import carries_values, info_of, record_of, refuse
-from captum_clrp.handlers.elementwise import passing
-from captum_clrp.nodes import Absorb
-from captum_clrp.trace import Info, Trace
+from captum_clrp.engine.calls import Call, depends_on_input, flatten
+from captum_clrp.engine.handlers.common import carries_values, info_of, record_of, refuse
+from captum_clrp.engine.handlers.elementwise import passing
+from captum_clrp.engine.nodes import Absorb
+from captum_clrp.engine.trace import Info, Trace
 
 
 def constant(trace: Trace, call: Call) -> Any:

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds, BoundType, domain_of
-from captum_clrp.calls import depends_on_input, flatten
+from captum_clrp.engine.calls import depends_on_input, flatten
+from captum_clrp.engine.nodes import Weighted
+from captum_clrp.engine.numerics import all_finite, is_nonnegative
+from captum_clrp.engine.operations import run_operation
+from captum_clrp.engine.trace import Info, Settings, Trace
 from captum_clrp.errors import ContrastiveLRPError, InvalidInputError, ModelStateError, UnsupportedOperationError
-from captum_clrp.nodes import Weighted
-from captum_clrp.numerics import all_finite, is_nonnegative
-from captum_clrp.operations import run_operation
 from captum_clrp.rules import RelevanceRule
-from captum_clrp.trace import Info, Settings, Trace
 
 __all__ = ["Place", "Propagation", "propagate_module", "run_model"]
 

@@ -1,7 +1,7 @@
 """Recording one forward pass of an unmodified model.
 
 The model runs under a ``TorchFunctionMode``: every operation on a tensor that depends on the inputs is looked up in
-:data:`captum_clrp.operations.TABLE`. Operations with a rule run their ordinary forward inside one autograd function
+:data:`captum_clrp.engine.operations.TABLE`. Operations with a rule run their ordinary forward inside one autograd function
 whose backward is the rule; operations that only move values keep their own gradient, which routes relevance correctly.
 
 Which module an operation runs in is learnt from process-wide module hooks, registered for the duration of the forward
@@ -22,11 +22,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from captum_clrp._captum import PropagationRule
 from captum_clrp.bounds import Bounds, own_range
-from captum_clrp.calls import Call, depends_on_input, flatten
+from captum_clrp.engine._captum import PropagationRule
+from captum_clrp.engine.calls import Call, depends_on_input, flatten
+from captum_clrp.engine.nodes import Node, Saved
 from captum_clrp.errors import UnsupportedOperationError
-from captum_clrp.nodes import Node, Saved
 from captum_clrp.rules import RelevanceRule
 
 __all__ = ["Info", "Settings", "Trace"]
@@ -317,7 +317,7 @@ class Trace(TorchFunctionMode):
             f"no relevance rule is known for {len(self.refusals)} operation(s) of this model, so a map would be "
             f"silently wrong:\n{listed}\n"
             "What to do: explain a part of the model without them (LayerLRPZBeta and its contrastive twins stop at a "
-            "layer), replace them, or add a row to captum_clrp.operations.TABLE if you know how they share relevance."
+            "layer), replace them, or add a row to captum_clrp.engine.operations.TABLE if you know how they share relevance."
         )
 
     # -- modules ---------------------------------------------------------------------------------------------------

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp.calls import Call, depends_on_input
-from captum_clrp.handlers.common import info_of, record_of, refuse
-from captum_clrp.handlers.moving import route
-from captum_clrp.nodes import Node, Pass, Product, Sum
-from captum_clrp.numerics import is_nonnegative
-from captum_clrp.trace import Trace
+from captum_clrp.engine.calls import Call, depends_on_input
+from captum_clrp.engine.handlers.common import info_of, record_of, refuse
+from captum_clrp.engine.handlers.moving import route
+from captum_clrp.engine.nodes import Node, Pass, Product, Sum
+from captum_clrp.engine.numerics import is_nonnegative
+from captum_clrp.engine.trace import Trace
 
 _REFLECTED = ("__radd__", "__rsub__", "rsub", "__rmul__", "__rtruediv__", "__rdiv__")
 

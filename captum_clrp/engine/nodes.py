@@ -1,6 +1,6 @@
 """One recorded operation each: what it keeps from the forward pass and how it hands relevance back.
 
-A node is made by :mod:`captum_clrp.operations` when the model runs an operation, and called by autograd with the
+A node is made by :mod:`captum_clrp.engine.operations` when the model runs an operation, and called by autograd with the
 relevance of the operation's output. Its ``backward`` returns one relevance for each tensor that receives some. All
 arithmetic is linear in relevance; what depends on activations alone is kept when several classes are asked for.
 """
@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_clrp.linear_maps import LinearMap
-from captum_clrp.numerics import divide, stabilize, zero_if_not_finite
+from captum_clrp.engine.linear_maps import LinearMap
+from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
 from captum_clrp.rules import Identity, Prepared, RelevanceRule, distribute, prepare
 
 __all__ = [

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from captum_clrp import handlers
-from captum_clrp.calls import Call
-from captum_clrp.trace import Trace
+from captum_clrp.engine import handlers
+from captum_clrp.engine.calls import Call
+from captum_clrp.engine.trace import Trace
 
 __all__ = ["ROWS", "TABLE", "Row", "run_operation"]
 

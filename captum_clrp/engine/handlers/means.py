@@ -8,12 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from captum_clrp.calls import Call
-from captum_clrp.handlers.common import by_epsilon, info_of, record_of, unweighted_rule
-from captum_clrp.handlers.moving import route
-from captum_clrp.nodes import CONTRIBUTIONS, Padding, Pooling
+from captum_clrp.engine.calls import Call
+from captum_clrp.engine.handlers.common import by_epsilon, info_of, record_of, unweighted_rule
+from captum_clrp.engine.handlers.moving import route
+from captum_clrp.engine.nodes import CONTRIBUTIONS, Padding, Pooling
+from captum_clrp.engine.trace import Trace
 from captum_clrp.rules import Epsilon
-from captum_clrp.trace import Trace
 
 
 def pooling(contributions: str | None = None) -> Callable[[Trace, Call], Any]:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from captum_clrp.calls import Call
+from captum_clrp.engine.calls import Call
+from captum_clrp.engine.handlers.common import by_epsilon, info_of, record_of, unweighted_rule
+from captum_clrp.engine.nodes import Pass
+from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ModelStateError
-from captum_clrp.handlers.common import by_epsilon, info_of, record_of, unweighted_rule
-from captum_clrp.nodes import Pass
 from captum_clrp.rules import Epsilon
-from captum_clrp.trace import Trace
 
 
 def passing(
