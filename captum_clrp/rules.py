@@ -3,10 +3,10 @@ r"""Relevance rules.
 Every rule for a weighted operation here has one form. With terms :math:`(a^k, W^k)`, each a tensor shaped as the
 input and weights shaped as the operation's own,
 
-.. math:: z = \sum_k W^k a^k, \qquad R^{in} = \sum_k a^k \odot (W^k)^T \frac{R^{out}}{z}.
+.. math:: z = \sum_k f^k \odot W^k a^k, \qquad R^{in} = \sum_k a^k \odot (W^k)^T \left(f^k \odot \frac{R^{out}}{z}\right).
 
-A rule names its terms and nothing else; :func:`prepare` and :func:`distribute` do the rest, in one place, and are
-linear in :math:`R^{out}`. Outputs whose denominator :math:`z` is zero have no contribution to share their relevance
+A rule names its terms, and where they weigh differently from output to output the factors :math:`f^k` (otherwise 1);
+:func:`prepare` and :func:`distribute` do the rest, in one place, and are linear in :math:`R^{out}`. Outputs whose denominator :math:`z` is zero have no contribution to share their relevance
 by: it is absorbed, or, with ``conserve``, spread by :data:`FALLBACKS`.
 
 All rules derive from Captum's ``PropagationRule``. They hold settings only, no state of a call, so one instance may be
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from captum_clrp.engine._captum import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
 from captum_clrp.engine.linear_maps import LinearMap
 from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
-from captum_clrp.errors import UnsupportedOperationError
+from captum_clrp.errors import InvalidInputError, UnsupportedOperationError
 
 __all__ = [
     "Epsilon",
@@ -55,6 +55,7 @@ class Prepared(NamedTuple):
     terms: tuple[Term, ...]
     denominator: Tensor
     activations: Tensor
+    factors: tuple[Tensor | float, ...] | None = None
 
 
 class RelevanceRule(PropagationRule):
@@ -79,6 +80,17 @@ class RelevanceRule(PropagationRule):
             One pair or several; each weight is shaped as the operation's own.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement terms")
+
+    def factors(self, products: Sequence[Tensor]) -> tuple[Tensor | float, ...] | None:
+        """How much each term counts, output by output.
+
+        Args:
+            products: :math:`W^k a^k` of each term, shaped as the output of the operation.
+
+        Returns:
+            One number or tensor shaped as the output for each term; ``None``, the default, where every term counts once.
+        """
+        return None
 
     def complete_denominator(self, denominator: Tensor, layer: LinearMap) -> Tensor:
         """Add what belongs to the denominator alone (a bias, a stabilizer).
@@ -196,27 +208,46 @@ class Epsilon(RelevanceRule):
 
 
 class Gamma(RelevanceRule):
-    r"""Share relevance by contributions that favour positive ones (gamma rule, for inputs of both signs).
+    r"""Share relevance by contributions that favour those with the sign of the output (generalised gamma rule).
 
-    .. math:: R_i = \sum_j \frac{(x_i w_{ij}) + \gamma (x_i w_{ij})^+}{\sum_{i'} (\ldots)} R_j
+    .. math:: R_i = \sum_j \frac{c_{ij} + \gamma c_{ij}^{\pm}}{\sum_{i'} (c_{i'j} + \gamma c_{i'j}^{\pm})} R_j,
+              \qquad c_{ij} = x_i w_{ij}
 
-    Source: Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview", section 10.2.3. Between the z rule
-    (gamma 0) and z+ (gamma to infinity). Biases are bypassed.
+    where :math:`c^{\pm}` is the positive part of the contributions of an output :math:`z_j = \sum_i c_{ij} \ge 0` and the
+    negative part of those of an output below zero.
+
+    Source: Montavon et al. 2019, "Layer-Wise Relevance Propagation: An Overview", section 10.2.3, for outputs above zero; the
+    mirrored form for outputs below zero is the *generalised* rule of Andeol et al. 2023 (in Zennit: ``Gamma``). Between the
+    z rule (gamma 0) and z+ (gamma to infinity, outputs above zero). Biases are bypassed.
+
+    Conserves relevance and is bounded for inputs of any sign: the sizes of what one output hands on sum to at most
+    :math:`(1 + 2/\gamma) |R_j|`, since the denominator never falls below :math:`\gamma/2` of the sizes of all contributions.
+    Cannot tell ``W`` from ``-W``: refused at the output layer of CLRP2.
+
+    With :math:`a = |W| |x|` both parts come from two products, :math:`c^{\pm} = (c \pm |c|)/2`; nothing cancels.
 
     Args:
-        gamma: Extra weight of positive contributions, at least 0. Default: 0.25, as Captum's.
+        gamma: Extra weight of contributions with the sign of the output, greater than 0. Default: 0.25, as Captum's.
+
+    Raises:
+        InvalidInputError: for a gamma that is not above 0 (without it the rule is :class:`Epsilon`).
     """
 
+    distinguishes_negated_weights = False
+
     def __init__(self, gamma: float = 0.25) -> None:
+        if not gamma > 0:
+            raise InvalidInputError(
+                f"gamma={gamma} must be above 0; for gamma 0 use Epsilon, which absorbs what it must"
+            )
         self.gamma = gamma
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
-        gamma = self.gamma
-        favour_positive = layer.transformed(("gamma+", gamma), lambda w: w + gamma * w.clamp(min=0))
-        if nonnegative:
-            return (Term(activations, favour_positive),)
-        favour_negative = layer.transformed(("gamma-", gamma), lambda w: w + gamma * w.clamp(max=0))
-        return (Term(activations.clamp(min=0), favour_positive), Term(activations.clamp(max=0), favour_negative))
+        return Term(activations, layer.full), Term(activations if nonnegative else activations.abs(), layer.absolute)
+
+    def factors(self, products: Sequence[Tensor]) -> tuple[Tensor | float, ...]:
+        half = self.gamma / 2
+        return 1 + half, (products[0] >= 0).to(products[0].dtype).mul_(2 * half).sub_(half)
 
 
 class WSquare(RelevanceRule):
@@ -329,11 +360,12 @@ def prepare(rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonne
     """
     activations = activations.to(layer.compute_dtype)
     terms = rule.terms(layer, activations, nonnegative)
-    first, *rest = terms
-    denominator = layer.apply(*first)
-    for term in rest:
-        denominator += layer.apply(*term)
-    return Prepared(terms, rule.complete_denominator(denominator, layer), activations)
+    products = [layer.apply(*term) for term in terms]
+    factors = rule.factors(products)
+    denominator, *rest = products if factors is None else [f * p for f, p in zip(factors, products, strict=True)]
+    for product in rest:
+        denominator += product
+    return Prepared(terms, rule.complete_denominator(denominator, layer), activations, factors)
 
 
 def distribute(
@@ -356,17 +388,25 @@ def distribute(
     size = prepared.activations.shape
     if not conserve:
         quotient = torch.div(relevance, denominator, out=denominator if last else None)
-        return pull_back(layer, prepared.terms, zero_if_not_finite(quotient), size)
+        return pull_back(layer, prepared.terms, zero_if_not_finite(quotient), size, prepared.factors)
     quotient, unshared = divide(relevance, denominator)
-    received = pull_back(layer, prepared.terms, quotient, size)
+    received = pull_back(layer, prepared.terms, quotient, size, prepared.factors)
     return received if unshared is None else spread(layer, prepared.activations, unshared, received)
 
 
-def pull_back(layer: LinearMap, terms: Sequence[Term], signal: Tensor, size: torch.Size) -> Tensor:
-    """``sum_k a^k * transpose(W^k) signal``, of ``size``; terms that stand side by side are summed."""
+def pull_back(
+    layer: LinearMap,
+    terms: Sequence[Term],
+    signal: Tensor,
+    size: torch.Size,
+    factors: Sequence[Tensor | float] | None = None,
+) -> Tensor:
+    """``sum_k a^k * transpose(W^k) (f^k * signal)``, of ``size``; terms that stand side by side are summed."""
     received: Tensor | None = None
-    for activations, weight in terms:
-        share = layer.transpose(signal, weight, activations).mul_(activations)
+    for k, (activations, weight) in enumerate(terms):
+        share = layer.transpose(signal if factors is None else factors[k] * signal, weight, activations).mul_(
+            activations
+        )
         if share.shape != size:
             assert layer.channel_dim is not None
             first, second = share.chunk(2, layer.channel_dim)

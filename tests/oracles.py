@@ -123,6 +123,18 @@ def gamma_dense(
     return epsilon_dense(W + gamma * W.clamp(min=0), x, R, stabilizer, bias)
 
 
+def generalised_gamma_dense(W: Tensor, x: Tensor, R: Tensor, gamma: float = 0.25) -> Tensor:
+    """Generalised gamma rule: contributions with the sign of their sum count (1 + gamma) times; zero counts as positive."""
+
+    def rule(xn: Tensor, rn: Tensor) -> Tensor:
+        parts = xn * W
+        agrees = (parts >= 0) == (parts.sum(1, keepdim=True) >= 0)
+        favoured = torch.where(agrees, (1 + gamma) * parts, parts)
+        return (favoured * _divide(rn, favoured.sum(1))[:, None]).sum(0)
+
+    return _by_example(rule, x, R)
+
+
 def average_pool_dense(regions: Tensor, x: Tensor, R: Tensor, rule: str) -> Tensor:
     """Average pooling.
 

@@ -369,7 +369,7 @@ def test_a_rule_of_none_is_no_rule() -> None:
     same(LRPZBeta(model).attribute(x, target=1), expected)
 
 
-@pytest.mark.parametrize("rule", [Epsilon(), EpsilonRule(), WSquare(), Flat()], ids=repr)
+@pytest.mark.parametrize("rule", [Epsilon(), EpsilonRule(), Gamma(), WSquare(), Flat()], ids=repr)
 def test_a_rule_that_cannot_tell_negated_weights_is_refused_at_clrp2s_output_layer(rule: PropagationRule) -> None:
     model, x = Plain(), pictures(1, 12)
     model.fc.rule = rule
@@ -382,7 +382,7 @@ def test_a_rule_that_cannot_tell_negated_weights_is_refused_at_clrp2s_output_lay
     assert ContrastiveLRP2(model).attribute(x, target=1).isfinite().all()
 
 
-@pytest.mark.parametrize("rule", [Gamma(), GammaRule(), Alpha1_Beta0_Rule()], ids=repr)
+@pytest.mark.parametrize("rule", [ZPlus(), GammaRule(), Alpha1_Beta0_Rule()], ids=repr)
 def test_rules_that_tell_negated_weights_may_stand_there(rule: PropagationRule) -> None:
     model, x = Plain().double(), pictures(2, 12).double()
     model.fc.rule = rule

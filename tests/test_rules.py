@@ -144,13 +144,39 @@ def test_epsilon_is_the_dense_rule(name: str, bias: bool) -> None:
     torch.testing.assert_close(case.relevance(Epsilon(0.3, bias=bias)), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("signs", ["both", "nonnegative"])
 @pytest.mark.parametrize("name", MODULES)
-def test_gamma_is_the_dense_rule(name: str) -> None:
+def test_gamma_is_the_dense_rule(name: str, signs: str) -> None:
+    case = Case(name, signs)
+    expected = oracles.generalised_gamma_dense(case.W, case.x, case.R, 0.7)
+    torch.testing.assert_close(case.relevance(Gamma(0.7)), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_gamma_of_nonnegative_inputs_and_outputs_above_zero_is_the_rule_of_changed_weights(name: str) -> None:
     case = Case(name, "nonnegative")
+    above_zero = torch.einsum("oi,ni->no", case.W, case.x.double().flatten(1)).reshape(case.R.shape) > 0
+    case.R = torch.where(above_zero, case.R, 0.0)
     expected = oracles.gamma_dense(case.W, case.x, case.R, 0.7)
-    expected[2] = 0.0  # no contribution at all: nothing to share by
-    # Denominators of both signs come close to zero: rounding is amplified.
-    torch.testing.assert_close(case.relevance(Gamma(0.7)), expected, rtol=1e-7, atol=1e-7)
+    torch.testing.assert_close(case.relevance(Gamma(0.7)), expected, **CLOSE)
+
+
+def test_gamma_favours_negative_products_where_they_prevail() -> None:
+    # Products 2, -2, -1 become 2, -4, -2 with gamma = 1: of -4, relevance 2 has shares -1, 2, 1.
+    model = linear(row(1, 2, -1), Gamma(1.0))
+    assert_relevance(model, row(2, -1, 1), row(2), row(-1, 2, 1))
+
+
+def test_gamma_shares_by_positive_products_where_nothing_is_left_over() -> None:
+    # Products 2, -2 sum to zero, which counts as positive: 4, -2 with gamma = 1.
+    model = linear(row(1, 1), Gamma(1.0))
+    assert_relevance(model, row(2, -2), row(1), row(2, -1))
+
+
+@pytest.mark.parametrize("gamma", [0, -0.25, float("nan")])
+def test_gamma_must_be_above_zero(gamma: float) -> None:
+    with pytest.raises(InvalidInputError, match="must be above 0"):
+        Gamma(gamma)
 
 
 def test_gamma_favours_positive_products_of_inputs_of_both_signs() -> None:
@@ -320,6 +346,16 @@ def test_zplus_and_zbeta_of_positive_relevance_are_positive(W: Tensor, x: Tensor
         assert (result >= 0).all()
 
 
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(W=tables(3, 4), x=tables(2, 4), R=tables(2, 3), gamma=st.floats(0.01, 10))
+def test_gamma_conserves_and_is_bounded(W: Tensor, x: Tensor, R: Tensor, gamma: float) -> None:
+    sums = (x[:, None] * W).abs().sum(-1)  # of the sizes of all contributions to an output
+    R = torch.where(sums > 1e-9, R, 0.0)  # without contributions relevance is absorbed
+    received = LRPZBeta(linear(W, Gamma(gamma))).attribute(x, initial_relevance=R)
+    torch.testing.assert_close(received.sum(1), R.sum(1), rtol=1e-6, atol=1e-6)
+    assert (received.abs().sum(1) <= (1 + 2 / gamma) * R.abs().sum(1) * (1 + 1e-9) + 1e-12).all()
+
+
 # --- what a rule is
 
 
@@ -356,7 +392,7 @@ def test_an_instance_keeps_nothing_of_a_call_and_may_be_shared(rule: RelevanceRu
 
 def test_which_rules_tell_weights_from_negated_weights() -> None:
     knows = {type(rule).__name__ for rule in RULES if rule.distinguishes_negated_weights}
-    assert knows == {"ZPlus", "ZBeta", "Gamma"}
+    assert knows == {"ZPlus", "ZBeta"}
 
 
 def test_a_rule_without_terms_says_what_is_missing() -> None:
