@@ -19,6 +19,8 @@ from networks import Called, alone
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta, UnsupportedOperationError, check_conservation
+from captum_clrp.engine.calls import Call
+from captum_clrp.engine.operations import REFUSED as REFUSED_NAMES
 from captum_clrp.engine.operations import ROWS, TABLE, Row
 from captum_clrp.engine.propagation import run_model
 from captum_clrp.engine.trace import Settings
@@ -531,9 +533,18 @@ def test_every_function_of_every_row_has_a_case(row: Row) -> None:
     assert not missing, f"add a Case for {sorted(missing)}"
 
 
+def test_every_refused_name_has_a_case() -> None:
+    missing = set(refused_names()) - {case.names for case in REFUSED}
+    assert not missing, f"add a Case for {sorted(missing)}"
+
+
+def refused_names() -> list[str]:
+    return [name for names in REFUSED_NAMES for name in names.split()]
+
+
 def test_every_name_of_the_table_is_a_torch_function() -> None:
-    known = {name for row in ROWS for name in row.functions.split()}
-    found = {name for row in ROWS for name in row.functions.split() if any(r is row for r in TABLE.values())}
+    known = {name for row in ROWS for name in row.functions.split()} | set(refused_names())
+    found = {name for row in TABLE.values() for name in row.functions.split()}
     assert known == found
     homes = (torch, torch.Tensor, F, torch._C._nn, torch.special)
     unknown = {n for n in known if not any(hasattr(h, s) for h in homes for s in (n, n + "_"))}
@@ -541,7 +552,7 @@ def test_every_name_of_the_table_is_a_torch_function() -> None:
 
 
 def test_no_name_stands_in_two_rows() -> None:
-    names = [name for row in ROWS for name in row.functions.split()]
+    names = [*refused_names(), *(name for row in ROWS for name in row.functions.split())]
     assert len(names) == len(set(names))
 
 
@@ -735,3 +746,70 @@ def test_one_error_names_every_refused_operation_once() -> None:
     assert {("scaled_dot_product_attention", "'1'"), ("cumsum", "'2.0'"), ("lstm", "'3'")} <= found
     assert any(name in ("matmul", "__matmul__") and where == "'1'" for name, where in found)
     assert len(lines) == len(set(lines))
+
+
+# -- a call and its arguments --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["__int__", "__index__", "__invert__", "__init__"])
+def test_conversions_do_not_count_as_working_in_place(name: str) -> None:
+    assert not Call(getattr(Tensor, name), (C,), {}).overwrites
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (Tensor.__iadd__, (C, 1), {}),
+        (Tensor.__ipow__, (C, 2), {}),
+        (Tensor.__setitem__, (C, 0, 1), {}),
+        (torch.relu_, (C,), {}),
+        (Tensor.clamp_, (C, 0), {}),
+        (F.relu, (C,), {"inplace": True}),
+        (F.hardtanh, (C, -1.0, 1.0, True), {}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_works_in_place(function: Any, args: Any, kwargs: Any) -> None:
+    assert Call(function, args, kwargs).overwrites
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "expected"),
+    [
+        (F.conv2d, (1, 2, 3, 4), {"groups": 5}, {"input": 1, "weight": 2, "bias": 3, "stride": 4, "groups": 5}),
+        (F.conv_transpose2d, (1, 2, 3, 4, 5, 6, 7, 8), {}, {"output_padding": 6, "groups": 7, "dilation": 8}),
+        (F.batch_norm, (1, 2, 3, 4, 5, True), {}, {"running_mean": 2, "training": True}),
+        (torch.batch_norm, (1, 2, 3, 4, 5, True, 0, 0, False), {}, {"running_mean": 4, "training": True}),
+        (torch.dropout, (1, 0.5), {"train": False}, {"p": 0.5, "training": False}),
+        (F.hardtanh_, (1, 0.0), {"max_val": 6.0}, {"min": 0.0, "max": 6.0}),
+        (Tensor.clamp_, (1, 2, 3), {}, {"min": 2, "max": 3}),
+        (Tensor.var, (1, 2, True, True), {}, {"dim": 2, "keepdim": True}),
+        (torch.std, (1,), {"axis": 2, "keepdims": True}, {"dim": 2, "keepdim": True}),
+        (torch.mm, (1, 2), {}, {"input": 1, "other": 2}),
+        (torch.mv, (1,), {"vec": 2}, {"input": 1, "other": 2}),
+        (torch.einsum, ("ij,jk", 1, 2), {}, {"equation": "ij,jk", "operands": (1, 2)}),
+        (Tensor.__rsub__, (1, 2), {}, {"input": 1, "other": 2}),
+        (Tensor.index_put_, (1, 2, 3, True), {}, {"accumulate": True}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_arguments_by_name_however_they_are_given(function: Any, args: Any, kwargs: Any, expected: Any) -> None:
+    call = Call(function, args, kwargs)
+    assert {name: call.get(name) for name in expected} == expected
+    assert call.get("no such argument", "default") == "default"
+
+
+NO_ARGUMENTS_BY_NAME = {"broadcast_tensors", "atleast_1d", "atleast_2d", "atleast_3d", "fill_", "zero_"}
+NO_ARGUMENTS_BY_NAME |= {"rand_like", "randn_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
+NO_ARGUMENTS_BY_NAME |= {"_native_multi_head_attention"}
+
+
+def test_every_function_of_the_table_has_a_signature() -> None:
+    """Its own or that of another spelling, in any version of PyTorch; handlers ask for arguments by name."""
+    calls = [Call(function, (C,), {}) for function in TABLE]
+    assert {call.name for call in calls if call.get("*")} <= NO_ARGUMENTS_BY_NAME
+
+
+def test_a_deprecated_order_of_arguments_is_refused() -> None:
+    with pytest.raises(UnsupportedOperationError, match=r"add in module.*deprecated order"):
+        LRPZBeta(alone(lambda x: torch.add(x, 2, x.flip(1)), 6)).attribute(C, initial_relevance=torch.zeros_like)

@@ -1,4 +1,4 @@
-"""One call of a torch function: its arguments, and which of them depend on the inputs."""
+"""One call of a torch function: its arguments by name, and which of them depend on the inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import get_testing_overrides
 
 __all__ = ["Call", "depends_on_input", "flatten"]
 
@@ -58,7 +61,11 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
 
 
 class Call:
-    """A torch function with its arguments."""
+    """A torch function with its arguments.
+
+    Attributes:
+        tensors: All floating-point tensors among the arguments, those in lists included, that of ``out=`` not.
+    """
 
     def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.func = func
@@ -67,19 +74,30 @@ class Call:
         found: list[Tensor] = []
         _collect(args, found)
         if kwargs:
-            _collect(kwargs.values(), found)
+            _collect((value for name, value in kwargs.items() if name != "out"), found)
         self.tensors = [t for t in found if t.is_floating_point()]
-        """All floating-point tensors among the arguments, those in lists included."""
-        self.tracked = [t for t in self.tensors if t.requires_grad and t.grad_fn is not None]
-        """Those that depend on the inputs."""
+
+    @functools.cached_property
+    def tracked(self) -> list[Tensor]:
+        """The tensors that depend on the inputs."""
+        return [t for t in self.tensors if depends_on_input(t)]
 
     @property
     def name(self) -> str:
         return _name(self.func)
 
-    def get(self, position: int, name: str, default: Any = None) -> Any:
-        """The argument at a position or of a name."""
-        return self.args[position] if len(self.args) > position else self.kwargs.get(name, default)
+    @functools.cached_property
+    def _arguments(self) -> dict[str, Any]:
+        names, rest = _parameters(self.func)
+        bound = dict(zip(names, self.args, strict=False))
+        bound.update((_SAME.get(name, name), value) for name, value in self.kwargs.items())
+        if len(self.args) > len(names):
+            bound[rest] = self.args[len(names) :]
+        return bound
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The argument of a name, given by position or by keyword."""
+        return self._arguments.get(name, default)
 
     def run(self) -> Any:
         return self.func(*self.args, **self.kwargs)
@@ -103,11 +121,7 @@ class Call:
     @property
     def overwrites(self) -> bool:
         """Whether the function works in place on its first argument."""
-        name = self.name
-        if name.startswith("__i") or name == "__setitem__" or (name.endswith("_") and not name.endswith("__")):
-            return True
-        position = _inplace_position(self.func)
-        return position is not None and bool(self.get(position, "inplace", False))
+        return _in_place(self.func) or bool("inplace" in _parameters(self.func)[0] and self.get("inplace", False))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -116,10 +130,69 @@ def _name(func: Callable[..., Any]) -> str:
     return name if name != "__get__" else str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
 
 
+_OPERATORS = "add sub mul truediv div floordiv mod pow matmul and or xor lshift rshift"
+_AUGMENTED = frozenset(f"__i{operator}__" for operator in _OPERATORS.split())
+
+
 @functools.lru_cache(maxsize=1024)
-def _inplace_position(func: Callable[..., Any]) -> int | None:
+def _in_place(func: Callable[..., Any]) -> bool:
+    """PyTorch's convention: a trailing underscore; and Python's own operators that assign."""
+    name = _name(func)
+    return name in _AUGMENTED or name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+
+
+_SAME = {
+    "self": "input",
+    "axis": "dim",
+    "keepdims": "keepdim",
+    "min_val": "min",
+    "max_val": "max",
+    "train": "training",
+    "mat2": "other",
+    "vec": "other",
+}
+"""Arguments that PyTorch names in several ways, and the name that handlers ask for."""
+
+_UNLISTED: dict[str, str] = {
+    **dict.fromkeys(("var", "std", "var_mean", "std_mean"), "input dim unbiased keepdim"),
+    **dict.fromkeys(("max", "min", "amax", "amin", "mean", "sum"), "input dim keepdim"),
+}
+"""Positional arguments of functions of which ``get_testing_overrides`` lists only some."""
+
+
+@functools.lru_cache(maxsize=1024)
+def _parameters(func: Callable[..., Any]) -> tuple[tuple[str, ...], str]:
+    """Names of the positional arguments, and a name for those that follow.
+
+    Python functions know them, of C functions ``get_testing_overrides`` does; where it lists only another spelling of an
+    operation, that one serves: ``relu`` for ``relu_``, ``F.hardtanh`` for ``torch._C._nn.hardtanh``.
+    """
+    name = _name(func).removesuffix("_") if _in_place(func) else _name(func)
+    if name in _UNLISTED:
+        return tuple(_UNLISTED[name].split()), "*"
+    listed = _listed_signatures()
+    spellings = [func, *(getattr(home, name, None) for home in (torch, torch.Tensor, F))]
+    for spelling in spellings:
+        for known in (spelling, listed.get(spelling)):
+            names = _positional(known) if known is not None else None
+            if names is not None:
+                return names
+    return (), "*"
+
+
+@functools.cache
+def _listed_signatures() -> dict[Any, Any]:
+    return get_testing_overrides()
+
+
+def _positional(func: Callable[..., Any]) -> tuple[tuple[str, ...], str] | None:
+    """What a Python function calls its positional arguments; ``None`` if it does not tell."""
     try:
-        names = list(inspect.signature(func).parameters)
+        parameters = inspect.signature(func).parameters.values()
     except (TypeError, ValueError):
         return None
-    return names.index("inplace") if "inplace" in names else None
+    names = tuple(
+        _SAME.get(p.name, p.name) for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    )
+    rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "*")
+    return (tuple(name for name in names if name != "out"), rest) if names else None

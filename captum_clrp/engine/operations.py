@@ -1,7 +1,8 @@
 """The table: each torch function that carries values has a rule, routes, is a constant, or is refused with its reason.
 
 To add an operation, add one row to :data:`ROWS`. A row names functions as users call them; they are looked up in
-``torch``, ``torch.Tensor`` and ``torch.nn.functional``, with their in-place forms. Functions whose results hold no
+``torch``, ``torch.Tensor`` and ``torch.nn.functional``, with their in-place forms. What distinguishes the functions of a
+handler, such as the sign of a sum, stands in the row; arguments are asked for by name. Functions whose results hold no
 floating-point values (shapes, devices, comparisons, indices) need no row. Everything else that is not in the table is
 refused: a wrong map without a word is the worst that could happen.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,9 +19,10 @@ import torch.nn.functional as F
 
 from captum_clrp.engine import handlers
 from captum_clrp.engine.calls import Call
+from captum_clrp.engine.handlers import Operation
 from captum_clrp.engine.trace import Trace
 
-__all__ = ["ROWS", "TABLE", "Row", "run_operation"]
+__all__ = ["REFUSED", "ROWS", "TABLE", "Row", "run_operation"]
 
 
 class Row(NamedTuple):
@@ -34,108 +37,110 @@ class Row(NamedTuple):
     """
 
     functions: str
-    handler: Callable[[Trace, Call], Any]
+    handler: Callable[[Operation], Any]
     rule: str
     source: str = ""
     conserved: str = "all"
 
 
 _PAPER = "paper, section 3.1"
-_CONTRIBUTIONS = "all but what outputs without positive contribution receive (`conserve=True`: all)"
+_BACH = "Bach et al. 2015"
+_SIGNAL = "signal-take-all, Arras et al. 2017"
+
+_CONTRIBUTIONS = (
+    _PAPER + ", eq. 1",
+    "all but what outputs without positive contribution receive (`conserve=True`: all)",
+)
+_WEIGHTED = ("z+ (first layer: z^beta)", *_CONTRIBUTIONS)
+_PRODUCT_WITH_CONSTANT = ("z+ with a constant matrix; two activations are refused", *_CONTRIBUTIONS)
+_SUM = ("shares of the positive parts, else of the sizes, else equal; constants are bypassed", "z+ for a sum")
+_PRODUCT = (
+    "follows the signal, not the gate (or the broadcast factor, the constant, the denominator); two signals: half to each",
+    _SIGNAL,
+)
+_ACTIVATION = ("passes, saturated or not", _BACH)
+_WINNER = "all to the winner; where a constant wins, to the tensor it replaces"
+_MOVES = "moves with the values"
 
 ROWS: tuple[Row, ...] = (
     # weighted operations
-    Row("linear", handlers.linear, "z+ (first layer: z^beta)", _PAPER + ", eq. 1", _CONTRIBUTIONS),
+    Row("linear", handlers.linear, *_WEIGHTED),
+    Row("conv1d conv2d conv3d", handlers.convolution, *_WEIGHTED),
     Row(
-        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
-        handlers.convolution,
-        "z+ (first layer: z^beta)",
-        _PAPER + ", eq. 1",
-        _CONTRIBUTIONS,
+        "conv_transpose1d conv_transpose2d conv_transpose3d", partial(handlers.convolution, transposed=True), *_WEIGHTED
     ),
-    Row(
-        "matmul mm bmm mv addmm __matmul__ __rmatmul__",
-        handlers.matmul,
-        "z+ with a constant matrix; two activations are refused",
-        _PAPER + ", eq. 1",
-        _CONTRIBUTIONS,
-    ),
-    Row(
-        "einsum",
-        handlers.einsum,
-        "z+ with a constant tensor; two activations are refused",
-        _PAPER + ", eq. 1",
-        _CONTRIBUTIONS,
-    ),
+    Row("matmul mm bmm mv __matmul__", handlers.matmul, *_PRODUCT_WITH_CONSTANT),
+    Row("__rmatmul__", partial(handlers.matmul, reflected=True), *_PRODUCT_WITH_CONSTANT),
+    Row("addmm", handlers.add_matmul, *_PRODUCT_WITH_CONSTANT),
+    Row("einsum", handlers.einsum, "z+ with a constant tensor; two activations are refused", *_CONTRIBUTIONS),
     # normalisation
-    Row("batch_norm instance_norm", handlers.normalization, "bypassed", _PAPER),
+    Row("batch_norm", partial(handlers.normalization, statistics="training"), "bypassed", _PAPER),
     Row(
-        "layer_norm group_norm local_response_norm rms_norm normalize",
-        handlers.passing(monotone=False),
-        "bypassed",
-        _PAPER,
+        "instance_norm", partial(handlers.normalization, statistics="use_input_stats", default=True), "bypassed", _PAPER
     ),
+    Row("layer_norm group_norm local_response_norm rms_norm normalize", handlers.normalization, "bypassed", _PAPER),
     # activations
-    Row("relu relu6 softplus exp", handlers.passing(nonnegative=True), "passes, saturated or not", "Bach et al. 2015"),
+    Row("relu relu6 softplus exp", partial(handlers.passing, nonnegative=True), *_ACTIVATION),
     Row(
         "leaky_relu prelu elu selu celu rrelu sqrt log1p expm1 erf atan nan_to_num round floor ceil",
-        handlers.passing(keeps_sign=True),
-        "passes, saturated or not",
-        "Bach et al. 2015",
+        partial(handlers.passing, keeps_sign=True),
+        *_ACTIVATION,
     ),
-    Row("hardtanh clamp clip clamp_min clamp_max", handlers.clamping, "passes, saturated or not", "Bach et al. 2015"),
+    Row("hardtanh clamp clip clamp_min clamp_max", handlers.clamping, *_ACTIVATION),
     Row(
         "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid log_softmax log threshold sin cos",
-        handlers.passing(monotone=False),
-        "passes, saturated or not",
-        "Bach et al. 2015",
+        partial(handlers.passing, monotone=False),
+        *_ACTIVATION,
     ),
     Row(
-        "pow float_power __pow__ square abs absolute rsqrt", handlers.passing(monotone=False, keeps_sign=True), "passes"
+        "pow float_power __pow__ square abs absolute rsqrt",
+        partial(handlers.passing, monotone=False, keeps_sign=True),
+        "passes",
     ),
-    Row("neg negative reciprocal", handlers.passing(), "passes"),
+    Row("neg negative reciprocal", handlers.passing, "passes"),
     Row(
         "sigmoid hardsigmoid softmax softmin gumbel_softmax",
-        handlers.passing(nonnegative=True, gate=True, monotone=False),
+        partial(handlers.passing, nonnegative=True, gate=True, monotone=False),
         "passes; the result counts as a gate in products",
     ),
-    Row("tanh", handlers.passing(gate=True), "passes; the result counts as a gate in products"),
+    Row("tanh", partial(handlers.passing, gate=True), "passes; the result counts as a gate in products"),
     Row(
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout",
         handlers.evaluated_dropout,
         "passes in evaluation; refused in training",
     ),
     # sums and products
+    Row("add __add__ __radd__ __iadd__", handlers.add, *_SUM),
+    Row("sub subtract __sub__ __isub__", partial(handlers.add, sign=-1), *_SUM),
+    Row("rsub __rsub__", partial(handlers.add, sign=-1, reflected=True), *_SUM),
+    Row("mul multiply __mul__ __rmul__ __imul__", handlers.multiply, *_PRODUCT),
     Row(
-        "add sub subtract rsub __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__",
-        handlers.add,
-        "shares of the positive parts, else of the sizes, else equal; constants are bypassed",
-        "z+ for a sum",
+        "div divide true_divide __truediv__ __itruediv__ __div__ __idiv__",
+        partial(handlers.multiply, divides=True),
+        *_PRODUCT,
     ),
-    Row(
-        "mul multiply div divide true_divide __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__ __div__ __idiv__",
-        handlers.multiply,
-        "follows the signal, not the gate (or the broadcast factor, the constant, the denominator); two signals: half to each",
-        "signal-take-all, Arras et al. 2017",
-    ),
-    Row("addcmul addcdiv", handlers.add_product, "a product, then a sum", "z+ for a sum"),
-    Row("glu", handlers.gated_linear_unit, "follows the signal, not the gate", "signal-take-all, Arras et al. 2017"),
+    Row("__rtruediv__", partial(handlers.multiply, divides=True, reflected=True), *_PRODUCT),
+    Row("addcmul", handlers.add_product, "a product, then a sum", "z+ for a sum"),
+    Row("addcdiv", partial(handlers.add_product, times=torch.div), "a product, then a sum", "z+ for a sum"),
+    Row("glu", handlers.gated_linear_unit, "follows the signal, not the gate", _SIGNAL),
     # pooling
     Row(
         "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean",
-        handlers.pooling(),
+        handlers.pooling,
         'shares of the positive parts (`avg_pool="even"`: even, without padding)',
         'z+ for a mean ("even": paper, section 3.1)',
     ),
     Row(
         "sum fold",
-        handlers.pooling("proportional"),
+        partial(handlers.pooling, contributions="proportional"),
         "shares of the positive parts, else of the sizes, else even",
         "z+ for a sum",
     ),
-    Row("norm", handlers.pooling("sizes"), "shares of |x|^p"),
+    Row("norm", partial(handlers.pooling, contributions="sizes"), "shares of |x|^p"),
     Row("var std", handlers.deviation, "shares of squared deviations"),
-    Row("lp_pool1d lp_pool2d lp_pool3d", handlers.lp_pooling, "shares of |x|^p"),
+    Row("lp_pool1d", partial(handlers.lp_pooling, mean=F.avg_pool1d), "shares of |x|^p"),
+    Row("lp_pool2d", partial(handlers.lp_pooling, mean=F.avg_pool2d), "shares of |x|^p"),
+    Row("lp_pool3d", partial(handlers.lp_pooling, mean=F.avg_pool3d), "shares of |x|^p"),
     Row(
         "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
@@ -145,18 +150,14 @@ ROWS: tuple[Row, ...] = (
         "all to the winner",
         _PAPER,
     ),
-    Row(
-        "max min maximum minimum fmax fmin where masked_fill",
-        handlers.choose,
-        "all to the winner; where a constant wins, to the tensor it replaces",
-        _PAPER,
-    ),
+    Row("max min maximum minimum fmax fmin", handlers.choose, _WINNER, _PAPER),
+    Row("where masked_fill", partial(handlers.choose, masked=True), _WINNER, _PAPER),
     Row(
         "interpolate upsample upsample_nearest upsample_bilinear",
         handlers.interpolation,
         "nearest: to the source; linear: shares of the positive parts",
     ),
-    Row("pad", handlers.constant_padding, "padding receives none; reflected and replicated values route"),
+    Row("pad", handlers.pad, "padding receives none; reflected and replicated values route"),
     # values that only move
     Row(
         "view reshape flatten unflatten permute transpose t swapaxes swapdims movedim moveaxis squeeze unsqueeze expand "
@@ -167,19 +168,19 @@ ROWS: tuple[Row, ...] = (
         "unfold as_strided view_as reshape_as atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
         "requires_grad_ split_with_sizes ravel",
         handlers.route,
-        "moves with the values",
+        _MOVES,
     ),
     Row(
         "cat concat concatenate stack hstack vstack dstack column_stack",
         handlers.join,
-        "moves with the values",
+        _MOVES,
         "",
         "all but what constants receive",
     ),
     Row(
         "__setitem__ copy_ tril triu index_put index_copy index_fill scatter masked_scatter fill_ zero_",
         handlers.overwrite,
-        "moves with the values",
+        _MOVES,
         "",
         "all but what arrives at values from elsewhere",
     ),
@@ -191,37 +192,20 @@ ROWS: tuple[Row, ...] = (
         handlers.constant,
         "none: the result does not carry the signal",
     ),
-    # refused
-    Row(
-        "scaled_dot_product_attention multi_head_attention_forward _native_multi_head_attention baddbmm",
-        handlers.refusing("attention; transformers are not supported"),
-        "refused",
-        "",
-        "",
-    ),
-    Row(
-        "bilinear cdist cosine_similarity pairwise_distance outer dot inner",
-        handlers.refusing("a product of two activations; no rule is agreed on"),
-        "refused",
-        "",
-        "",
-    ),
-    Row(
-        "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell",
-        handlers.refusing("recurrent networks are not supported"),
-        "refused",
-        "",
-        "",
-    ),
-    Row(
-        "grid_sample affine_grid",
-        handlers.refusing("sampling at places that may depend on the input"),
-        "refused",
-        "",
-        "",
-    ),
-    Row("cumsum cumprod prod logsumexp logcumsumexp", handlers.refusing("no rule is agreed on"), "refused", "", ""),
 )
+
+REFUSED: dict[str, str] = {
+    "scaled_dot_product_attention multi_head_attention_forward _native_multi_head_attention baddbmm": (
+        "attention; transformers are not supported"
+    ),
+    "bilinear cdist cosine_similarity pairwise_distance outer dot inner": (
+        "a product of two activations; no rule is agreed on"
+    ),
+    "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell": "recurrent networks are not supported",
+    "grid_sample affine_grid": "sampling at places that may depend on the input",
+    "cumsum cumprod prod logsumexp logcumsumexp": "no rule is agreed on",
+}
+"""What is refused by name, and why."""
 
 
 def _functions(name: str) -> Iterator[Any]:
@@ -236,47 +220,21 @@ def _functions(name: str) -> Iterator[Any]:
                 yield function.__get__
 
 
+_EVERY = (*ROWS, *(Row(names, partial(handlers.refuse, reason=why), "refused") for names, why in REFUSED.items()))
+
 TABLE: dict[Any, Row] = {
-    function: row for row in ROWS for name in row.functions.split() for function in _functions(name)
+    function: row for row in _EVERY for name in row.functions.split() for function in _functions(name)
 }
-"""Row of each function."""
+"""Row of each function, those that are refused among them."""
 
 
-_ASKS_ONLY = {
-    function
-    for name in [
-        "shape",
-        "dtype",
-        "device",
-        "layout",
-        "ndim",
-        "is_cuda",
-        "is_cpu",
-        "is_mps",
-        "is_sparse",
-        "is_quantized",
-        "is_nested",
-        "requires_grad",
-        "grad_fn",
-        "is_leaf",
-        "size",
-        "dim",
-        "ndimension",
-        "numel",
-        "nelement",
-        "stride",
-        "is_contiguous",
-        "is_floating_point",
-        "is_complex",
-        "is_inference",
-        "element_size",
-        "get_device",
-        "__len__",
-        "__hash__",
-        "__bool__",
-    ]
-    for function in _functions(name)
-}
+_QUESTIONS = (
+    "shape dtype device layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_nested requires_grad grad_fn "
+    "is_leaf size dim ndimension numel nelement stride is_contiguous is_floating_point is_complex is_inference "
+    "element_size get_device __len__ __hash__ __bool__"
+)
+
+_ASKS_ONLY = {function for name in _QUESTIONS.split() for function in _functions(name)}
 """Functions that ask something of a tensor and make none: they are called most often and need no look at the table."""
 
 
@@ -285,7 +243,6 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
     if func in _ASKS_ONLY:
         return func(*args, **kwargs)
     call = Call(func, args, kwargs)
-    row = TABLE.get(func)
     for tensor in call.tensors:
         trace.check_origin(tensor)
     if not call.tracked:
@@ -298,7 +255,9 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
     if any(t.is_inference() for t in call.tensors):
         with torch.inference_mode(False):
             call = call.changed(lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v)
-    result = trace.handle(row.handler if row is not None else handlers.unknown, call)
+    row = TABLE.get(func)
+    handler = row.handler if row is not None else handlers.unknown
+    result = trace.handle(lambda trace, call: handler(Operation(trace, call)), call)
     if overwritten is not None:
         trace.after_overwriting(overwritten)
     return result

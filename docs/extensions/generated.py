@@ -2,7 +2,7 @@
 
 They land in ``docs/_build/generated`` and are included by the pages:
 
-- ``operations.md``: :data:`captum_clrp.engine.operations.ROWS` as a table.
+- ``operations.md``: :data:`captum_clrp.engine.operations.ROWS` and ``REFUSED`` as tables.
 - ``command-*.md``: the help of each command, from its ``argparse`` parser.
 - ``result-*.md``: what a command wrote to ``docs/results``, or how to make it where it is missing.
 
@@ -12,6 +12,7 @@ The notebooks in ``tutorials/`` are copied to ``docs/tutorials``.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import textwrap
@@ -33,31 +34,22 @@ WIDE = 6
 
 
 def operations() -> str:
-    """The operation table: what is refused comes last."""
-    from captum_clrp.engine.operations import ROWS
+    """The operation table, neighbours with one rule in one line; what is refused comes last."""
+    from captum_clrp.engine.operations import REFUSED, ROWS
 
-    supported = [row for row in ROWS if not row.rule.startswith("refused")]
-    refused = [row for row in ROWS if row.rule.startswith("refused")]
-    header = ("operations", "how relevance is shared", "source", "what is conserved")
+    together = itertools.groupby(ROWS, key=lambda row: (row.rule, row.source, row.conserved))
+    lines = [(_names(" ".join(row.functions for row in rows)), *texts) for texts, rows in together]
     return "\n".join(
         [
-            _table(header, [(_names(r.functions), r.rule, r.source, r.conserved) for r in supported]),
+            _table(("operations", "how relevance is shared", "source", "what is conserved"), lines),
             "## Refused\n",
-            _table(("operations", "why"), [(_names(r.functions), _reason(r)) for r in refused]),
+            _table(("operations", "why"), [(_names(names), why) for names, why in REFUSED.items()]),
         ]
     )
 
 
 def _names(functions: str) -> str:
     return " ".join(f"`{name}`" for name in functions.split())
-
-
-def _reason(row: Any) -> str:
-    reason = row.rule.removeprefix("refused").strip(": ")
-    if reason:
-        return reason
-    cells = getattr(row.handler, "__closure__", None) or ()
-    return next((c.cell_contents for c in cells if isinstance(c.cell_contents, str)), "")
 
 
 # -- commands -----------------------------------------------------------------------------------------------------

@@ -1,21 +1,25 @@
 """How each kind of operation is run and recorded: the right-hand side of :data:`captum_clrp.engine.operations.TABLE`.
 
-A handler gets the trace and the call, decides which tensors receive relevance and by which rule, and runs the call.
+A handler gets an :class:`Operation`, decides which tensors receive relevance and by which rule, and runs it. What
+distinguishes the functions that share a handler are keyword arguments, which a row of the table fixes.
 """
 
 from captum_clrp.engine.handlers.arithmetic import add, add_product, gated_linear_unit, multiply
 from captum_clrp.engine.handlers.elementwise import clamping, evaluated_dropout, normalization, passing
-from captum_clrp.engine.handlers.means import constant_padding, deviation, interpolation, lp_pooling, pooling
-from captum_clrp.engine.handlers.moving import choose, constant, detached, join, overwrite, refusing, route, unknown
-from captum_clrp.engine.handlers.weighted import convolution, einsum, linear, matmul
+from captum_clrp.engine.handlers.means import deviation, interpolation, lp_pooling, pooling
+from captum_clrp.engine.handlers.moving import choose, constant, detached, join, overwrite, pad, route
+from captum_clrp.engine.handlers.operation import Operation
+from captum_clrp.engine.handlers.refusal import refuse, unknown
+from captum_clrp.engine.handlers.weighted import add_matmul, convolution, einsum, linear, matmul
 
 __all__ = [
+    "Operation",
     "add",
+    "add_matmul",
     "add_product",
     "choose",
     "clamping",
     "constant",
-    "constant_padding",
     "convolution",
     "detached",
     "deviation",
@@ -30,9 +34,10 @@ __all__ = [
     "multiply",
     "normalization",
     "overwrite",
+    "pad",
     "passing",
     "pooling",
-    "refusing",
+    "refuse",
     "route",
     "unknown",
 ]

@@ -2,109 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from captum_clrp.engine.calls import Call, depends_on_input
-from captum_clrp.engine.handlers.common import info_of, record_of, refuse
+from captum_clrp.engine.calls import depends_on_input
 from captum_clrp.engine.handlers.moving import route
+from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.nodes import Node, Pass, Product, Sum
-from captum_clrp.engine.numerics import is_nonnegative
-from captum_clrp.engine.trace import Trace
 
-_REFLECTED = ("__radd__", "__rsub__", "rsub", "__rmul__", "__rtruediv__", "__rdiv__")
+_DEPRECATED = "its arguments stand in a deprecated order; give them by name"
 
 
-def _operands(call: Call) -> tuple[Any, Any]:
-    a, b = call.args[0], call.get(1, "other")
-    return (b, a) if call.name in _REFLECTED else (a, b)
+def _operands(op: Operation, reflected: bool) -> tuple[Any, Any]:
+    a, b = op.get("input"), op.get("other")
+    return (b, a) if reflected else (a, b)
 
 
-def _is_nonnegative(trace: Trace, value: Any) -> bool:
-    if depends_on_input(value):
-        return trace.info(value).nonnegative
-    if isinstance(value, Tensor):
-        return value.numel() <= 4096 and is_nonnegative(value)
-    return isinstance(value, float | int) and value >= 0
+def add(op: Operation, *, sign: int = 1, reflected: bool = False) -> Any:
+    """Sum or difference: shares of the positive parts; constants are bypassed like biases.
+
+    Args:
+        op: The operation.
+        sign: -1 for a difference.
+        reflected: Whether the second operand is the one that stands first.
+    """
+    if op.get("*"):
+        return op.refuse(_DEPRECATED)
+    op = op.with_constants_detached()
+    a, b = _operands(op, reflected)
+    scale = float(op.get("alpha", 1)) * sign
+    nonnegative = scale >= 0 and op.nonnegative(a) and op.nonnegative(b)
+    if len(op.call.tracked) == 1:
+        node: Node = Pass(op.record("pass", "sum with a constant, bypassed like a bias"), op.signal.shape)
+        return op.propagate(node, [op.signal], op.info(nonnegative=nonnegative))
+    rule, reason = op.rule_for("sum", a)
+    node = Sum(op.record(rule, reason), op.save(a), op.save(b), scale, nonnegative=nonnegative)
+    if op.call.overwrites:
+        op.trace.before_overwriting(op.call.args[0])
+    return op.propagate(node, [a, b], op.info(nonnegative=nonnegative, monotone=scale > 0))
 
 
-def _overwritten(call: Call, signals: list[Tensor]) -> Tensor | None:
-    """The tensor that the call works on in place, unless it is one of the signals."""
-    first = call.args[0]
-    others = call.overwrites and isinstance(first, Tensor) and all(first is not s for s in signals)
-    return first if others else None
+def add_product(op: Operation, *, times: Callable[..., Any] = torch.mul) -> Any:
+    """``addcmul`` and ``addcdiv``: a sum whose second term is a product or a quotient (``times``)."""
+    if op.call.overwrites:
+        return op.refuse("in place; write it as a product and a sum")
+    if op.get("*"):
+        return op.refuse(_DEPRECATED)
+    base, a, b, value = op.get("input"), op.get("tensor1"), op.get("tensor2"), op.get("value", 1)
+    if value != 1:
+        a = _product(op.of(torch.mul, a, value))
+    return add(op.of(torch.add, base, _product(op.of(times, a, b), divides=times is torch.div)))
 
 
-def add(trace: Trace, call: Call) -> Any:
-    """Sum or difference: shares of the positive parts; constants are bypassed like biases."""
-    call = call.without_parameters()
-    a, b = _operands(call)
-    scale = float(call.get(2, "alpha", 1)) * (-1.0 if "sub" in call.name else 1.0)
-    nonnegative = scale > 0 and _is_nonnegative(trace, a) and _is_nonnegative(trace, b)
-    if len(call.tracked) == 1:
-        signal = call.tracked[0]
-        info = info_of(trace, call, nonnegative=nonnegative)
-        node: Node = Pass(record_of(trace, call, "pass", "sum with a constant, bypassed like a bias"), signal.shape)
-        return trace.propagate(node, call.run, [signal], info, _overwritten(call, [signal]))
-    info = info_of(trace, call, nonnegative=nonnegative, monotone=scale > 0)
-    record = record_of(trace, call, "sum", "shares of the positive parts")
-    node = Sum(record, trace.save(a), trace.save(b), scale, nonnegative=nonnegative)
-    if call.overwrites:
-        trace.before_overwriting(call.args[0])
-    return trace.propagate(node, call.run, [a, b], info)
+def _product(op: Operation, *, divides: bool = False) -> Any:
+    return multiply(op, divides=divides) if op.call.tracked else op.call.run()
 
 
-def add_product(trace: Trace, call: Call) -> Any:
-    """``addcmul`` and ``addcdiv``: a sum whose second term is a product or quotient."""
-    if call.overwrites:
-        return refuse(trace, call, "in place; write it as a product and a sum")
-    base, a, b = call.get(0, "input"), call.get(1, "tensor1"), call.get(2, "tensor2")
-    value = call.kwargs.get("value", 1)
-    times = torch.div if call.name == "addcdiv" else torch.mul
-    scaled = Call(torch.mul, (a, value), {})
-    a = multiply(trace, scaled) if depends_on_input(a) and value != 1 else scaled.run() if value != 1 else a
-    product = Call(times, (a, b), {})
-    term = multiply(trace, product) if product.tracked else product.run()
-    return add(trace, Call(torch.add, (base, term), {}))
+def multiply(op: Operation, *, divides: bool = False, reflected: bool = False) -> Any:
+    """Product or quotient: relevance follows the signal; gates, constants and denominators get none.
 
-
-def multiply(trace: Trace, call: Call) -> Any:
-    """Product or quotient: relevance follows the signal; gates, constants and denominators get none."""
-    call = call.without_parameters()
-    a, b = _operands(call)
-    divides = "div" in call.name
+    Args:
+        op: The operation.
+        divides: Whether it is a quotient.
+        reflected: Whether the second operand is the one that stands first.
+    """
+    op = op.with_constants_detached()
+    a, b = _operands(op, reflected)
     if divides and not depends_on_input(a):
-        return refuse(trace, call, "a constant divided by an activation; no rule says how it shares relevance")
-    if len(call.tracked) == 1:
-        signals, why = call.tracked, "product with a constant"
+        return op.refuse("a constant divided by an activation; no rule says how it shares relevance")
+    if len(op.call.tracked) == 1:
+        signals, why = op.call.tracked, "product with a constant"
     elif divides:
         signals, why = [a], "follows the numerator"
     else:
-        signals, why = signals_of_product(trace, a, b)
-    nonnegative = _is_nonnegative(trace, a) and _is_nonnegative(trace, b)
-    info = info_of(trace, call, nonnegative=nonnegative, monotone=len(call.tracked) == 1)
+        signals, why = signals_of_product(op, a, b)
+    info = op.info(nonnegative=op.nonnegative(a) and op.nonnegative(b), monotone=len(op.call.tracked) == 1)
     if len(signals) == 2:
-        node: Node = Product(record_of(trace, call, "half to each", why), (a.shape, b.shape))
-    else:
-        node = Pass(record_of(trace, call, "pass", why), signals[0].shape)
-    return trace.propagate(node, call.run, signals, info, _overwritten(call, signals))
+        rule, why = op.rule_for("product", a)
+        return op.propagate(Product(op.record(rule, why), (a.shape, b.shape)), signals, info)
+    return op.propagate(Pass(op.record("pass", why), signals[0].shape), signals, info)
 
 
-def signals_of_product(trace: Trace, a: Tensor, b: Tensor) -> tuple[list[Tensor], str]:
+def signals_of_product(op: Operation, a: Tensor, b: Tensor) -> tuple[list[Tensor], str]:
     """Which factors carry the signal: not a gate, not the one that is broadcast; otherwise both."""
-    gate_a, gate_b = trace.info(a).gate, trace.info(b).gate
+    gate_a, gate_b = op.trace.info(a).gate, op.trace.info(b).gate
     if gate_a != gate_b:
         return [b if gate_a else a], "follows the signal, not the gate"
     if a.numel() != b.numel():
         return [a if a.numel() > b.numel() else b], "follows the signal, not the broadcast gate"
-    return [a, b], "two signals of one shape"
+    return [a, b], ""
 
 
-def gated_linear_unit(trace: Trace, call: Call) -> Any:
+def gated_linear_unit(op: Operation) -> Any:
     """``a * sigmoid(b)`` of two halves: relevance follows ``a``."""
-    signal, dim = call.get(0, "input"), call.get(1, "dim", -1)
-    half = route(trace, Call(torch.Tensor.chunk, (signal, 2, dim), {}))[0]
-    node = Pass(record_of(trace, call, "pass", "follows the signal, not the gate"), half.shape)
-    return trace.propagate(node, call.run, [half], info_of(trace, call)._replace(bounds=None))
+    half = route(op.of(torch.Tensor.chunk, op.signal, 2, op.get("dim", -1)))[0]
+    node = Pass(op.record("pass", "follows the signal, not the gate"), half.shape)
+    return op.propagate(node, [half], op.info()._replace(bounds=None))

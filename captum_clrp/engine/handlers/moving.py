@@ -2,59 +2,36 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_clrp.bounds import Bounds
-from captum_clrp.engine.calls import Call, depends_on_input, flatten
-from captum_clrp.engine.handlers.common import carries_values, info_of, record_of, refuse
+from captum_clrp.engine.calls import Call, depends_on_input
 from captum_clrp.engine.handlers.elementwise import passing
-from captum_clrp.engine.nodes import Absorb
-from captum_clrp.engine.trace import Info, Trace
+from captum_clrp.engine.handlers.operation import Operation
+from captum_clrp.engine.nodes import Absorb, Padding
+from captum_clrp.engine.trace import Info
 
 
-def constant(trace: Trace, call: Call) -> Any:
+def constant(op: Operation) -> Any:
     """The result depends on the shape or on the sign of its input at most: it gets no relevance."""
-    return call.run()
+    return op.call.run()
 
 
-def refusing(reason: str) -> Callable[[Trace, Call], Any]:
-    """A handler that refuses for a known reason."""
-    return lambda trace, call: refuse(trace, call, reason)
-
-
-def unknown(trace: Trace, call: Call) -> Any:
-    """A function outside the table: harmless unless it makes values that could carry the signal on."""
-    if getattr(call.func, "__self__", None) is torch.Tensor.data and call.name == "__set__":
-        return refuse(trace, call, "replaces the values of a tensor behind its back; assign the variable instead")
-    result = call.run()
-    if any(carries_values(t) for t in flatten(result)):
-        return refuse(trace, call, "not known to captum_clrp: it has no rule and is not known to only move values")
-    if call.name in ("numpy", "__array__", "tolist") and call.tracked[0].numel() > 1:
-        warnings.warn(
-            f"{call.name}() in module '{trace.module_name}' takes values that depend on the input out of PyTorch; if they "
-            "come back into the model, they count as constants and get no relevance",
-            stacklevel=2,
-        )
-    return result
-
-
-def route(trace: Trace, call: Call, *, keeps_sign: bool = True) -> Any:
+def route(op: Operation, *, keeps_sign: bool = True) -> Any:
     """The operation's own gradient moves relevance to where the values came from."""
-    call = call.without_parameters()
-    nonnegative = (
-        keeps_sign and len(call.tracked) == len(call.tensors) and all(trace.info(t).nonnegative for t in call.tracked)
-    )
-    info = info_of(trace, call, nonnegative=nonnegative)
-    output = trace.route(lambda: _writable(call, call.run()), info)
+    op = op.with_constants_detached()
+    call = op.call
+    nonnegative = keeps_sign and all(depends_on_input(t) and op.nonnegative(t) for t in call.tensors)
+    info = op.info(nonnegative=nonnegative)
+    output = op.trace.route(lambda: _writable(call, call.run()), info)
     if isinstance(output, tuple | list):
-        _bound_pieces(trace, call, output)
-    elif output is None and isinstance(call.args[0], Tensor):  # __setitem__
-        trace.describe(call.args[0], info)
+        _bound_pieces(op, output)
+    elif output is None and call.overwrites:  # __setitem__
+        op.trace.describe(call.args[0], info)
     return output
 
 
@@ -69,47 +46,60 @@ def _writable(call: Call, output: Any) -> Any:
     return tuple(source.as_strided(p.size(), p.stride(), p.storage_offset()) for p in output)
 
 
-def _bound_pieces(trace: Trace, call: Call, pieces: Sequence[Any]) -> None:
+def _bound_pieces(op: Operation, pieces: Sequence[Any]) -> None:
     """Bounds of the pieces of a tensor that is split before the first weighted operation."""
-    bounds = trace.info(call.tracked[0]).bounds
-    if len(call.tracked) != 1 or bounds is None:
+    bounds = op.trace.info(op.signal).bounds
+    if len(op.call.tracked) != 1 or bounds is None:
         return
-    lows, highs = (call.as_function_of(call.tracked[0])(side) for side in bounds)
+    lows, highs = (op.call.as_function_of(op.signal)(side) for side in bounds)
     for piece, low, high in zip(pieces, lows, highs, strict=True):
         if depends_on_input(piece):
-            trace.describe(piece, trace.info(piece)._replace(bounds=Bounds(low, high)))
+            op.trace.describe(piece, op.trace.info(piece)._replace(bounds=Bounds(low, high)))
 
 
-def join(trace: Trace, call: Call) -> Any:
+def join(op: Operation) -> Any:
     """Several tensors side by side; what constants among them receive is absorbed and accounted for."""
-    anchor = call.tracked[0]
+    anchor = op.signal
 
     def accounted(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point() or depends_on_input(value):
             return value
-        node = Absorb(record_of(trace, call, "absorbed", "constants take their share"))
-        return trace.propagate(node, value.detach().clone, [anchor], Info())
+        node = Absorb(op.record("absorbed", "constants take their share"))
+        return op.trace.propagate(node, value.detach().clone, [anchor], Info())
 
-    return (
-        route(trace, call.changed(accounted), keeps_sign=False)
-        if len(call.tensors) > len(call.tracked)
-        else route(trace, call)
-    )
-
-
-def choose(trace: Trace, call: Call) -> Any:
-    """The winner takes all; where a constant wins, relevance passes as through any saturated activation."""
-    others = [t for t in call.tensors if not depends_on_input(t)]
-    if len(call.tracked) == 1 and (others or call.name in ("masked_fill", "masked_fill_", "where")):
-        return passing()(trace, call)
-    return route(trace, call, keeps_sign=call.name not in ("minimum", "maximum") or not others)
+    constants = len(op.call.tensors) > len(op.call.tracked)
+    if not constants:
+        return route(op)
+    return route(Operation(op.trace, op.call.changed(accounted)), keeps_sign=False)
 
 
-def overwrite(trace: Trace, call: Call) -> Any:
+def choose(op: Operation, *, masked: bool = False) -> Any:
+    """The winner takes all; where a constant wins, relevance passes as through any saturated activation.
+
+    Args:
+        op: The operation.
+        masked: Whether a mask chooses, so that one signal has a constant beside it even if that is a number.
+    """
+    others = any(not depends_on_input(t) for t in op.call.tensors)
+    if len(op.call.tracked) == 1 and (others or masked):
+        return passing(op)
+    return route(op)
+
+
+def overwrite(op: Operation) -> Any:
     """Values written into a tensor: they move, and what was there before gets nothing."""
-    return route(trace, call, keeps_sign=False)
+    return route(op, keeps_sign=False)
 
 
-def detached(trace: Trace, call: Call) -> Any:
+def detached(op: Operation) -> Any:
     """``detach`` and ``data`` cut gradients, not values: relevance passes."""
-    return route(trace, Call(torch.Tensor.view_as, (call.args[0], call.args[0]), {}))
+    return route(op.of(torch.Tensor.view_as, op.signal, op.signal))
+
+
+def pad(op: Operation) -> Any:
+    """Zeros (or another constant) around the values keep no relevance; reflected and replicated values route."""
+    signal, value = op.signal, op.get("value") or 0.0
+    if op.get("mode", "constant") != "constant":
+        return route(op)
+    node = Padding(op.record("padding", "padding keeps no relevance"), op.get("pad"))
+    return op.propagate(node, [signal], op.info(nonnegative=op.nonnegative(signal) and value >= 0))

@@ -8,37 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp.engine.calls import Call, depends_on_input, flatten
-from captum_clrp.engine.handlers.common import record_of, refuse
+from captum_clrp.engine.calls import depends_on_input
+from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
 from captum_clrp.engine.nodes import Weighted
 from captum_clrp.engine.numerics import is_nonnegative
-from captum_clrp.engine.trace import Info, Trace
+from captum_clrp.engine.trace import Info
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.rules import RelevanceRule, ZBeta, ZPlus, rule_of
 
 
-def weighted(trace: Trace, call: Call, signal: Tensor, layer: LinearMap) -> Any:
+def weighted(op: Operation, signal: Tensor, layer: LinearMap) -> Any:
     """Any weighted operation: find its rule, run it, record it."""
-    info = trace.info(signal)
-    chosen = trace.user_rule()
-    rule: RelevanceRule
-    if chosen is not None:
-        rule, reason = rule_of(*chosen, trace.module_name), "set by the user as module.rule"
-    elif info.bounds is not None:
-        low, high = info.bounds  # which rounding on the way may have moved across the signal
-        rule, reason = (ZBeta(signal.detach().minimum(low), signal.detach().maximum(high)), "first weighted operation")
-    else:
-        rule, reason = ZPlus(), "weighted operation on activations"
+    rule, reason = op.rule_for("weighted", signal)
     node = Weighted(
-        record_of(trace, call, rule, reason),
-        trace.save(signal),
+        op.record(rule, reason),
+        op.save(signal),
         layer,
         rule,
-        nonnegative=info.nonnegative or is_nonnegative(signal.detach()),
-        conserve=trace.settings.conserve,
+        nonnegative=op.nonnegative(signal) or is_nonnegative(signal.detach()),
+        conserve=op.trace.settings.conserve,
     )
-    return trace.propagate(node, call.run, [signal], Info())
+    return op.propagate(node, [signal], Info())
 
 
 def _constant_weight(weight: Tensor) -> Tensor:
@@ -49,29 +39,26 @@ def _constant_weight(weight: Tensor) -> Tensor:
 _WEIGHTS_ONLY = "its weights depend on the input and its operand does not"
 
 
-def linear(trace: Trace, call: Call) -> Any:
+def linear(op: Operation) -> Any:
     """``F.linear``: a fully connected layer."""
-    signal, weight, bias = call.get(0, "input"), call.get(1, "weight"), call.get(2, "bias")
+    signal = op.get("input")
     if not depends_on_input(signal):
-        return refuse(trace, call, _WEIGHTS_ONLY)
-    return weighted(trace, call, signal, FullyConnected(_constant_weight(weight), bias))
+        return op.refuse(_WEIGHTS_ONLY)
+    return weighted(op, signal, FullyConnected(_constant_weight(op.get("weight")), op.get("bias")))
 
 
-def convolution(trace: Trace, call: Call) -> Any:
+def convolution(op: Operation, *, transposed: bool = False) -> Any:
     """Convolutions and transposed convolutions of 1 to 3 dimensions."""
-    signal, weight, bias = call.get(0, "input"), call.get(1, "weight"), call.get(2, "bias")
+    signal, weight = op.get("input"), op.get("weight")
     if not depends_on_input(signal):
-        return refuse(trace, call, _WEIGHTS_ONLY)
+        return op.refuse(_WEIGHTS_ONLY)
     spatial = weight.dim() - 2
     if signal.dim() != spatial + 2:
         raise InvalidInputError(
-            f"{call.name} in module '{trace.module_name}' got a tensor of shape {tuple(signal.shape)}; it needs "
+            f"{op.name} in module '{op.module}' got a tensor of shape {tuple(signal.shape)}; it needs "
             f"{spatial + 2} dimensions of which the first counts examples: add it with inputs.unsqueeze(0)"
         )
-    transposed = "transpose" in call.name
-    stride, padding = call.get(3, "stride", 1), call.get(4, "padding", 0)
-    dilation = per_dimension(call.get(7 if transposed else 5, "dilation", 1), spatial)
-    groups = call.get(6, "groups", 1)
+    padding, dilation = op.get("padding", 0), per_dimension(op.get("dilation", 1), spatial)
     uneven: list[int] = []
     if isinstance(padding, str):
         totals = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, weight.shape[2:], strict=True)]
@@ -81,16 +68,16 @@ def convolution(trace: Trace, call: Call) -> Any:
         padding = [total // 2 for total in totals]
     layer = Convolution(
         _constant_weight(weight),
-        bias,
-        stride=per_dimension(stride, spatial),
+        op.get("bias"),
+        stride=per_dimension(op.get("stride", 1), spatial),
         padding=per_dimension(padding, spatial),
         dilation=dilation,
-        groups=groups,
+        groups=op.get("groups", 1),
         transposed=transposed,
-        output_padding=per_dimension(call.get(5, "output_padding", 0), spatial) if transposed else None,
+        output_padding=per_dimension(op.get("output_padding", 0), spatial) if transposed else None,
         uneven_padding=uneven,
     )
-    return weighted(trace, call, signal, layer)
+    return weighted(op, signal, layer)
 
 
 def per_dimension(value: Any, dimensions: int) -> list[int]:
@@ -99,28 +86,28 @@ def per_dimension(value: Any, dimensions: int) -> list[int]:
     return [int(v) for v in (values * dimensions if len(values) == 1 else values)]
 
 
-def product_with_constant(trace: Trace, call: Call, operands: Sequence[Any], multiply: Callable[..., Tensor]) -> Any:
+def product_with_constant(op: Operation, operands: Sequence[Any], multiply: Callable[..., Tensor]) -> Any:
     """``matmul`` or ``einsum``: a linear map if one operand is constant, attention if neither is."""
     dependent = [depends_on_input(t) for t in operands]
     if len(operands) != 2 or sum(dependent) != 1:
-        return refuse(trace, call, "a product of two activations, as in attention; transformers are not supported")
+        return op.refuse("a product of two activations, as in attention; transformers are not supported")
     if dependent[0]:
-        return weighted(trace, call, operands[0], ProductMap(operands[1], multiply))
-    return weighted(trace, call, operands[1], ProductMap(operands[0], lambda a, w: multiply(w, a)))
+        return weighted(op, operands[0], ProductMap(operands[1], multiply))
+    return weighted(op, operands[1], ProductMap(operands[0], lambda a, w: multiply(w, a)))
 
 
-def matmul(trace: Trace, call: Call) -> Any:
-    """``matmul`` and its kin with a constant matrix."""
-    operands = [t for t in flatten((call.args, call.kwargs)) if isinstance(t, Tensor)]
-    if call.name == "addmm":
-        operands = operands[1:]
-    if call.name == "__rmatmul__":
-        operands.reverse()
-    return product_with_constant(trace, call, operands, torch.matmul)
+def matmul(op: Operation, *, reflected: bool = False) -> Any:
+    """``matmul`` and its kin with a constant matrix; ``reflected``: the second operand is the one that stands first."""
+    a, b = op.get("input"), op.get("other")
+    return product_with_constant(op, (b, a) if reflected else (a, b), torch.matmul)
 
 
-def einsum(trace: Trace, call: Call) -> Any:
+def add_matmul(op: Operation) -> Any:
+    """``addmm`` with a constant matrix: the base is bypassed like a bias."""
+    return product_with_constant(op, (op.get("mat1"), op.get("other")), torch.matmul)
+
+
+def einsum(op: Operation) -> Any:
     """``einsum`` with a constant tensor."""
-    equation = call.args[0]
-    operands = [t for t in flatten(call.args[1:]) if isinstance(t, Tensor)]
-    return product_with_constant(trace, call, operands, lambda a, b: torch.einsum(equation, a, b))
+    equation = op.get("equation")
+    return product_with_constant(op, op.get("operands"), lambda a, b: torch.einsum(equation, a, b))

@@ -1,0 +1,205 @@
+"""One operation of the model while it is handled: what a handler may ask and do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_clrp.bounds import Bounds, own_range
+from captum_clrp.engine._captum import EpsilonRule
+from captum_clrp.engine.calls import Call, depends_on_input, replace
+from captum_clrp.engine.nodes import Jacobian, Node, Record, Saved
+from captum_clrp.engine.numerics import is_nonnegative
+from captum_clrp.engine.trace import Info, Trace
+from captum_clrp.rules import Epsilon, Identity, ZBeta, ZPlus, rule_of
+
+__all__ = ["Choice", "Operation", "carries_values"]
+
+Kind = Literal["weighted", "sum", "mean", "product", "normalization"]
+
+
+class Choice(NamedTuple):
+    """The rule of an operation, and why it is this one."""
+
+    rule: Any
+    reason: str
+
+
+class Operation:
+    """A call within the pass that is recorded."""
+
+    def __init__(self, trace: Trace, call: Call) -> None:
+        self.trace = trace
+        self.call = call
+
+    # -- what is asked ---------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.call.name
+
+    @property
+    def signal(self) -> Tensor:
+        """The first tensor that depends on the inputs."""
+        return self.call.tracked[0]
+
+    @property
+    def module(self) -> str:
+        """Name of the module that runs it."""
+        return self.trace.module_name
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The argument of a name."""
+        return self.call.get(name, default)
+
+    def rule_for(self, kind: Kind, signal: Tensor) -> Choice:
+        """Which rule goes where: the one place that decides.
+
+        Args:
+            kind: What kind of operation it is.
+            signal: The tensor that receives relevance.
+
+        Returns:
+            A :class:`RelevanceRule` for weighted operations; for means a name in
+            :data:`captum_clrp.engine.nodes.CONTRIBUTIONS`; else a name for the report.
+        """
+        match kind:
+            case "weighted":
+                chosen = self.trace.user_rule()
+                bounds = self.trace.info(signal).bounds
+                if chosen is not None:
+                    return Choice(rule_of(*chosen, self.module), "set by the user as module.rule")
+                if bounds is not None:  # which rounding on the way may have moved across the signal
+                    low, high = signal.detach().minimum(bounds.low), signal.detach().maximum(bounds.high)
+                    return Choice(ZBeta(low, high), "first weighted operation")
+                return Choice(ZPlus(), "weighted operation on activations")
+            case "sum":
+                return Choice("sum", "shares of the positive parts")
+            case "mean":
+                return Choice(self.trace.settings.avg_pool, "a mean or sum of activations")
+            case "product":
+                return Choice("half to each", "two signals of one shape")
+            case "normalization":
+                return Choice("pass", "acts on each value by itself")
+
+    def own_epsilon(self) -> Epsilon | None:
+        """The epsilon rule, if the user set it on the very module that runs this operation without weights."""
+        chosen = self.trace.user_rule()
+        if chosen is None or not self.trace.scope or chosen[1] is not self.trace.scope[-1]:
+            return None
+        rule, module = chosen
+        if isinstance(rule, EpsilonRule) and not isinstance(rule_of(rule, module, self.module), Identity):
+            return Epsilon(rule.STABILITY_FACTOR)
+        return rule if isinstance(rule, Epsilon) else None
+
+    def nonnegative(self, value: Any) -> bool:
+        """Whether no value is known to be negative."""
+        if depends_on_input(value):
+            return self.trace.info(value).nonnegative
+        if isinstance(value, Tensor):
+            return value.numel() <= 4096 and is_nonnegative(value)
+        return isinstance(value, float | int) and value >= 0
+
+    # -- what is known of the result -------------------------------------------------------------------------------
+
+    def info(self, *, nonnegative: bool = False, gate: bool | None = None, monotone: bool = True) -> Info:
+        """Flags of the result, and its bounds as long as it lies before the first weighted operation."""
+        infos = [self.trace.info(t) for t in self.call.tracked]
+        in_input_domain = all(i.bounds is not None for i in infos)
+        return Info(
+            nonnegative=nonnegative,
+            gate=all(i.gate for i in infos) if gate is None else gate,
+            bounds=self._follow_bounds(monotone) if in_input_domain else None,
+        )
+
+    def _follow_bounds(self, monotone: bool) -> Bounds | None:
+        """Bounds of a result of tensors that have bounds.
+
+        Monotone operations run on the bounds as they run on the tensor, in place and on views as well; otherwise the
+        result's own range per channel serves, which is always a valid domain.
+        """
+        call = self.call
+        overwritten: object = call.args[0] if call.overwrites else None
+
+        def run_on(side: Callable[[Tensor], Tensor]) -> Any:
+            def stand_in(value: Any) -> Any:
+                if depends_on_input(value):
+                    return side(value)
+                if isinstance(value, Tensor):
+                    plain: Tensor = value.detach()
+                    return plain.clone() if value is overwritten else plain
+                return value
+
+            on_bounds = call.changed(stand_in)
+            result = on_bounds.run()
+            return on_bounds.args[0] if result is None and call.overwrites else result
+
+        if monotone:
+            low = run_on(lambda t: self.trace.info(t).bounds.low)  # type: ignore[union-attr]
+            high = run_on(lambda t: self.trace.info(t).bounds.high)  # type: ignore[union-attr]
+            if not isinstance(low, Tensor) or not isinstance(high, Tensor):
+                return None
+            if bool((low > high).any()):
+                lower, upper = torch.minimum(low, high), torch.maximum(low, high)
+                if call.overwrites:  # views of these bounds see it, as views of the tensor do
+                    return Bounds(low.copy_(lower), high.copy_(upper))
+                return Bounds(lower, upper)
+            return Bounds(low, high)
+        own = run_on(lambda t: t.detach().clone())
+        return own_range(own) if isinstance(own, Tensor) and own.dim() >= 2 else None
+
+    # -- what is done ----------------------------------------------------------------------------------------------
+
+    def of(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Operation:
+        """Another operation in the same place, as part of this one."""
+        return Operation(self.trace, Call(func, args, kwargs))
+
+    def with_constants_detached(self) -> Operation:
+        """The same operation without a path to what constants were made from."""
+        return Operation(self.trace, self.call.without_parameters())
+
+    def record(self, rule: object, reason: str) -> Record:
+        """What a report says of it."""
+        return Record(self.name, self.module, str(rule), reason)
+
+    def save(self, tensor: Tensor) -> Saved:
+        """Keep a tensor for the backward pass, safe from being overwritten in place."""
+        return self.trace.save(tensor)
+
+    def propagate(self, node: Node, receivers: Sequence[Tensor], info: Info) -> Tensor:
+        """Run it as ``node``; ``receivers`` get the shares of its backward."""
+        first = self.call.args[0] if self.call.overwrites else None
+        elsewhere = isinstance(first, Tensor) and all(first is not r for r in receivers)
+        return self.trace.propagate(node, self.call.run, receivers, info, first if elsewhere else None)
+
+    def propagate_epsilon(self, rule: Epsilon) -> Tensor:
+        """Run it with the epsilon rule, which a user assigned to it although it has no weights."""
+        signal = self.signal
+        record = self.record(rule, "set by the user as module.rule")
+        node = Jacobian(record, self.save(signal), self.call.as_function_of(signal), rule.epsilon)
+        return self.propagate(node, [signal], self.info())
+
+    def refuse(self, reason: str) -> Any:
+        """Note the refusal and let the model run on, so that one error can name all refused operations."""
+        self.trace.refuse(self.name, reason)
+        result = self.call.run()
+        if self.call.overwrites:
+            return result
+
+        def link(value: Any) -> Any:
+            if not carries_values(value):
+                return value
+            value = value.dequantize() if value.is_quantized else value.detach()
+            return value + anchor.to(value.dtype)
+
+        with torch.enable_grad():
+            anchor = self.signal.flatten()[:1].sum() * 0
+        return self.trace.route(lambda: replace(result, link), Info())
+
+
+def carries_values(value: Any) -> bool:
+    """Whether ``value`` is a tensor of real, complex or quantised numbers, not of indices or truth values."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex() or value.is_quantized)

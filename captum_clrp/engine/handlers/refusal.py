@@ -1,0 +1,33 @@
+"""Operations that are refused, for a known reason or because nothing is known of them."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+
+from captum_clrp.engine.calls import flatten
+from captum_clrp.engine.handlers.operation import Operation, carries_values
+
+
+def refuse(op: Operation, *, reason: str) -> Any:
+    """Refuse for a known reason."""
+    return op.refuse(reason)
+
+
+def unknown(op: Operation) -> Any:
+    """A function outside the table: harmless unless it makes values that could carry the signal on."""
+    if getattr(op.call.func, "__self__", None) is torch.Tensor.data:  # its __set__; the table has its __get__
+        return op.refuse("replaces the values of a tensor behind its back; assign the variable instead")
+    signal = op.signal
+    result = op.call.run()
+    if any(carries_values(t) for t in flatten(result)):
+        return op.refuse("not known to captum_clrp: it has no rule and is not known to only move values")
+    if op.name in ("numpy", "__array__", "tolist") and signal.numel() > 1:
+        warnings.warn(
+            f"{op.name}() in module '{op.module}' takes values that depend on the input out of PyTorch; if they "
+            "come back into the model, they count as constants and get no relevance",
+            stacklevel=2,
+        )
+    return result
