@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import torchvision_network
+from helpers.nets import torchvision_network
 from torch import nn
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nets import BOX, HIGH, LOW, row, small_net, small_pictures, two_layer_net
+from helpers.nets import BOX, HIGH, LOW, assert_same, row, small_net, small_pictures, two_layer_net
 from torch import Tensor, nn
 
 from captum_clrp import (
@@ -25,10 +25,6 @@ from captum_clrp import (
 
 METHODS = [LRPZBeta, ContrastiveLRP1, ContrastiveLRP2]
 CONTRASTS = [ContrastiveLRP1, ContrastiveLRP2]
-
-
-def same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 class Segmenter(nn.Module):
@@ -114,7 +110,7 @@ def test_examples_do_not_depend_on_their_batch(method: type[LRPZBeta]) -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(4, torch.float64)
     together = method(model).attribute(x, target=[0, 1, 2, 3])
     for i in range(4):
-        same(method(model).attribute(x[i : i + 1], target=i), together[i : i + 1])
+        assert_same(method(model).attribute(x[i : i + 1], target=i), together[i : i + 1])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -124,7 +120,7 @@ def test_the_surrounding_grad_mode_changes_nothing(method: type[LRPZBeta]) -> No
     for mode in (torch.no_grad(), torch.enable_grad(), torch.inference_mode()):
         with mode:
             inside = x * 1.0  # under inference mode a tensor of its own kind
-            same(method(model).attribute(inside, target=1), expected)
+            assert_same(method(model).attribute(inside, target=1), expected)
 
 
 def test_memory_format_and_strides_change_nothing() -> None:
@@ -133,9 +129,9 @@ def test_memory_format_and_strides_change_nothing() -> None:
     wide = torch.zeros(2, 3, 12, 24).double()
     wide[..., ::2] = x
     for variant in (x.contiguous(memory_format=torch.channels_last), wide[..., ::2]):
-        same(ContrastiveLRP2(model).attribute(variant, target=1), expected)
+        assert_same(ContrastiveLRP2(model).attribute(variant, target=1), expected)
     channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    same(ContrastiveLRP2(channels_last).attribute(x, target=1), expected)
+    assert_same(ContrastiveLRP2(channels_last).attribute(x, target=1), expected)
 
 
 # --- the score, by hand (two_layer_net: scores 1, 0, 2 + bias; see nets.py)
@@ -143,9 +139,9 @@ def test_memory_format_and_strides_change_nothing() -> None:
 
 def test_relevance_sums_to_the_score_as_it_is() -> None:
     x = torch.ones(1, 2).double()
-    same(LRPZBeta(two_layer_net(), *BOX).attribute(x, target=0), row(1, 0))
-    same(LRPZBeta(two_layer_net(), *BOX).attribute(x, target=2), row(1, 1))
-    same(LRPZBeta(two_layer_net(bias=-3.0), *BOX).attribute(x, target=0), row(-2, 0))
+    assert_same(LRPZBeta(two_layer_net(), *BOX).attribute(x, target=0), row(1, 0))
+    assert_same(LRPZBeta(two_layer_net(), *BOX).attribute(x, target=2), row(1, 1))
+    assert_same(LRPZBeta(two_layer_net(bias=-3.0), *BOX).attribute(x, target=0), row(-2, 0))
 
 
 @pytest.mark.parametrize("method", CONTRASTS)
@@ -156,7 +152,7 @@ def test_relu_attributions_keeps_what_speaks_for_the_target(method: type[Contras
     assert (signed < 0).any()
     assert torch.equal(positive, signed.clamp(min=0))
     several = method(model).attribute_classes(x, [1, 2], relu_attributions=False)
-    same(several[:, 0], signed)
+    assert_same(several[:, 0], signed)
     assert torch.equal(method(model).attribute_classes(x, [1, 2]), several.clamp(min=0))
 
 
@@ -177,10 +173,10 @@ def test_targets_in_every_form_of_captum(method: type[LRPZBeta]) -> None:
     explain = method(model)
     expected = explain.attribute(x, target=2)
     for target in (torch.tensor(2), torch.tensor([2]), [2, 2, 2], np.int64(2), torch.full((3,), 2)):
-        same(explain.attribute(x, target=target), expected)
+        assert_same(explain.attribute(x, target=target), expected)
     each = torch.cat([explain.attribute(x[i : i + 1], target=t) for i, t in enumerate([4, 0, 2])])
     for target in ([4, 0, 2], torch.tensor([4, 0, 2]), [np.int32(4), 0, 2]):
-        same(explain.attribute(x, target=target), each)
+        assert_same(explain.attribute(x, target=target), each)
 
 
 @pytest.mark.filterwarnings("ignore:the contrast of example")
@@ -189,9 +185,9 @@ def test_targets_of_outputs_of_more_than_two_dimensions(method: type[LRPZBeta]) 
     model, x = segmenter(), torch.randn(2, 3, 10, 10).double()
     explain = method(model)
     one = explain.attribute(x, target=(1, 2, 3))
-    same(explain.attribute(x, target=[(1, 2, 3), (1, 2, 3)]), one)
+    assert_same(explain.attribute(x, target=[(1, 2, 3), (1, 2, 3)]), one)
     other = explain.attribute(x, target=(0, 4, 4))
-    same(explain.attribute(x, target=[(1, 2, 3), (0, 4, 4)]), torch.cat([one[:1], other[1:]]))
+    assert_same(explain.attribute(x, target=[(1, 2, 3), (0, 4, 4)]), torch.cat([one[:1], other[1:]]))
     # The neuron at (2, 3) sees the 3 x 3 pixels around (4, 6).
     seen = torch.zeros(10, 10, dtype=torch.bool)
     seen[3:6, 5:8] = True
@@ -208,13 +204,13 @@ def test_no_target_for_one_output(squeeze: bool) -> None:
     model[0].weight.data.abs_()
     model[2].weight.data.copy_(torch.tensor([[1.0, -1.0, 2.0]]))
     relevance = LRPZBeta(model, conserve=True).attribute(x)
-    same(relevance.sum(1), model(x).detach().flatten())
+    assert_same(relevance.sum(1), model(x).detach().flatten())
     contrast = ContrastiveLRP2(model, conserve=True)
     signed = contrast.attribute(x, relu_attributions=False)
-    same(signed.sum(1), torch.zeros(3).double())
+    assert_same(signed.sum(1), torch.zeros(3).double())
     assert signed.count_nonzero() > 0
     if not squeeze:
-        same(LRPZBeta(model, conserve=True).attribute(x, target=0), relevance)
+        assert_same(LRPZBeta(model, conserve=True).attribute(x, target=0), relevance)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -247,8 +243,8 @@ class ManyOutputs(nn.Module):
 def test_a_tuple_target_names_one_of_several_outputs(pack: Any, first: Any, second: Any) -> None:
     model, x = ManyOutputs(pack).double(), torch.rand(2, 4).double()
     explain = LRPZBeta(model)
-    same(explain.attribute(x, target=(first, 2)), LRPZBeta(model.a).attribute(x, target=2))
-    same(explain.attribute(x, target=(second, 1)), LRPZBeta(model.b).attribute(x, target=1))
+    assert_same(explain.attribute(x, target=(first, 2)), LRPZBeta(model.a).attribute(x, target=2))
+    assert_same(explain.attribute(x, target=(second, 1)), LRPZBeta(model.b).attribute(x, target=1))
     with pytest.raises(InvalidTargetError, match="does not say which one"):
         explain.attribute(x, target=2)
 
@@ -256,7 +252,7 @@ def test_a_tuple_target_names_one_of_several_outputs(pack: Any, first: Any, seco
 def test_a_packed_single_output_needs_no_name() -> None:
     model = ManyOutputs(lambda a, b: {"out": a}).double()
     x = torch.rand(2, 4).double()
-    same(LRPZBeta(model).attribute(x, target=2), LRPZBeta(model.a).attribute(x, target=2))
+    assert_same(LRPZBeta(model).attribute(x, target=2), LRPZBeta(model.a).attribute(x, target=2))
 
 
 # --- inputs
@@ -276,18 +272,18 @@ def test_a_tuple_of_inputs_gives_a_tuple(method: type[LRPZBeta]) -> None:
     assert [r.shape for r in results] == [x.shape, y.shape]
     if method is LRPZBeta:
         total = sum(r.flatten(1).sum(1) for r in results)
-        same(total, model(x, y)[:, 1].detach())
+        assert_same(total, model(x, y)[:, 1].detach())
     assert all(r.count_nonzero() for r in results)
     several = explain.attribute_classes((x, y), [0, 1])
-    same(several[0][:, 1], results[0])
-    same(several[1][:, 1], results[1])
+    assert_same(several[0][:, 1], results[0])
+    assert_same(several[1][:, 1], results[1])
 
 
 def test_a_tuple_of_one_input_stays_a_tuple() -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
     results = LRPZBeta(model).attribute((x,), target=1)
     assert isinstance(results, tuple)
-    same(results[0], LRPZBeta(model).attribute(x, target=1))
+    assert_same(results[0], LRPZBeta(model).attribute(x, target=1))
 
 
 def test_an_input_that_is_not_used_has_no_relevance() -> None:
@@ -304,19 +300,19 @@ def test_additional_arguments_are_passed_on_and_get_no_relevance() -> None:
     factor = torch.tensor([[2.0], [5.0]]).double()
     plain = LRPZBeta(model).attribute(x, target=1)
     scaled = LRPZBeta(model).attribute(x, target=1, additional_forward_args=factor)
-    same(scaled, plain * factor)
-    same(LRPZBeta(model).attribute(x, 1, (factor, False)), scaled)
-    same(LRPZBeta(model).attribute(x, 1, 3.0), plain * 3)
+    assert_same(scaled, plain * factor)
+    assert_same(LRPZBeta(model).attribute(x, 1, (factor, False)), scaled)
+    assert_same(LRPZBeta(model).attribute(x, 1, 3.0), plain * 3)
     shifted, delta = LRPZBeta(model).attribute(x, 1, (1.0, True), return_convergence_delta=True)
-    same((shifted.sum(1) + delta), model(x, 1.0, True)[:, 1].detach())
+    assert_same((shifted.sum(1) + delta), model(x, 1.0, True)[:, 1].detach())
     several = LRPZBeta(model).attribute_classes(x, [1, 2], factor)
-    same(several[:, 0], scaled)
+    assert_same(several[:, 0], scaled)
 
 
 def test_a_frozen_model_and_inputs_that_require_gradients_make_no_difference() -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
     expected = LRPZBeta(model).attribute(x, target=1)
-    same(LRPZBeta(model.requires_grad_(False)).attribute(x.requires_grad_(), target=1), expected)
+    assert_same(LRPZBeta(model.requires_grad_(False)).attribute(x.requires_grad_(), target=1), expected)
 
 
 @pytest.mark.parametrize(
@@ -351,8 +347,8 @@ def test_initial_relevance_is_a_tensor_or_a_function_of_the_output(method: type[
     if method is not LRPZBeta:
         score = score.abs()
     expected = explain.attribute(x, target=1)
-    same(explain.attribute(x, initial_relevance=score), expected)
-    same(explain.attribute(x, initial_relevance=lambda output: score), expected)
+    assert_same(explain.attribute(x, initial_relevance=score), expected)
+    assert_same(explain.attribute(x, initial_relevance=lambda output: score), expected)
 
 
 def test_the_function_gets_the_output() -> None:
@@ -368,14 +364,14 @@ def test_initial_relevance_of_several_classes_and_of_a_region() -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
     explain = LRPZBeta(model)
     both = explain.attribute(x, initial_relevance=class_scores([1, 3]))
-    same(both, explain.attribute(x, target=1) + explain.attribute(x, target=3))
+    assert_same(both, explain.attribute(x, target=1) + explain.attribute(x, target=3))
     net, picture = segmenter(), torch.randn(1, 3, 10, 10).double()
     explain = LRPZBeta(net)
     region = torch.zeros(1, 4, 5, 5).double()
     region[:, 2, 1:3, 1:3] = 1.0
     whole = explain.attribute(picture, initial_relevance=lambda output: output * region)
     parts = [explain.attribute(picture, target=(2, i, j)) for i in (1, 2) for j in (1, 2)]
-    same(whole, torch.stack(parts).sum(0))
+    assert_same(whole, torch.stack(parts).sum(0))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -403,9 +399,9 @@ def test_delta_is_the_score_minus_what_arrived() -> None:
     relevance, delta = LRPZBeta(model).attribute(x, target=1, return_convergence_delta=True)
     assert delta.shape == (3,)
     with torch.no_grad():
-        same(delta, model(x)[:, 1] - relevance.flatten(1).sum(1))
+        assert_same(delta, model(x)[:, 1] - relevance.flatten(1).sum(1))
     _, delta = LRPZBeta(model, conserve=True).attribute(x, 1, return_convergence_delta=True)
-    same(delta, torch.zeros_like(delta))
+    assert_same(delta, torch.zeros_like(delta))
 
 
 @pytest.mark.parametrize("method", CONTRASTS)
@@ -414,12 +410,12 @@ def test_delta_of_a_contrast_is_that_of_the_signed_difference(method: type[Contr
     explain = method(model)
     signed = explain.attribute(x, target=1, relu_attributions=False)
     _, delta = explain.attribute(x, target=1, return_convergence_delta=True)
-    same(delta, -signed.flatten(1).sum(1))
+    assert_same(delta, -signed.flatten(1).sum(1))
     # With nothing absorbed the target and its dual have the same total.
     explain = method(model, conserve=True)
     signed, delta = explain.attribute(x, 1, None, True, relu_attributions=False)
-    same(signed.flatten(1).sum(1), torch.zeros(3).double())
-    same(delta, torch.zeros(3).double())
+    assert_same(signed.flatten(1).sum(1), torch.zeros(3).double())
+    assert_same(delta, torch.zeros(3).double())
 
 
 # --- several classes, several parts
@@ -432,15 +428,15 @@ def test_attribute_classes_is_as_many_single_calls(method: type[LRPZBeta]) -> No
     maps = explain.attribute_classes(x, [4, 0, 2])
     assert maps.shape == (3, 3, 3, 12, 12)
     for k, target in enumerate([4, 0, 2]):
-        same(maps[:, k], explain.attribute(x, target=target))
-    same(explain.attribute_classes(x, torch.tensor([4, 0, 2])), maps)
-    same(explain.attribute_classes(x, (4, 0, 2)), maps)
+        assert_same(maps[:, k], explain.attribute(x, target=target))
+    assert_same(explain.attribute_classes(x, torch.tensor([4, 0, 2])), maps)
+    assert_same(explain.attribute_classes(x, (4, 0, 2)), maps)
     each = torch.tensor([[4, 0], [1, 1], [2, 3]])  # (N, K)
     maps = explain.attribute_classes(x, each)
     assert maps.shape == (3, 2, 3, 12, 12)
     for k in range(2):
-        same(maps[:, k], explain.attribute(x, target=each[:, k]))
-    same(explain.attribute_classes(x, each.tolist()), maps)
+        assert_same(maps[:, k], explain.attribute(x, target=each[:, k]))
+    assert_same(explain.attribute_classes(x, each.tolist()), maps)
     assert explain.attribute_classes(x, [1]).shape == (3, 1, 3, 12, 12)
 
 
@@ -449,8 +445,8 @@ def test_attribute_classes_is_as_many_single_calls(method: type[LRPZBeta]) -> No
 def test_attribute_classes_of_outputs_with_positions(method: type[LRPZBeta]) -> None:
     explain, x = method(segmenter()), torch.randn(2, 3, 10, 10).double()
     maps = explain.attribute_classes(x, [(1, 2, 3), (0, 4, 4)])
-    same(maps[:, 0], explain.attribute(x, target=(1, 2, 3)))
-    same(maps[:, 1], explain.attribute(x, target=(0, 4, 4)))
+    assert_same(maps[:, 0], explain.attribute(x, target=(1, 2, 3)))
+    assert_same(maps[:, 1], explain.attribute(x, target=(0, 4, 4)))
 
 
 @pytest.mark.parametrize(
@@ -478,11 +474,11 @@ def test_parts_of_a_batch_are_put_together_again(method: type[LRPZBeta], size: i
         explain = method(model, *bounds)
         whole, delta = explain.attribute(x, target, return_convergence_delta=True)
         parts, deltas = explain.attribute(x, target, return_convergence_delta=True, internal_batch_size=size)
-        same(parts, whole)
-        same(deltas, delta)
+        assert_same(parts, whole)
+        assert_same(deltas, delta)
     for classes in ([4, 0], torch.tensor([[4, 0], [1, 1], [2, 3]])):
         maps = explain.attribute_classes(x, classes)
-        same(explain.attribute_classes(x, classes, internal_batch_size=size), maps)
+        assert_same(explain.attribute_classes(x, classes, internal_batch_size=size), maps)
 
 
 def test_parts_divide_everything_that_is_counted_by_example() -> None:
@@ -490,13 +486,13 @@ def test_parts_divide_everything_that_is_counted_by_example() -> None:
     factor = torch.tensor([[2.0], [5.0], [7.0]]).double()
     explain = LRPZBeta(model)
     whole = explain.attribute(x, 1, factor)
-    same(explain.attribute(x, 1, factor, internal_batch_size=2), whole)
+    assert_same(explain.attribute(x, 1, factor, internal_batch_size=2), whole)
     start = torch.rand(3, 3).double()
     whole = explain.attribute(x, initial_relevance=start)
-    same(explain.attribute(x, initial_relevance=start, internal_batch_size=2), whole)
+    assert_same(explain.attribute(x, initial_relevance=start, internal_batch_size=2), whole)
     whole = explain.attribute(x, initial_relevance=class_scores([0, 1]))
     parts = explain.attribute(x, initial_relevance=class_scores([0, 1]), internal_batch_size=2)
-    same(parts, whole)
+    assert_same(parts, whole)
 
 
 @pytest.mark.parametrize("size", [0, -1, 1.5, True, "2"])
@@ -540,7 +536,7 @@ def test_training_mode_that_would_change_something_is_refused(module: nn.Module)
 
 def test_training_mode_that_changes_nothing_is_accepted() -> None:
     model = two_layer_net().train()
-    same(LRPZBeta(model, *BOX).attribute(torch.ones(1, 2).double(), target=0), row(1, 0))
+    assert_same(LRPZBeta(model, *BOX).attribute(torch.ones(1, 2).double(), target=0), row(1, 0))
 
 
 def test_a_model_without_a_weighted_operation_is_refused() -> None:
@@ -574,8 +570,8 @@ def test_a_scripted_model_is_refused_and_what_to_do_is_said() -> None:
 def test_wrappers_are_looked_through() -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
     expected = ContrastiveLRP2(model).attribute(x, target=1)
-    same(ContrastiveLRP2(nn.DataParallel(model)).attribute(x, target=1), expected)
-    same(ContrastiveLRP2(torch.compile(model)).attribute(x, target=1), expected)
+    assert_same(ContrastiveLRP2(nn.DataParallel(model)).attribute(x, target=1), expected)
+    assert_same(ContrastiveLRP2(torch.compile(model)).attribute(x, target=1), expected)
 
 
 def test_clrp2_needs_an_output_layer() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import oracles
 import pytest
 import torch
 import torchvision
-from nets import HIGH, LOW, distance, pictures
+from helpers import oracles
+from helpers.nets import HIGH, LOW, distance, pictures
 from torch import Tensor, nn
 from torchvision import transforms
 

@@ -7,14 +7,14 @@ import inspect
 from typing import Any
 
 import captum.attr
-import oracles
 import pytest
 import torch
 from captum.attr import LRP, LayerLRP, NeuronGradient, NoiseTunnel
 from captum.attr._utils.attribution import GradientAttribution, LayerAttribution, NeuronAttribution
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
 from captum.metrics import infidelity, infidelity_perturb_func_decorator, sensitivity_max
-from nets import distance, pictures, row, small_net, small_pictures
+from helpers import oracles
+from helpers.nets import assert_same, distance, pictures, row, small_net, small_pictures
 from torch import Tensor, nn
 
 from captum_clrp import (
@@ -39,10 +39,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Input Tensor 0 did not already require gradients"),
     pytest.mark.filterwarnings("ignore:Setting forward, backward hooks"),
 ]
-
-
-def same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 # --- the interface
@@ -112,7 +108,7 @@ def test_noise_tunnel_averages_our_maps(method: Any) -> None:
     assert noisy.shape[1] == 5
     assert not torch.equal(noisy[:, 0], noisy[:, 1])
     maps = [method(model).attribute(noisy[:, k], target=1) for k in range(5)]
-    same(smooth, torch.stack(maps).mean(0))
+    assert_same(smooth, torch.stack(maps).mean(0))
 
 
 def test_noise_tunnel_returns_the_delta_as_well() -> None:
@@ -121,8 +117,8 @@ def test_noise_tunnel_returns_the_delta_as_well() -> None:
         x, nt_samples=3, stdevs=0.0, target=1, return_convergence_delta=True
     )
     expected, own = LRPZBeta(model).attribute(x, 1, return_convergence_delta=True)
-    same(smooth, expected)
-    same(delta.reshape(2, 3), own[:, None].expand(2, 3))
+    assert_same(smooth, expected)
+    assert_same(delta.reshape(2, 3), own[:, None].expand(2, 3))
 
 
 def test_infidelity_of_an_exact_explanation_is_zero() -> None:
@@ -160,7 +156,7 @@ def test_infidelity_and_sensitivity_take_our_maps(method: Any) -> None:
     assert (change > 0).all()
     assert change.isfinite().all()
     still = sensitivity_max(explain.attribute, x, perturb_radius=0.0, target=1)
-    same(still, torch.zeros_like(still))
+    assert_same(still, torch.zeros_like(still))
 
 
 def test_captum_draws_our_maps() -> None:
@@ -233,7 +229,7 @@ def test_our_default_rules_in_captums_lrp_are_lrpzbeta() -> None:
     captums, delta = LRP(carried).attribute(x, target=1, return_convergence_delta=True)
     expected, own = LRPZBeta(model, -3.0, 3.0).attribute(x, 1, return_convergence_delta=True)
     assert distance(captums, expected) <= 1e-9
-    same(delta, own, 1e-8)
+    assert_same(delta, own, 1e-8)
 
 
 def test_our_rules_work_in_captums_layer_lrp() -> None:
@@ -301,7 +297,7 @@ def test_captums_epsilon_rule_takes_the_bias_along() -> None:
         (Epsilon(0.0, bias=True), row(3, -2)),
     ]:
         model.rule = rule
-        same(LRPZBeta(model).attribute(row(3, 1)), expected)
+        assert_same(LRPZBeta(model).attribute(row(3, 1)), expected)
 
 
 def test_a_rule_derived_from_captums_is_refused_by_name() -> None:
@@ -341,7 +337,7 @@ def test_a_rule_on_a_container_holds_for_what_is_inside_and_the_inner_one_wins()
     outside = copy.deepcopy(model)
     del outside[0].rule
     outside[0][0].rule = Flat()
-    same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(outside).attribute(x, target=1))
+    assert_same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(outside).attribute(x, target=1))
 
 
 def test_a_rule_may_belong_to_a_class_of_modules() -> None:
@@ -356,9 +352,9 @@ def test_a_rule_may_belong_to_a_class_of_modules() -> None:
     plain[0].rule = Flat()
     flat = LRPZBeta(plain).attribute(x, target=1)
     assert distance(flat, without) > 0.1
-    same(LRPZBeta(model).attribute(x, target=1), flat)
+    assert_same(LRPZBeta(model).attribute(x, target=1), flat)
     plain[0].rule = model[0].rule = ZPlus()  # its own goes before that of its class
-    same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(plain).attribute(x, target=1))
+    assert_same(LRPZBeta(model).attribute(x, target=1), LRPZBeta(plain).attribute(x, target=1))
 
 
 def test_a_rule_of_none_is_no_rule() -> None:
@@ -366,7 +362,7 @@ def test_a_rule_of_none_is_no_rule() -> None:
     expected = LRPZBeta(model).attribute(x, target=1)
     model.conv1.rule = None  # as Captum leaves activations
     model.relu1.rule = None
-    same(LRPZBeta(model).attribute(x, target=1), expected)
+    assert_same(LRPZBeta(model).attribute(x, target=1), expected)
 
 
 @pytest.mark.parametrize("rule", [Epsilon(), EpsilonRule(), Gamma(), WSquare(), Flat()], ids=repr)
@@ -393,7 +389,7 @@ def test_rules_that_tell_negated_weights_may_stand_there(rule: PropagationRule) 
     concept = LRPZBeta(model).attribute(x, initial_relevance=score)
     dual = LRPZBeta(negated).attribute(x, initial_relevance=score)
     actual = ContrastiveLRP2(model).attribute(x, target=1, relu_attributions=False)
-    same(actual, concept - dual, 1e-8)
+    assert_same(actual, concept - dual, 1e-8)
 
 
 # --- the situations of Captum's own LRP tests, worked by hand
@@ -434,23 +430,23 @@ def test_a_chain_of_two_layers_by_hand(between: list[nn.Module]) -> None:
     model = chain(*between)
     score = float(model(X).detach())  # 108, but for the epsilon of batch norm
     relevance, delta = LRPZBeta(model, 0.0, 9.0).attribute(X, return_convergence_delta=True)
-    same(relevance, SHARES * score / 108)
-    same(delta, torch.zeros(1).double())
+    assert_same(relevance, SHARES * score / 108)
+    assert_same(delta, torch.zeros(1).double())
     assert abs(score - 108) < 1e-2
 
 
 def test_an_activation_that_changes_the_score_passes_relevance_by_hand() -> None:
     # tanh(12) three times 3: the score is 9 tanh(12), shared as before.
     score = 9 * torch.tanh(torch.tensor(12.0).double())
-    same(explained(chain(nn.Tanh())), SHARES / 108 * score)
+    assert_same(explained(chain(nn.Tanh())), SHARES / 108 * score)
 
 
 def test_a_batch_with_a_target_for_each_by_hand() -> None:
     model = nn.Linear(2, 2, bias=False).double()
     model.weight.data = torch.tensor([[1.0, 3.0], [2.0, 2.0]]).double()
     x = torch.tensor([[1.0, 1.0], [2.0, 1.0]]).double()
-    same(explained(model, x, target=[0, 1]), torch.tensor([[1.0, 3.0], [4.0, 2.0]]).double())
-    same(explained(model, x, target=0), torch.tensor([[1.0, 3.0], [2.0, 3.0]]).double())
+    assert_same(explained(model, x, target=[0, 1]), torch.tensor([[1.0, 3.0], [4.0, 2.0]]).double())
+    assert_same(explained(model, x, target=0), torch.tensor([[1.0, 3.0], [2.0, 3.0]]).double())
 
 
 def test_gamma_by_hand() -> None:
@@ -459,7 +455,7 @@ def test_gamma_by_hand() -> None:
     model.weight.data = row(1, -0.5)
     for rule in (Gamma(1.0), GammaRule(1.0)):
         model.rule = rule
-        same(explained(model, row(2, 2), initial_relevance=row(3)), row(4, -1), 1e-7)
+        assert_same(explained(model, row(2, 2), initial_relevance=row(3)), row(4, -1), 1e-7)
 
 
 def test_alpha_beta_by_hand() -> None:
@@ -468,7 +464,7 @@ def test_alpha_beta_by_hand() -> None:
     model.weight.data = row(1, -0.5, 2)
     for rule in (ZPlus(), Alpha1_Beta0_Rule()):
         model.rule = rule
-        same(explained(model, row(2, 2, 2), initial_relevance=row(6)), row(2, 0, 4), 1e-7)
+        assert_same(explained(model, row(2, 2, 2), initial_relevance=row(6)), row(2, 0, 4), 1e-7)
 
 
 class Skip(nn.Module):
@@ -492,7 +488,7 @@ class Skip(nn.Module):
 def test_a_skip_connection_by_hand(how: str) -> None:
     # y = (12, 12, 12), y + x = (13, 14, 15), score 3 * 42 = 126, of which the sum gets 39, 42, 45.
     # Of these the skip takes 3, 6, 9; the rest, 36 each, is shared as in the chain.
-    same(explained(Skip(how)), SHARES + row(3, 6, 9))
+    assert_same(explained(Skip(how)), SHARES + row(3, 6, 9))
 
 
 def test_captums_addition_module_by_hand() -> None:
@@ -507,7 +503,7 @@ def test_captums_addition_module_by_hand() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.last(self.add(self.first(x), x))
 
-    same(explained(WithModule()), SHARES + row(3, 6, 9))
+    assert_same(explained(WithModule()), SHARES + row(3, 6, 9))
 
 
 def test_several_inputs_by_hand() -> None:
@@ -521,23 +517,23 @@ def test_several_inputs_by_hand() -> None:
 
     # W1 x = 12, 2 W1 y = 24, z = 0 takes nothing: 36 each, score 324, of which x has a third.
     of_x, of_y, of_z = explained(Several(), (X, X, row(0, 0, 0)))  # type: ignore[arg-type]
-    same(of_x, SHARES)
-    same(of_y, SHARES * 2)
-    same(of_z, row(0, 0, 0))
+    assert_same(of_x, SHARES)
+    assert_same(of_y, SHARES * 2)
+    assert_same(of_z, row(0, 0, 0))
 
 
 def test_a_module_used_twice_by_hand() -> None:
     # Captum refuses it. W W x with W = 2 everywhere: 12 each, then 72 each; score 216 of one output.
     layer = nn.Linear(3, 3, bias=False).double()
     nn.init.constant_(layer.weight, 2.0)
-    same(explained(nn.Sequential(layer, nn.ReLU(), layer), target=0), SHARES * 72 / 108)
+    assert_same(explained(nn.Sequential(layer, nn.ReLU(), layer), target=0), SHARES * 72 / 108)
 
 
 def test_repeated_calls_by_hand() -> None:
     model = chain(nn.ReLU(inplace=True))
     explain = LRPZBeta(model, 0.0, 9.0)
     for _ in range(3):
-        same(explain.attribute(X), SHARES)
+        assert_same(explain.attribute(X), SHARES)
 
 
 def test_max_pooling_by_hand() -> None:
@@ -546,14 +542,14 @@ def test_max_pooling_by_hand() -> None:
     nn.init.ones_(model[0].weight)
     model[3].weight.data = torch.tensor([[1.0, 2.0]])
     x = torch.tensor([[[4.0, 1.0, 5.0, 7.0]]]).double()
-    same(explained(model.double(), x), torch.tensor([[[4.0, 0.0, 0.0, 14.0]]]).double())
+    assert_same(explained(model.double(), x), torch.tensor([[[4.0, 0.0, 0.0, 14.0]]]).double())
 
 
 def test_a_three_dimensional_convolution_by_hand() -> None:
     model = nn.Sequential(nn.Conv3d(1, 1, 2, bias=False), nn.Flatten()).double()
     nn.init.ones_(model[0].weight)
     x = torch.arange(8.0).reshape(1, 1, 2, 2, 2).double()
-    same(explained(model, x, target=0), x)
+    assert_same(explained(model, x, target=0), x)
 
 
 def test_layers_that_captum_refuses_are_explained() -> None:
@@ -562,7 +558,7 @@ def test_layers_that_captum_refuses_are_explained() -> None:
         model = chain(*between)
         with pytest.raises(TypeError, match="no rule defined"):
             LRP(copy.deepcopy(model)).attribute(X)
-        same(explained(model).sum(), model(X).detach().sum())
+        assert_same(explained(model).sum(), model(X).detach().sum())
 
 
 def test_captums_own_lrp_is_not_what_is_returned() -> None:
@@ -573,4 +569,4 @@ def test_captums_own_lrp_is_not_what_is_returned() -> None:
 
 
 def test_the_chain_is_the_oracle_too() -> None:
-    same(oracles.lrp(chain(nn.ReLU()), X, 0, 0.0, 9.0), SHARES)
+    assert_same(oracles.lrp(chain(nn.ReLU()), X, 0, 0.0, 9.0), SHARES)

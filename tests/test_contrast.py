@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from nets import BOX, row, two_layer_net
+from helpers.nets import BOX, assert_same, row, two_layer_net
 from torch import Tensor, nn
 
 from captum_clrp import (
@@ -30,36 +30,32 @@ OUTPUT = row(4, 1, -3, 0)
 SCORE = row(4, 0, 0, 0)
 
 
-def same(actual: Tensor, expected: Tensor) -> None:
-    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
-
-
 # --- what each dual concept receives
 
 
 def test_other_classes_share_the_score_uniformly() -> None:
-    same(OtherClasses().signed(OUTPUT, SCORE), row(4, -4 / 3, -4 / 3, -4 / 3))
+    assert_same(OtherClasses().signed(OUTPUT, SCORE), row(4, -4 / 3, -4 / 3, -4 / 3))
 
 
 def test_these_classes_share_the_score_uniformly_and_the_target_is_left_out() -> None:
-    same(TheseClasses([2]).signed(OUTPUT, SCORE), row(4, 0, -4, 0))
-    same(TheseClasses([1, 3]).signed(OUTPUT, SCORE), row(4, -2, 0, -2))
-    same(TheseClasses([0, 1]).signed(OUTPUT, SCORE), row(4, -4, 0, 0))
+    assert_same(TheseClasses([2]).signed(OUTPUT, SCORE), row(4, 0, -4, 0))
+    assert_same(TheseClasses([1, 3]).signed(OUTPUT, SCORE), row(4, -2, 0, -2))
+    assert_same(TheseClasses([0, 1]).signed(OUTPUT, SCORE), row(4, -4, 0, 0))
 
 
 def test_other_logits_share_the_score_by_their_sizes() -> None:
-    same(OtherLogits().signed(OUTPUT, SCORE), row(4, -1, -3, 0))
+    assert_same(OtherLogits().signed(OUTPUT, SCORE), row(4, -1, -3, 0))
 
 
 def test_negated_weights_receive_the_score_by_another_rule() -> None:
     assert NegatedWeights().negates_output_layer
-    same(NegatedWeights().signed(OUTPUT, SCORE), SCORE)
+    assert_same(NegatedWeights().signed(OUTPUT, SCORE), SCORE)
 
 
 def test_softmax_gradient_is_that_of_the_probability() -> None:
     # Logits ln 2, 0, 0: probabilities 1/2, 1/4, 1/4. Seed p_t (1 - p_t) and -p_t p_k.
     output = row(math.log(2), 0, 0)
-    same(SoftmaxGradient().signed(output, row(9, 0, 0)), row(1 / 4, -1 / 8, -1 / 8))
+    assert_same(SoftmaxGradient().signed(output, row(9, 0, 0)), row(1 / 4, -1 / 8, -1 / 8))
 
 
 def test_every_dual_gets_as_much_as_the_concept() -> None:
@@ -70,7 +66,7 @@ def test_every_dual_gets_as_much_as_the_concept() -> None:
 
 def test_several_explained_classes_have_the_rest_for_a_dual() -> None:
     # Multi-class explanation: scores 4 and 1 against 2.5 on each of the two others.
-    same(OtherClasses().signed(OUTPUT, row(4, 1, 0, 0)), row(4, 1, -2.5, -2.5))
+    assert_same(OtherClasses().signed(OUTPUT, row(4, 1, 0, 0)), row(4, 1, -2.5, -2.5))
 
 
 def test_duals_act_example_by_example_and_position_by_position() -> None:
@@ -79,7 +75,7 @@ def test_duals_act_example_by_example_and_position_by_position() -> None:
     initial[0, 0, 0, 0] = 6.0
     initial[0, 2, 0, 1] = 4.0
     expected = torch.tensor([[[[6.0, -2.0]], [[-3.0, -2.0]], [[-3.0, 4.0]]]]).double()
-    same(OtherClasses().signed(output, initial), expected)
+    assert_same(OtherClasses().signed(output, initial), expected)
     # A position that nobody asked about stays without relevance.
     initial[0, 2, 0, 1] = 0.0
     assert OtherClasses().signed(output, initial)[..., 1].count_nonzero() == 0
@@ -133,8 +129,8 @@ def test_the_base_says_what_is_missing() -> None:
 def test_contrast_of_two_hidden_neurons_by_hand(dual: DualConcept, signed: Tensor) -> None:
     method = ContrastiveLRP(two_layer_net(), *BOX, dual=dual)
     x = torch.ones(1, 2).double()
-    same(method.attribute(x, target=0, relu_attributions=False), signed)
-    same(method.attribute(x, target=0), signed.clamp(min=0))
+    assert_same(method.attribute(x, target=0, relu_attributions=False), signed)
+    assert_same(method.attribute(x, target=0), signed.clamp(min=0))
 
 
 def test_softmax_gradient_through_the_network_by_hand() -> None:
@@ -143,7 +139,7 @@ def test_softmax_gradient_through_the_network_by_hand() -> None:
     unit1, unit2 = seed[0] + seed[1], seed[2]
     method = ContrastiveLRP(two_layer_net(), *BOX, dual=SoftmaxGradient())
     relevance = method.attribute(torch.ones(1, 2).double(), target=0, relu_attributions=False)
-    same(relevance, row(float(unit1 + unit2 / 2), float(unit2 / 2)))
+    assert_same(relevance, row(float(unit1 + unit2 / 2), float(unit2 / 2)))
 
 
 def test_the_named_classes_are_the_general_one_with_their_dual() -> None:
@@ -155,12 +151,12 @@ def test_the_named_classes_are_the_general_one_with_their_dual() -> None:
 
 def test_a_negative_score_is_signed_in_lrp_and_a_magnitude_in_contrasts() -> None:
     model, x = two_layer_net(bias=-3.0), torch.ones(1, 2).double()  # score of class 0: -2
-    same(LRPZBeta(model, *BOX).attribute(x, target=0), row(-2, 0))
+    assert_same(LRPZBeta(model, *BOX).attribute(x, target=0), row(-2, 0))
     for method, expected in [
         (ContrastiveLRP1(model, *BOX), row(0.5, -0.5)),
         (ContrastiveLRP2(model, *BOX), row(1, -1)),
     ]:
-        same(method.attribute(x, target=0, relu_attributions=False), expected)
+        assert_same(method.attribute(x, target=0, relu_attributions=False), expected)
 
 
 def test_a_users_dual_is_one_method() -> None:
@@ -172,7 +168,7 @@ def test_a_users_dual_is_one_method() -> None:
 
     model, x = two_layer_net(), torch.ones(1, 2).double()
     method = ContrastiveLRP(model, *BOX, dual=LastClass())
-    same(method.attribute(x, target=0, relu_attributions=False), row(0.5, -0.5))
+    assert_same(method.attribute(x, target=0, relu_attributions=False), row(0.5, -0.5))
 
 
 def test_one_output_has_a_contrast_by_negated_weights_only() -> None:
@@ -187,12 +183,12 @@ def test_one_output_has_a_contrast_by_negated_weights_only() -> None:
 
 
 def test_class_scores_start_at_several_classes() -> None:
-    same(class_scores([0, 2])(OUTPUT), row(4, 0, -3, 0))
+    assert_same(class_scores([0, 2])(OUTPUT), row(4, 0, -3, 0))
     # The multi-class explanation of the paper is the sum of the explanations of its classes.
     model, x = two_layer_net(), torch.rand(3, 2).double()
     method = LRPZBeta(model)
     together = method.attribute(x, initial_relevance=class_scores([0, 2]))
-    same(together, method.attribute(x, target=0) + method.attribute(x, target=2))
+    assert_same(together, method.attribute(x, target=0) + method.attribute(x, target=2))
 
 
 def test_target_scores_take_every_form_of_captum() -> None:
@@ -200,19 +196,19 @@ def test_target_scores_take_every_form_of_captum() -> None:
     first = torch.tensor([[0.0, 2.0, 0.0], [0.0, 5.0, 0.0]])
     each = torch.tensor([[0.0, 0.0, 3.0], [4.0, 0.0, 0.0]])
     for target in (1, torch.tensor(1), torch.tensor([1]), np.int64(1), [1, 1]):
-        same(target_scores(output, target), first)
+        assert_same(target_scores(output, target), first)
     for target in ([2, 0], torch.tensor([2, 0]), [np.int32(2), np.int32(0)]):
-        same(target_scores(output, target), each)
+        assert_same(target_scores(output, target), each)
     volume = torch.arange(1.0, 13.0).reshape(2, 2, 3)
     for target in ((1, 2), [(1, 2), (1, 2)]):
         expected = torch.zeros_like(volume)
         expected[:, 1, 2] = volume[:, 1, 2]
-        same(target_scores(volume, target), expected)
+        assert_same(target_scores(volume, target), expected)
     expected = torch.zeros_like(volume)
     expected[0, 0, 1], expected[1, 1, 0] = 2.0, 10.0
-    same(target_scores(volume, [(0, 1), (1, 0)]), expected)
+    assert_same(target_scores(volume, [(0, 1), (1, 0)]), expected)
     for output in (torch.tensor([5.0, 6.0]), torch.tensor([[5.0], [6.0]])):
-        same(target_scores(output, None), output)
+        assert_same(target_scores(output, None), output)
 
 
 @pytest.mark.parametrize(

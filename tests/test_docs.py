@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pages import DOCS, ROOT, blocks, pages, printed, runs
+from helpers.pages import DOCS, ROOT, blocks, pages, printed, runs
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="tests run apart from the checkout: there are no pages")
 
@@ -66,7 +66,7 @@ def test_code_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path, mon
             else:
                 assert same_output(output, shown.content), (
                     f"{name}:{shown.line} shows\n{shown.content}but the code prints\n{output}"
-                    f"If that is right: python tests/pages.py {name}"
+                    f"If that is right: python tests/helpers/pages.py {name}"
                 )
 
 

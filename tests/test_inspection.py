@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from nets import BOX, HIGH, LOW, pictures, row, small_net, small_pictures, torchvision_network, two_layer_net
+from helpers.nets import BOX, HIGH, LOW, pictures, row, small_net, small_pictures, torchvision_network, two_layer_net
 from torch import Tensor, nn
 
 from captum_clrp import (

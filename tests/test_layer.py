@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import oracles
 import pytest
 import torch
-from nets import BOX, distance, row, small_net, small_pictures, two_layer_net
+from helpers import oracles
+from helpers.nets import BOX, assert_same, distance, row, small_net, small_pictures, two_layer_net
 from torch import Tensor, nn
 
 from captum_clrp import (
@@ -24,10 +24,6 @@ from captum_clrp import (
 
 LAYERED = {LayerLRPZBeta: LRPZBeta, LayerContrastiveLRP1: ContrastiveLRP1, LayerContrastiveLRP2: ContrastiveLRP2}
 CONTRASTS = [LayerContrastiveLRP1, LayerContrastiveLRP2]
-
-
-def same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def stack() -> nn.Sequential:
@@ -91,25 +87,25 @@ def test_contrasts_of_layers_keep_their_positive_part(method: Any) -> None:
 def test_the_input_of_the_first_layer_is_the_models_input(method: Any) -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
     at_layer = method(model, model.conv1).attribute(x, target=1, attribute_to_layer_input=True)
-    same(at_layer, LAYERED[method](model).attribute(x, target=1))
+    assert_same(at_layer, LAYERED[method](model).attribute(x, target=1))
 
 
 def test_layers_by_hand() -> None:
     model, x = two_layer_net(), torch.ones(1, 2).double()
     # Class 0 has its score 1 from hidden unit 1; its weights negated would have it from unit 2.
-    same(LayerLRPZBeta(model, model[1], *BOX).attribute(x, target=0), row(1, 0))
+    assert_same(LayerLRPZBeta(model, model[1], *BOX).attribute(x, target=0), row(1, 0))
     contrast = LayerContrastiveLRP2(model, model[1], *BOX)
-    same(contrast.attribute(x, target=0, relu_attributions=False), row(1, -1))
+    assert_same(contrast.attribute(x, target=0, relu_attributions=False), row(1, -1))
     # The dual of CLRP1: 1/2 each on class 1 (unit 1) and class 2 (unit 2).
     contrast = LayerContrastiveLRP1(model, model[1], *BOX)
-    same(contrast.attribute(x, target=0, relu_attributions=False), row(0.5, -0.5))
+    assert_same(contrast.attribute(x, target=0, relu_attributions=False), row(0.5, -0.5))
 
 
 def test_delta_is_what_was_absorbed_above_the_layer() -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
     relevance, delta = LayerLRPZBeta(model, model.conv2).attribute(x, target=1, return_convergence_delta=True)
     score = model(x)[:, 1].detach()
-    same(delta, score - relevance.flatten(1).sum(1))
+    assert_same(delta, score - relevance.flatten(1).sum(1))
 
 
 def test_initial_relevance_additional_arguments_and_further_options() -> None:
@@ -124,10 +120,10 @@ def test_initial_relevance_additional_arguments_and_further_options() -> None:
     model, x = Scaled().double(), torch.rand(2, 4).double()
     explain = LayerLRPZBeta(model, model.fc1, conserve=True)
     one = explain.attribute(x, 1, 1.0)
-    same(explain.attribute(x, 1, 3.0), one * 3)
+    assert_same(explain.attribute(x, 1, 3.0), one * 3)
     start = model(x, 1.0).detach() * torch.tensor([0.0, 1.0, 0.0])
-    same(explain.attribute(x, None, 1.0, initial_relevance=start), one)
-    same(one.sum(1), model(x, 1.0)[:, 1].detach())
+    assert_same(explain.attribute(x, None, 1.0, initial_relevance=start), one)
+    assert_same(one.sum(1), model(x, 1.0)[:, 1].detach())
 
 
 def test_avg_pool_and_bounds_reach_the_layer_variants() -> None:
@@ -147,7 +143,7 @@ def test_a_layer_that_works_in_place_leaves_what_was_read() -> None:
     for module in outside:
         if isinstance(module, nn.ReLU):
             module.inplace = False
-    same(LayerLRPZBeta(model, model[1]).attribute(x, 3), LayerLRPZBeta(outside, outside[1]).attribute(x, 3))
+    assert_same(LayerLRPZBeta(model, model[1]).attribute(x, 3), LayerLRPZBeta(outside, outside[1]).attribute(x, 3))
 
 
 class Pairs(nn.Module):
@@ -174,7 +170,7 @@ def test_a_layer_of_several_tensors_gives_a_tuple() -> None:
     first, second = LayerLRPZBeta(model, model.split).attribute(x, target=1)
     whole = LayerLRPZBeta(model, model.split).attribute(x, 1, attribute_to_layer_input=True)
     assert isinstance(whole, Tensor)
-    same(torch.cat([first, second], 1), whole)
+    assert_same(torch.cat([first, second], 1), whole)
 
 
 # --- errors
@@ -222,4 +218,4 @@ def test_operations_in_front_of_the_layer_need_no_rule() -> None:
     with pytest.raises(UnsupportedOperationError, match="cumsum"):
         LRPZBeta(model).attribute(x, target=1)
     relevance = LayerLRPZBeta(model, model.fc1, conserve=True).attribute(x, target=1)
-    same(relevance.sum(1), model(x)[:, 1].detach())
+    assert_same(relevance.sum(1), model(x)[:, 1].detach())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import oracles
 import pytest
 import torch
-from nets import BOX, HIGH, LOW, distance, pictures, row, small_net, small_pictures, two_layer_net
+from helpers import oracles
+from helpers.nets import BOX, HIGH, LOW, assert_same, distance, pictures, row, small_net, small_pictures, two_layer_net
 from torch import Tensor, nn
 
 from captum_clrp import (
@@ -21,10 +21,6 @@ from captum_clrp import (
 )
 
 METHODS = [NeuronLRPZBeta, NeuronContrastiveLRP2]
-
-
-def same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
-    torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def oracle(layers: list[nn.Module], x: Tensor, neuron: tuple[int, ...], contrast: bool, **options: Any) -> Tensor:
@@ -108,28 +104,28 @@ def test_neurons_are_the_oracles(method: Any, index: int, neuron: tuple[int, ...
     selector = neuron[0] if len(neuron) == 1 else neuron
     actual = method(model, model[index]).attribute(x, selector)
     assert expected.count_nonzero() > 0
-    same(actual, expected)
+    assert_same(actual, expected)
 
 
 def test_neurons_by_hand() -> None:
     model, x = two_layer_net(), torch.ones(1, 2).double()
     # Hidden unit 2 has activation 2 from both inputs alike.
-    same(NeuronLRPZBeta(model, model[0], *BOX).attribute(x, 1), row(1, 1))
+    assert_same(NeuronLRPZBeta(model, model[0], *BOX).attribute(x, 1), row(1, 1))
     # Its weights negated see -1 x 1 and -1 x 1 in the box [0, 4]: shares (x - 4)(-1) = 3 and 3.
     contrast = NeuronContrastiveLRP2(model, model[0], *BOX)
-    same(contrast.attribute(x, 1, relu_attributions=False), row(0, 0))
-    same(contrast.attribute(x, 0, relu_attributions=False), row(0, 0))
+    assert_same(contrast.attribute(x, 1, relu_attributions=False), row(0, 0))
+    assert_same(contrast.attribute(x, 0, relu_attributions=False), row(0, 0))
     # Output neuron 0: 1 from hidden unit 1, and with weights negated from hidden unit 2.
     contrast = NeuronContrastiveLRP2(model, model[2], *BOX)
-    same(contrast.attribute(x, 0, relu_attributions=False), row(0.5, -0.5))
-    same(contrast.attribute(x, 0), row(0.5, 0))
+    assert_same(contrast.attribute(x, 0, relu_attributions=False), row(0.5, -0.5))
+    assert_same(contrast.attribute(x, 0), row(0.5, 0))
 
 
 def test_a_negative_activation_is_signed_in_lrp_and_a_magnitude_in_the_contrast() -> None:
     model, x = two_layer_net(bias=-3.0), torch.ones(1, 2).double()  # activation of neuron 0: -2
-    same(NeuronLRPZBeta(model, model[2], *BOX).attribute(x, 0), row(-2, 0))
+    assert_same(NeuronLRPZBeta(model, model[2], *BOX).attribute(x, 0), row(-2, 0))
     contrast = NeuronContrastiveLRP2(model, model[2], *BOX)
-    same(contrast.attribute(x, 0, relu_attributions=False), row(1, -1))
+    assert_same(contrast.attribute(x, 0, relu_attributions=False), row(1, -1))
 
 
 def test_relevance_of_a_neuron_sums_to_its_activation() -> None:
@@ -138,7 +134,7 @@ def test_relevance_of_a_neuron_sums_to_its_activation() -> None:
     activations: list[Tensor] = []
     model.fc1.register_forward_hook(lambda module, inputs, output: activations.append(output))
     model(x)
-    same(maps.flatten(2).sum(2), activations[0][:, :4].detach())
+    assert_same(maps.flatten(2).sum(2), activations[0][:, :4].detach())
 
 
 # --- selectors
@@ -149,13 +145,13 @@ def test_selectors_in_every_form_of_captum(method: Any) -> None:
     model, x = stack(), small_pictures(3, torch.float64)
     conv, fc = method(model, model[3]), method(model, model[6])
     one = fc.attribute(x, 4)
-    same(fc.attribute(x, (4,)), one)
-    same(fc.attribute(x, lambda z: z[:, 4]), one)
+    assert_same(fc.attribute(x, (4,)), one)
+    assert_same(fc.attribute(x, lambda z: z[:, 4]), one)
     point = conv.attribute(x, (2, 1, 3))
-    same(conv.attribute(x, lambda z: z[:, 2, 1, 3]), point)
+    assert_same(conv.attribute(x, lambda z: z[:, 2, 1, 3]), point)
     channel = conv.attribute(x, (2, slice(None), slice(None)))
-    same(conv.attribute(x, lambda z: z[:, 2].sum((1, 2))), channel)
-    same(conv.attribute(x, (slice(2, 3), slice(0, 4), slice(None, None))), channel)
+    assert_same(conv.attribute(x, lambda z: z[:, 2].sum((1, 2))), channel)
+    assert_same(conv.attribute(x, (slice(2, 3), slice(0, 4), slice(None, None))), channel)
 
 
 def test_a_channel_is_the_sum_of_its_positions() -> None:
@@ -164,7 +160,7 @@ def test_a_channel_is_the_sum_of_its_positions() -> None:
     positions = [(2, i, j) for i in range(4) for j in range(4)]
     parts = explain.attribute_neurons(x, positions)
     assert parts.shape == (1, 16, 3, 12, 12)
-    same(explain.attribute(x, (2, slice(None), slice(None))), parts.sum(1))
+    assert_same(explain.attribute(x, (2, slice(None), slice(None))), parts.sum(1))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -175,14 +171,14 @@ def test_several_neurons_share_the_pass(method: Any) -> None:
     maps = explain.attribute_neurons(x, selectors)
     assert maps.shape == (3, 3, 3, 12, 12)
     for k, selector in enumerate(selectors):
-        same(maps[:, k], explain.attribute(x, selector))
+        assert_same(maps[:, k], explain.attribute(x, selector))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_neurons_of_the_layers_input(method: Any) -> None:
     model, x = stack(), small_pictures(3, torch.float64)
     at_input = method(model, model[4]).attribute(x, (2, 1, 3), attribute_to_neuron_input=True)
-    same(at_input, method(model, model[3]).attribute(x, (2, 1, 3)))
+    assert_same(at_input, method(model, model[3]).attribute(x, (2, 1, 3)))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -194,18 +190,18 @@ def test_relu_attributions_and_conserve_of_neurons(method: Any) -> None:
         assert (signed < 0).any()
         assert torch.equal(explain.attribute(x, 4), signed.clamp(min=0))
         several = explain.attribute_neurons(x, [4, 5], relu_attributions=False)
-        same(several[:, 0], signed)
+        assert_same(several[:, 0], signed)
         kept = method(model, model[6], conserve=True).attribute(x, 4, relu_attributions=False)
-        same(kept.flatten(1).sum(1), torch.zeros(3).double())
+        assert_same(kept.flatten(1).sum(1), torch.zeros(3).double())
     else:
         z = model[:7](x)[:, 4].detach()
         kept = method(model, model[6], conserve=True).attribute(x, 4)
-        same(kept.flatten(1).sum(1), z)
+        assert_same(kept.flatten(1).sum(1), z)
 
 
 def test_a_neuron_of_the_output_layer_is_a_class() -> None:
     model, x = small_net(dtype=torch.float64), small_pictures(dtype=torch.float64)
-    same(NeuronLRPZBeta(model, model.fc2).attribute(x, 1), LRPZBeta(model).attribute(x, target=1))
+    assert_same(NeuronLRPZBeta(model, model.fc2).attribute(x, 1), LRPZBeta(model).attribute(x, target=1))
 
 
 # --- the forward pass stops

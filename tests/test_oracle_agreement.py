@@ -11,10 +11,10 @@ import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import oracles
 import pytest
 import torch
-from nets import HIGH, LOW, distance, pictures, small_net, small_pictures
+from helpers import oracles
+from helpers.nets import HIGH, LOW, distance, pictures, small_net, small_pictures
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta

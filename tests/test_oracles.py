@@ -6,20 +6,12 @@ import ast
 import copy
 from pathlib import Path
 
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import oracles
+from helpers.nets import assert_same, row
 from torch import Tensor, nn
-
-
-def row(*values: float) -> Tensor:
-    return torch.tensor([values], dtype=torch.float64)
-
-
-def same(actual: Tensor, expected: Tensor, tolerance: float = 1e-12) -> None:
-    """The tolerance leaves room for float64 rounding only."""
-    torch.testing.assert_close(actual, expected.double(), rtol=tolerance, atol=tolerance)
 
 
 def test_the_oracle_imports_nothing_but_torch() -> None:
@@ -39,34 +31,34 @@ def test_the_oracle_imports_nothing_but_torch() -> None:
 def test_zplus_by_hand() -> None:
     # Output 0 has products 2, -2: all 6 to the first. Output 1 has 6, 1: it shares 7 as 6 and 1.
     W = torch.tensor([[1.0, -2.0], [3.0, 1.0]]).double()
-    same(oracles.zplus_dense(W, row(2, 1), row(6, 7)), row(12, 1))
+    assert_same(oracles.zplus_dense(W, row(2, 1), row(6, 7)), row(12, 1))
 
 
 def test_zplus_takes_the_product_of_two_negatives_as_positive() -> None:
-    same(oracles.zplus_dense(row(1, -2), row(2, -1), row(5)), row(2.5, 2.5))
-    same(oracles.zplus_dense(row(1, -2), row(-2, -1), row(5)), row(0, 5))
+    assert_same(oracles.zplus_dense(row(1, -2), row(2, -1), row(5)), row(2.5, 2.5))
+    assert_same(oracles.zplus_dense(row(1, -2), row(-2, -1), row(5)), row(0, 5))
 
 
 def test_zplus_absorbs_or_conserves_without_positive_contributions() -> None:
     W, x, R = row(-1, -2), row(1, 1), row(6)
-    same(oracles.zplus_dense(W, x, R), row(0, 0))
-    same(oracles.zplus_dense(W, x, R, conserve=True), row(2, 4))  # as |x||w| = 1 : 2
+    assert_same(oracles.zplus_dense(W, x, R), row(0, 0))
+    assert_same(oracles.zplus_dense(W, x, R, conserve=True), row(2, 4))  # as |x||w| = 1 : 2
     nothing = row(0, 0)
-    same(oracles.zplus_dense(W, nothing, R, conserve=True), row(3, 3))  # evenly
+    assert_same(oracles.zplus_dense(W, nothing, R, conserve=True), row(3, 3))  # evenly
 
 
 def test_even_fallback_reaches_over_connections_of_weight_zero() -> None:
     reach = torch.tensor([[True, True, False]])
     W, x, R = row(-1, 0, 0), row(0, 0, 9), row(6)
-    same(oracles.zplus_dense(W, x, R, conserve=True, reach=reach), row(3, 3, 0))
+    assert_same(oracles.zplus_dense(W, x, R, conserve=True, reach=reach), row(3, 3, 0))
 
 
 def test_zbeta_by_hand() -> None:
     # Box [-1, 2], w = 1, -1. Input 1: 1*1 - (-1)*1 = 2. Input 2: 1*(-1) - 2*(-1) = 1.
-    same(oracles.zbeta_dense(row(1, -1), row(1, 1), -1.0, 2.0, row(6)), row(4, 2))
+    assert_same(oracles.zbeta_dense(row(1, -1), row(1, 1), -1.0, 2.0, row(6)), row(4, 2))
     # One bound per input: the second box is [0, 3], its part -1 + 3 = 2.
     low, high = row(-1, 0), row(2, 3)
-    same(oracles.zbeta_dense(row(1, -1), row(1, 1), low, high, row(6)), row(3, 3))
+    assert_same(oracles.zbeta_dense(row(1, -1), row(1, 1), low, high, row(6)), row(3, 3))
 
 
 def test_zbeta_equals_the_formula_of_the_paper() -> None:
@@ -76,58 +68,58 @@ def test_zbeta_equals_the_formula_of_the_paper() -> None:
     Wp, Wn = W.clamp(min=0), W.clamp(max=0)
     s = R / (x @ W.T - (low * Wp + high * Wn).sum(1))
     expected = x * (s @ W) - low * (s @ Wp) - high * (s @ Wn)
-    same(oracles.zbeta_dense(W, x, low, high, R), expected)
+    assert_same(oracles.zbeta_dense(W, x, low, high, R), expected)
 
 
 def test_zbeta_of_a_flat_input_within_its_own_bounds_is_absorbed_or_conserved() -> None:
     # x = l = h: no part is left, so |x||w| = 2 : 4 decides under conserve.
-    same(oracles.zbeta_dense(row(1, -2), row(2, 2), None, None, row(6)), row(0, 0))
+    assert_same(oracles.zbeta_dense(row(1, -2), row(2, 2), None, None, row(6)), row(0, 0))
     out = oracles.zbeta_dense(row(1, -2), row(2, 2), None, None, row(6), conserve=True)
-    same(out, row(2, 4))
+    assert_same(out, row(2, 4))
 
 
 def test_epsilon_by_hand() -> None:
     W, x, R = row(1, -2), row(3, 1), row(2)  # products 3, -2, z = 1
-    same(oracles.epsilon_dense(W, x, R, 0.0), row(6, -4))
-    same(oracles.epsilon_dense(W, x, R, 1.0), row(3, -2))
-    same(oracles.epsilon_dense(W, x, R, 0.0, bias=torch.ones(1)), row(3, -2))
-    same(oracles.epsilon_dense(-W, x, R, 1.0), row(3, -2))  # z = -1, so -1 is added
-    same(oracles.epsilon_dense(row(1, -1), row(1, 1), row(1), 0.5), row(2, -2))  # sign(0) = +1
+    assert_same(oracles.epsilon_dense(W, x, R, 0.0), row(6, -4))
+    assert_same(oracles.epsilon_dense(W, x, R, 1.0), row(3, -2))
+    assert_same(oracles.epsilon_dense(W, x, R, 0.0, bias=torch.ones(1)), row(3, -2))
+    assert_same(oracles.epsilon_dense(-W, x, R, 1.0), row(3, -2))  # z = -1, so -1 is added
+    assert_same(oracles.epsilon_dense(row(1, -1), row(1, 1), row(1), 0.5), row(2, -2))  # sign(0) = +1
 
 
 def test_gamma_by_hand() -> None:
     # W + W+ = 2, -1: z = 1; with bias 1 it is 2.
-    same(oracles.gamma_dense(row(1, -1), row(1, 1), row(1), 1.0), row(2, -1))
+    assert_same(oracles.gamma_dense(row(1, -1), row(1, 1), row(1), 1.0), row(2, -1))
     out = oracles.gamma_dense(row(1, -1), row(1, 1), row(1), 1.0, bias=torch.ones(1))
-    same(out, row(1, -0.5))
+    assert_same(out, row(1, -0.5))
 
 
 def test_average_pool_by_hand() -> None:
     regions = row(1, 1, 1, 0)
-    same(oracles.average_pool_dense(regions, row(3, 1, -4, 9), row(12), "even"), row(4, 4, 4, 0))
+    assert_same(oracles.average_pool_dense(regions, row(3, 1, -4, 9), row(12), "even"), row(4, 4, 4, 0))
     for x, shares in [
         (row(3, 1, -4, 9), row(9, 3, 0, 0)),
         (row(-3, -1, 0, 9), row(9, 3, 0, 0)),  # none positive: |x|
         (row(0, 0, 0, 9), row(4, 4, 4, 0)),  # all zero: evenly
     ]:
-        same(oracles.average_pool_dense(regions, x, row(12), "proportional"), shares)
+        assert_same(oracles.average_pool_dense(regions, x, row(12), "proportional"), shares)
 
 
 def test_sum_rule_by_hand() -> None:
     # Columns: both positive, one positive, none positive, both zero.
     a, b = row(1, 2, -1, 0), row(3, -5, -3, 0)
     first, second = oracles.sum_rule([a, b], row(8, 8, 8, 8))
-    same(first, row(2, 8, 2, 4))
-    same(second, row(6, 0, 6, 4))
+    assert_same(first, row(2, 8, 2, 4))
+    assert_same(second, row(6, 0, 6, 4))
 
 
 def test_sum_rule_gathers_over_broadcast_and_takes_many_branches() -> None:
     a, b = torch.tensor([[1.0], [3.0]]), row(1, 3)
     first, second = oracles.sum_rule([a, b], torch.full((2, 2), 12.0))
-    same(first, torch.tensor([[6.0 + 3.0], [9.0 + 6.0]]))
-    same(second, row(6 + 3, 9 + 6))
+    assert_same(first, torch.tensor([[6.0 + 3.0], [9.0 + 6.0]]))
+    assert_same(second, row(6 + 3, 9 + 6))
     for part in oracles.sum_rule([row(0), row(0), row(0)], row(3)):
-        same(part, row(1))
+        assert_same(part, row(1))
 
 
 # --- dense matrices
@@ -151,7 +143,7 @@ def test_matrix_times_input_is_the_module(module: nn.Module, shape: tuple[int, .
     double = copy.deepcopy(module).double()
     with torch.no_grad():
         expected = double(x) - double(torch.zeros_like(x))
-    same((x.flatten(1) @ W.T).reshape(expected.shape), expected)
+    assert_same((x.flatten(1) @ W.T).reshape(expected.shape), expected)
     assert torch.equal(reach, W != 0)  # random weights are nowhere zero
 
 
@@ -170,7 +162,7 @@ def test_conservation(module: nn.Module, shape: tuple[int, ...], conserve: bool)
     # Absorbed: outputs without a positive product; with conserve only those that see padding alone.
     alive = reach.any(1) if conserve else (x.flatten(1)[:, None] * W).amax(2) > 0
     result = oracles.zplus_dense(W, x, R, conserve=conserve, reach=reach)
-    same(result.flatten(1).sum(1), (R * alive).sum(1), 1e-10)
+    assert_same(result.flatten(1).sum(1), (R * alive).sum(1), 1e-10)
 
 
 # --- layer by layer against dense matrices
@@ -196,17 +188,17 @@ def test_convolution_rules_equal_dense(conv: nn.Conv2d, conserve: bool) -> None:
     x[1, :, :4, :4] = 0.0
     W, reach = oracles.module_matrices(conv, x.shape[1:])
     out = oracles.activations([conv], x)[1]
-    same(out, conv.double()(x).detach())
+    assert_same(out, conv.double()(x).detach())
     R = torch.randn(out.shape).double()
     dense = oracles.zplus_dense(W, x, R, conserve=conserve, reach=reach)
-    same(oracles._weighted(conv, conv.weight.detach(), x, R, None, conserve), dense, 1e-10)
+    assert_same(oracles._weighted(conv, conv.weight.detach(), x, R, None, conserve), dense, 1e-10)
     for low, high in [(None, None), (-5.0, 6.0), (x - 1, x), (x, x)]:
         dense = oracles.zbeta_dense(W, x, low, high, R, conserve=conserve, reach=reach)
         layered = oracles.relevance_sequential([conv], x, R, low, high, conserve=conserve)
-        same(layered, dense, 1e-10)
+        assert_same(layered, dense, 1e-10)
     negated = oracles.relevance_sequential([conv], x, R, None, None, "even", "negated", conserve)
     dense = oracles.zbeta_dense(-W, x, None, None, R, conserve=conserve, reach=reach)
-    same(negated, dense, 1e-10)
+    assert_same(negated, dense, 1e-10)
 
 
 AVERAGES = [
@@ -233,15 +225,15 @@ def test_average_pooling_equals_dense(pool: nn.Module, rule: str) -> None:
         layered = oracles._avg_pool(pool, x, R, rule)
     else:
         layered = oracles._adaptive_avg_pool(x, R, rule)
-    same(layered, oracles.average_pool_dense(regions, x, R, rule), 1e-10)
-    same(layered.sum((2, 3)), R.sum((2, 3)), 1e-10)
+    assert_same(layered, oracles.average_pool_dense(regions, x, R, rule), 1e-10)
+    assert_same(layered.sum((2, 3)), R.sum((2, 3)), 1e-10)
 
 
 def test_max_pool_by_hand_first_of_equals_wins() -> None:
     x = torch.tensor([[[[1.0, 2.0, 2.0], [2.0, 0.0, 2.0]]]]).double()
     pool = nn.MaxPool2d(2, stride=1)
     R = torch.tensor([[[[5.0, 7.0]]]]).double()  # both regions: first the shared 2 of the top row
-    same(oracles._max_pool(pool, x, R), torch.tensor([[[[0.0, 12.0, 0.0], [0.0, 0.0, 0.0]]]]))
+    assert_same(oracles._max_pool(pool, x, R), torch.tensor([[[[0.0, 12.0, 0.0], [0.0, 0.0, 0.0]]]]))
 
 
 @pytest.mark.parametrize(
@@ -260,7 +252,7 @@ def test_max_pool_equals_the_indices_of_torch(pool: nn.MaxPool2d) -> None:
     out, index = F.max_pool2d(x, k, s, p, d, pool.ceil_mode, return_indices=True)
     R = torch.randn(out.shape).double()
     expected = torch.zeros(2, 3, 64).double().scatter_add(2, index.flatten(2), R.flatten(2))
-    same(oracles._max_pool(pool, x, R), expected.reshape(x.shape))
+    assert_same(oracles._max_pool(pool, x, R), expected.reshape(x.shape))
 
 
 # --- networks
@@ -280,31 +272,31 @@ BOX = (0.0, 4.0)  # no negative weight below, so z^beta shares as x w
 
 def test_contrasts_by_hand() -> None:
     model, x = two_layer_network(), torch.ones(1, 2)
-    same(oracles.activations(oracles.layers_of(model), x)[-1], row(1, 0, 2))
+    assert_same(oracles.activations(oracles.layers_of(model), x)[-1], row(1, 0, 2))
     # Score 1 all to hidden unit 1, and that to input 1.
-    same(oracles.lrp(model, x, 0, *BOX), row(1, 0))
+    assert_same(oracles.lrp(model, x, 0, *BOX), row(1, 0))
     # CLRP1: the dual has 1/2 on class 1 (hidden unit 1) and 1/2 on class 2 (hidden unit 2, which
     # shares evenly): the inputs get 3/4 and 1/4.
-    same(oracles.clrp1(model, x, 0, *BOX, relu=False), row(0.25, -0.25))
-    same(oracles.clrp1(model, x, 0, *BOX), row(0.25, 0))
+    assert_same(oracles.clrp1(model, x, 0, *BOX, relu=False), row(0.25, -0.25))
+    assert_same(oracles.clrp1(model, x, 0, *BOX), row(0.25, 0))
     # CLRP2: weights (-3, 1) send the score to hidden unit 2: the inputs get 1/2 each.
-    same(oracles.clrp2(model, x, 0, *BOX, relu=False), row(0.5, -0.5))
-    same(oracles.clrp2(model, x, 0, *BOX), row(0.5, 0))
+    assert_same(oracles.clrp2(model, x, 0, *BOX, relu=False), row(0.5, -0.5))
+    assert_same(oracles.clrp2(model, x, 0, *BOX), row(0.5, 0))
 
 
 def test_negative_score_keeps_its_sign_in_lrp_and_loses_it_in_contrasts() -> None:
     model, x = two_layer_network(bias=-3.0), torch.ones(1, 2)  # score of class 0: -2
-    same(oracles.lrp(model, x, 0, *BOX), row(-2, 0))
-    same(oracles.clrp1(model, x, 0, *BOX, relu=False), row(0.5, -0.5))
-    same(oracles.clrp2(model, x, 0, *BOX, relu=False), row(1, -1))
+    assert_same(oracles.lrp(model, x, 0, *BOX), row(-2, 0))
+    assert_same(oracles.clrp1(model, x, 0, *BOX, relu=False), row(0.5, -0.5))
+    assert_same(oracles.clrp2(model, x, 0, *BOX, relu=False), row(1, -1))
 
 
 def test_targets_per_example() -> None:
     model, x = two_layer_network(), torch.tensor([[1.0, 1.0], [2.0, 0.5]])
     for method in (oracles.lrp, oracles.clrp1, oracles.clrp2):
         both = method(model, x, [0, 2], *BOX)
-        same(both[:1], method(model, x[:1], 0, *BOX))
-        same(both[1:], method(model, x[1:], torch.tensor(2), *BOX))
+        assert_same(both[:1], method(model, x[:1], 0, *BOX))
+        assert_same(both[1:], method(model, x[1:], torch.tensor(2), *BOX))
 
 
 class Network(nn.Module):
@@ -344,7 +336,7 @@ def test_network_equals_a_chain_of_dense_rules(avg_pool: str, output_rule: str, 
     x = torch.randn(2, 2, 12, 12)
     layers = oracles.layers_of(model)
     values = oracles.activations(layers, x)
-    same(values[-1], copy.deepcopy(model).double()(x.double()).detach())
+    assert_same(values[-1], copy.deepcopy(model).double()(x.double()).detach())
     R = expected = torch.randn(2, 3).double()
     for i in reversed(range(len(layers))):
         layer, value = layers[i], values[i]
@@ -362,9 +354,9 @@ def test_network_equals_a_chain_of_dense_rules(avg_pool: str, output_rule: str, 
             expected = oracles.average_pool_dense(regions, value, expected, avg_pool)
         expected = expected.reshape(value.shape)
     result = oracles.relevance_sequential(layers, x, R, avg_pool=avg_pool, output_rule=output_rule, conserve=conserve)
-    same(result, expected, 1e-10)
+    assert_same(result, expected, 1e-10)
     if conserve:
-        same(result.sum((1, 2, 3)), R.sum(1), 1e-10)
+        assert_same(result.sum((1, 2, 3)), R.sum(1), 1e-10)
 
 
 def test_relevance_layers_starts_anywhere() -> None:
@@ -372,14 +364,14 @@ def test_relevance_layers_starts_anywhere() -> None:
     layers, x = oracles.layers_of(calibrated()), torch.randn(2, 2, 12, 12)
     every = oracles.relevance_layers(layers, x, torch.randn(2, 3))
     assert [r.shape for r in every] == [v.shape for v in oracles.activations(layers, x)]
-    same(oracles.relevance_sequential(layers[:5], x, every[5]), every[0])
+    assert_same(oracles.relevance_sequential(layers[:5], x, every[5]), every[0])
 
 
 def test_own_bounds_belong_to_each_example_and_channel() -> None:
     x = torch.tensor([[[[0.0, 1.0]], [[2.0, 5.0]]], [[[7.0, 7.0]], [[-3.0, -1.0]]]])
     low, high = oracles.bounds_of(x, None, None)
-    same(low[..., 0, 0], torch.tensor([[0.0, 2.0], [7.0, -3.0]]))
-    same(high[..., 0, 1], torch.tensor([[1.0, 5.0], [7.0, -1.0]]))
+    assert_same(low[..., 0, 0], torch.tensor([[0.0, 2.0], [7.0, -3.0]]))
+    assert_same(high[..., 0, 1], torch.tensor([[1.0, 5.0], [7.0, -1.0]]))
     with pytest.raises(ValueError, match="bounds"):
         oracles.bounds_of(x, 0.0, 5.0)
 

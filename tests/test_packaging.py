@@ -162,7 +162,7 @@ def test_sdist_can_be_tested_and_documented(built: tuple[Path, Path]) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert package_files() <= names
-    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "ruff.toml", "tests/oracles.py", ".ci/run"}
+    wanted = {"LICENSE", "README.md", "CHANGELOG.md", "ruff.toml", "tests/helpers/oracles.py", ".ci/run"}
     assert wanted <= names
 
 

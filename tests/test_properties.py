@@ -12,8 +12,8 @@ import warnings
 
 import pytest
 import torch
+from helpers.random_networks import RandomNetwork, random_networks
 from hypothesis import HealthCheck, given, settings
-from random_networks import RandomNetwork, random_networks
 from torch import Tensor
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta, check_conservation

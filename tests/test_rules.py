@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 
 import hypothesis.strategies as st
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import oracles
+from helpers.nets import row
 from hypothesis import given, settings
-from nets import row
 from torch import Tensor, nn
 
 from captum_clrp import InvalidInputError, LRPZBeta, UnsupportedOperationError

@@ -10,7 +10,7 @@ import copy
 
 import pytest
 import torch
-from nets import HIGH, LOW, distance, pictures
+from helpers.nets import HIGH, LOW, distance, pictures
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta

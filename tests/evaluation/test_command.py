@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from evaluation import shaped
+from helpers import shaped
 
 from captum_clrp.cli import evaluate, main
 from captum_clrp.evaluation import EXPERIMENTS

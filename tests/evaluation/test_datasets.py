@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from evaluation import shaped
+from helpers import shaped
 from PIL import Image
 
 from captum_clrp.errors import InvalidInputError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from evaluation import shaped
+from helpers import shaped
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation import ILSVRC2012, Geometry, GridSource, ImageFolder, PhotographSource, Team, mean_image

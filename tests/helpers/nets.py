@@ -1,4 +1,4 @@
-"""Networks that several test modules explain, and how far two maps are apart."""
+"""Networks that several test modules explain, and how two maps are compared."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ def distance(actual: Tensor, expected: Tensor) -> float:
     """Relative L2 distance."""
     actual, expected = actual.detach().double(), expected.detach().double()
     return float((actual - expected).norm() / expected.norm())
+
+
+def assert_same(actual: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
+    """Equal but for float64 rounding, in another order of sums at most."""
+    torch.testing.assert_close(actual, expected.to(actual.dtype), rtol=tolerance, atol=tolerance)
 
 
 def row(*values: float) -> Tensor:

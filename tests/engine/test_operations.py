@@ -8,137 +8,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import Called, alone
+from helpers import oracles
+from helpers.cases import (
+    DRAWN,
+    IMAGE,
+    INDEX,
+    MASK,
+    ORDER,
+    W4,
+    C,
+    Case,
+    added,
+    bn,
+    each,
+    each_dimension,
+    every_second,
+    first,
+    in_place,
+    inputs_of,
+    joined,
+    pad_twice,
+    reversed_pieces,
+    set_item,
+    set_part,
+    swap_data,
+)
+from helpers.networks import Called, alone
 from torch import Tensor, nn
 
-from captum_clrp import LRPZBeta, UnsupportedOperationError, check_conservation
-from captum_clrp.engine.calls import Call
+from captum_clrp import LRPZBeta, check_conservation
 from captum_clrp.engine.operations import REFUSED as REFUSED_NAMES
 from captum_clrp.engine.operations import ROWS, TABLE, Row
 from captum_clrp.engine.propagation import run_model
 from captum_clrp.engine.trace import Settings
 
-torch.manual_seed(11)
-
 # Float64 rounding of sums over a few dozen values; a wrong rule is off by 0.1 and more.
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
-
-IMAGE = (2, 4, 6, 6)
-C = torch.randn(2, 4, 6, 6).double()
-"""A constant shaped as the input, of both signs."""
-P = torch.rand(2, 4, 6, 6).double() + 0.5
-"""A positive one."""
-DRAWN = torch.rand(2, 4, 3).double()
-MASK = torch.rand(2, 4, 6, 6) > 0.5
-W4 = torch.randn(4).double()
-INDEX = torch.randint(0, 4, (2, 4, 6, 6))
-
-
-ORDER = torch.tensor([3, 1, 2, 0]).reshape(1, 4, 1, 1)
-
-
-@dataclass(frozen=True)
-class Case:
-    """One call.
-
-    ``kind`` names the oracle: "pass" (relevance as it is), "gradient" (what the operation's own Jacobian, of zeros and
-    ones, returns), "mean" and "sum" (shares of positive parts), "branches" (a sum of several tensors, listed by
-    ``parts``), "follows" (the gradient of ``parts``, i.e. of the signal alone), "weighted" (z+), "absorbs" (conserved
-    but for what is accounted for), "lost" (values from elsewhere take relevance), "conserved" (no more than that).
-    """
-
-    names: str
-    function: Callable[[Tensor], Any]
-    kind: str = "pass"
-    shape: tuple[int, ...] = IMAGE
-    positive: bool = False
-    parts: Callable[[Tensor], Any] | None = None
-
-    def __str__(self) -> str:
-        return f"{self.names} {self.kind}"
-
-
-def every_second(x: Tensor) -> Tensor:
-    """Indices of the places in a picture twice as large from which ``x`` was pooled."""
-    size = x.shape[2:]
-    return torch.arange(size.numel()).mul(2 ** len(size)).reshape(size).expand(x.shape)
-
-
-def pad_twice(x: Tensor) -> Tensor:
-    return F.pad(x, (1, 2, 0, 1))
-
-
-def bn(x: Tensor, **how: Any) -> Tensor:
-    return F.batch_norm(x, W4, W4.abs() + 0.3, W4, W4, **how)
-
-
-def set_item(x: Tensor) -> Tensor:
-    y = torch.zeros_like(x)
-    y[:, 1:] = x[:, :3]
-    return y
-
-
-def set_part(x: Tensor) -> Tensor:
-    y = x.clone()
-    y[:, :2] = C[:, :2]
-    return y
-
-
-def swap_data(x: Tensor) -> Tensor:
-    return x.data * 2
-
-
-def each(names: str, home: Any, *args: Any, **how: Any) -> list[Case]:
-    """A case for each function of ``home``, called with ``args`` after the tensor."""
-    kinds = {key: how.pop(key) for key in ("kind", "shape", "positive") if key in how}
-    functions = {name: getattr(home, name) for name in names.split()}
-    return [
-        Case(name, lambda x, f=function: f(x, *args, **how), **kinds)  # type: ignore[misc]
-        for name, function in functions.items()
-    ]
-
-
-def each_dimension(names: str, *args: Any, shape: Callable[[int], tuple[int, ...]], **how: Any) -> list[Case]:
-    """A case for dimensions 1 to 3 of a pooling function; its first result is taken."""
-
-    def of(dimensions: int) -> Case:
-        function = getattr(F, names.replace("#", str(dimensions)).removesuffix("_with_indices"))
-        return Case(
-            names.replace("#", str(dimensions)),
-            lambda x: first(function(x, *args, **how)),
-            "gradient",
-            shape(dimensions),
-        )
-
-    return [of(dimensions) for dimensions in (1, 2, 3)]
-
-
-def reversed_pieces(method: str, *args: Any, dim: int = 1) -> Callable[[Tensor], Tensor]:
-    """Split and put together again in reverse order."""
-    return lambda x: torch.cat(getattr(x, method)(*args)[::-1], dim)
-
-
-def joined(names: str) -> list[Case]:
-    functions = {name: getattr(torch, name) for name in names.split()}
-    return [Case(n, lambda x, f=f: f([x, x.flip(0)]), "gradient") for n, f in functions.items()]  # type: ignore[misc]
-
-
-def added(names: str) -> list[Case]:
-    functions = {name: getattr(torch, name) for name in names.split()}
-    return [Case(n, lambda x, f=f: x + f(x)) for n, f in functions.items()]  # type: ignore[misc]
-
-
-def in_place(name: str, *args: Any, **kwargs: Any) -> Callable[[Tensor], Tensor]:
-    """The in-place method on a copy."""
-    return lambda x: getattr(x.clone(), name)(*args, **kwargs)
-
 
 CASES = [
     # weighted operations
@@ -451,18 +361,8 @@ IN_PLACE += [
     Case(name, in_place_operator(name, C)) for name in ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__idiv__")
 ]
 
-NOT_HERE = {"half", "bfloat16", "cuda"}
-"""Precision and devices have tests of their own (``test_half_precision.py``)."""
-
-
-def inputs_of(case: Case) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(case.shape, generator=generator, dtype=torch.float64)
-    return x.abs() + 0.1 if case.positive else x
-
-
-def first(output: Any) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]
+NOT_HERE = {"half", "bfloat16", "cuda", "__rtruediv__"}
+"""Precision and devices have tests of their own (``test_half_precision.py``); the last one is always refused."""
 
 
 def start(case: Case, x: Tensor) -> tuple[nn.Module, Tensor]:
@@ -527,14 +427,9 @@ def pool_dense(matrix: Tensor, x: Tensor, R: Tensor, rule: str) -> Tensor:
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.functions.split()[0])
 def test_every_function_of_every_row_has_a_case(row: Row) -> None:
-    covered = {name for case in (*CASES, *IN_PLACE, *REFUSED) for name in case.names.split()}
+    covered = {name for case in (*CASES, *IN_PLACE) for name in case.names.split()}
     covered |= {name[:-1] for name in covered if name.endswith("_") and not name.endswith("__")}
     missing = set(row.functions.split()) - covered - NOT_HERE
-    assert not missing, f"add a Case for {sorted(missing)}"
-
-
-def test_every_refused_name_has_a_case() -> None:
-    missing = set(refused_names()) - {case.names for case in REFUSED}
     assert not missing, f"add a Case for {sorted(missing)}"
 
 
@@ -655,161 +550,3 @@ def test_in_place_on_a_view_equals_out_of_place(name: str) -> None:
         R = torch.randn((2, 2, 4, 4), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         maps.append(LRPZBeta(model).attribute(signal, initial_relevance=R))
     torch.testing.assert_close(maps[0], maps[1], **CLOSE)
-
-
-# -- refused -------------------------------------------------------------------------------------------------------
-
-RNN = nn.RNN(6, 3).double()
-LSTM = nn.LSTM(6, 3).double()
-GRU = nn.GRU(6, 3).double()
-ATTENTION = nn.MultiheadAttention(6, 2, batch_first=True).double()
-GRID = torch.zeros(2, 3, 3, 2).double()
-
-REFUSED = [
-    Case("scaled_dot_product_attention", lambda x: F.scaled_dot_product_attention(x, x, x), shape=(2, 5, 6)),
-    Case("multi_head_attention_forward", lambda x: ATTENTION.train()(x, x, x)[0], shape=(2, 5, 6)),
-    Case("_native_multi_head_attention", lambda x: ATTENTION.eval()(x, x, x)[0], shape=(2, 5, 6)),
-    Case("baddbmm", lambda x: torch.baddbmm(C[:, 0], x, x), shape=(2, 6, 6)),
-    Case("matmul", lambda x: x @ x.mT, shape=(2, 5, 6)),
-    Case("matmul", lambda x: torch.bmm(x, x.mT), shape=(2, 5, 6)),
-    Case("einsum", lambda x: torch.einsum("nij,nkj->nik", x, x), shape=(2, 5, 6)),
-    Case("bilinear", lambda x: F.bilinear(x, x, C[0, :3]), shape=(2, 6)),
-    Case("cdist", lambda x: torch.cdist(x, x), shape=(2, 5, 6)),
-    Case("cosine_similarity", lambda x: F.cosine_similarity(x, x.flip(1))),
-    Case("pairwise_distance", lambda x: F.pairwise_distance(x, x.flip(1))),
-    Case("outer", lambda x: torch.outer(x[0], x[1]), shape=(2, 6)),
-    Case("dot", lambda x: torch.dot(x[0], x[1])[None], shape=(2, 6)),
-    Case("inner", lambda x: torch.inner(x, x), shape=(2, 6)),
-    Case("lstm", lambda x: LSTM(x)[0], shape=(2, 5, 6)),
-    Case("gru", lambda x: GRU(x)[0], shape=(2, 5, 6)),
-    Case("rnn_tanh", lambda x: RNN(x)[0], shape=(2, 5, 6)),
-    Case("rnn_relu", lambda x: nn.RNN(6, 3, nonlinearity="relu").double()(x)[0], shape=(2, 5, 6)),
-    Case("lstm_cell", lambda x: nn.LSTMCell(6, 3).double()(x)[0], shape=(2, 6)),
-    Case("gru_cell", lambda x: nn.GRUCell(6, 3).double()(x), shape=(2, 6)),
-    Case("rnn_tanh_cell", lambda x: nn.RNNCell(6, 3).double()(x), shape=(2, 6)),
-    Case("rnn_relu_cell", lambda x: nn.RNNCell(6, 3, nonlinearity="relu").double()(x), shape=(2, 6)),
-    Case("grid_sample", lambda x: F.grid_sample(x, GRID)),
-    Case("affine_grid", lambda x: F.affine_grid(x, (2, 1, 3, 3)).sum((2, 3)), shape=(2, 2, 3)),
-    Case("cumsum", lambda x: x.cumsum(1)),
-    Case("cumprod", lambda x: x.cumprod(1)),
-    Case("prod", lambda x: x.prod(1)),
-    Case("logsumexp", lambda x: x.logsumexp(1)),
-    Case("logcumsumexp", lambda x: x.logcumsumexp(1)),
-    Case("__rtruediv__", lambda x: 2.0 / x),
-    Case("div", lambda x: torch.div(C, x)),
-    Case("__set__", lambda x: setattr(x, "data", x.relu()) or x),
-    Case("unknown", lambda x: x + torch.fft.fft(x).imag),
-    Case("unknown", lambda x: x + torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8).dequantize()),
-    Case("unknown", lambda x: x + torch.ops.aten.relu.default(x)),
-    Case("unknown", lambda x: torch.fft.rfft(x).real),
-    Case("unknown", lambda x: torch.linalg.inv(x)),
-    Case("unknown", lambda x: torch.histc(x)),
-    Case("unknown", lambda x: torch._foreach_mul_([x], 2.0) or x),
-]
-
-
-@pytest.mark.parametrize("case", REFUSED, ids=str)
-@pytest.mark.filterwarnings("ignore")
-def test_refused_by_name_with_the_module_and_what_to_do(case: Case) -> None:
-    x = inputs_of(case)
-    model = alone(case.function, x.shape[-1])
-    with pytest.raises(UnsupportedOperationError) as caught:
-        LRPZBeta(model).attribute(x, initial_relevance=torch.zeros_like)
-    message = str(caught.value)
-    if case.names != "unknown":
-        alias = {
-            "multi_head_attention_forward": "attention",
-            "_native_multi_head_attention": "attention",
-            "matmul": "m",
-            "__rtruediv__": "__r",
-        }
-        assert alias.get(case.names, case.names) in message
-    assert "in module '1'" in message or "in module '(" in message
-    assert "What to do" in message
-    assert isinstance(caught.value, TypeError)  # as Captum's own error for a layer without rule
-
-
-def test_one_error_names_every_refused_operation_once() -> None:
-    class Attends(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(x, x, x) + (x @ x.mT) @ x
-
-    class Accumulates(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x.cumsum(1).cumsum(1)
-
-    model = nn.Sequential(nn.Linear(6, 6), Attends(), nn.Sequential(Accumulates()), nn.LSTM(6, 3)).eval()
-    with pytest.raises(UnsupportedOperationError) as caught:
-        LRPZBeta(model).attribute(torch.rand(2, 5, 6), initial_relevance=torch.zeros_like)
-    lines = [line for line in str(caught.value).splitlines() if line.startswith("  - ")]
-    found = {tuple(line.split(":")[0].removeprefix("  - ").split(" in module ")) for line in lines}
-    assert {("scaled_dot_product_attention", "'1'"), ("cumsum", "'2.0'"), ("lstm", "'3'")} <= found
-    assert any(name in ("matmul", "__matmul__") and where == "'1'" for name, where in found)
-    assert len(lines) == len(set(lines))
-
-
-# -- a call and its arguments --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["__int__", "__index__", "__invert__", "__init__"])
-def test_conversions_do_not_count_as_working_in_place(name: str) -> None:
-    assert not Call(getattr(Tensor, name), (C,), {}).overwrites
-
-
-@pytest.mark.parametrize(
-    ("function", "args", "kwargs"),
-    [
-        (Tensor.__iadd__, (C, 1), {}),
-        (Tensor.__ipow__, (C, 2), {}),
-        (Tensor.__setitem__, (C, 0, 1), {}),
-        (torch.relu_, (C,), {}),
-        (Tensor.clamp_, (C, 0), {}),
-        (F.relu, (C,), {"inplace": True}),
-        (F.hardtanh, (C, -1.0, 1.0, True), {}),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_what_works_in_place(function: Any, args: Any, kwargs: Any) -> None:
-    assert Call(function, args, kwargs).overwrites
-
-
-@pytest.mark.parametrize(
-    ("function", "args", "kwargs", "expected"),
-    [
-        (F.conv2d, (1, 2, 3, 4), {"groups": 5}, {"input": 1, "weight": 2, "bias": 3, "stride": 4, "groups": 5}),
-        (F.conv_transpose2d, (1, 2, 3, 4, 5, 6, 7, 8), {}, {"output_padding": 6, "groups": 7, "dilation": 8}),
-        (F.batch_norm, (1, 2, 3, 4, 5, True), {}, {"running_mean": 2, "training": True}),
-        (torch.batch_norm, (1, 2, 3, 4, 5, True, 0, 0, False), {}, {"running_mean": 4, "training": True}),
-        (torch.dropout, (1, 0.5), {"train": False}, {"p": 0.5, "training": False}),
-        (F.hardtanh_, (1, 0.0), {"max_val": 6.0}, {"min": 0.0, "max": 6.0}),
-        (Tensor.clamp_, (1, 2, 3), {}, {"min": 2, "max": 3}),
-        (Tensor.var, (1, 2, True, True), {}, {"dim": 2, "keepdim": True}),
-        (torch.std, (1,), {"axis": 2, "keepdims": True}, {"dim": 2, "keepdim": True}),
-        (torch.mm, (1, 2), {}, {"input": 1, "other": 2}),
-        (torch.mv, (1,), {"vec": 2}, {"input": 1, "other": 2}),
-        (torch.einsum, ("ij,jk", 1, 2), {}, {"equation": "ij,jk", "operands": (1, 2)}),
-        (Tensor.__rsub__, (1, 2), {}, {"input": 1, "other": 2}),
-        (Tensor.index_put_, (1, 2, 3, True), {}, {"accumulate": True}),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_arguments_by_name_however_they_are_given(function: Any, args: Any, kwargs: Any, expected: Any) -> None:
-    call = Call(function, args, kwargs)
-    assert {name: call.get(name) for name in expected} == expected
-    assert call.get("no such argument", "default") == "default"
-
-
-NO_ARGUMENTS_BY_NAME = {"broadcast_tensors", "atleast_1d", "atleast_2d", "atleast_3d", "fill_", "zero_"}
-NO_ARGUMENTS_BY_NAME |= {"rand_like", "randn_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
-NO_ARGUMENTS_BY_NAME |= {"_native_multi_head_attention"}
-
-
-def test_every_function_of_the_table_has_a_signature() -> None:
-    """Its own or that of another spelling, in any version of PyTorch; handlers ask for arguments by name."""
-    calls = [Call(function, (C,), {}) for function in TABLE]
-    assert {call.name for call in calls if call.get("*")} <= NO_ARGUMENTS_BY_NAME
-
-
-def test_a_deprecated_order_of_arguments_is_refused() -> None:
-    with pytest.raises(UnsupportedOperationError, match=r"add in module.*deprecated order"):
-        LRPZBeta(alone(lambda x: torch.add(x, 2, x.flip(1)), 6)).attribute(C, initial_relevance=torch.zeros_like)

@@ -79,6 +79,15 @@ def images(count: int = 2, channels: int = 3, size: int = 6, dtype: torch.dtype 
     return torch.rand(count, channels, size, size, generator=generator, dtype=torch.float64).to(dtype)
 
 
+# Float64 rounding; another order of sums at most.
+CLOSE = {"rtol": 1e-9, "atol": 1e-11}
+
+
+def plain(s: Body, x: Tensor) -> Tensor:
+    """What `body` computes for most tests: both convolutions and the linear layer, one behind the other."""
+    return s.head(F.relu(s.conv2(F.relu(s.conv1(x)))))
+
+
 class SmallUNet(nn.Module):
     """A segmenter: two levels down, transposed convolutions up, concatenations across; (N, 3, H, W) -> (N, 4, H, W)."""
 

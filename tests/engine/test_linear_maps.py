@@ -7,9 +7,9 @@ import gc
 import threading
 from collections.abc import Iterator
 
-import oracles
 import pytest
 import torch
+from helpers import oracles
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import oracles
 import torch
 import torch.nn.functional as F
+from helpers import oracles
 from hypothesis import strategies as st
 from torch import Tensor, nn
 

@@ -3,7 +3,7 @@
 A page's ``python`` blocks run from top to bottom in one namespace. A ``text`` block right below one is what it prints.
 A block below ``<!-- not run: reason -->`` is left alone. To write the present outputs into pages:
 
-    python tests/pages.py docs/explanation/relevance.md ...
+    python tests/helpers/pages.py docs/explanation/relevance.md ...
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 
 
