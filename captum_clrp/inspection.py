@@ -51,15 +51,23 @@ class Conservation(NamedTuple):
         return self.score - self.at_input - self.absorbed
 
     def __str__(self) -> str:
-        scale = abs(self.score) or 1.0
+        size = max(abs(amount) for amount in (self.score, self.at_input, *(layer.arrived for layer in self.layers)))
+        rounding = 1e-6 * size  # float32 keeps a sum over a network to this share of it; below it digits are noise
+
+        def shown(amount: float, digits: int = 6) -> str:
+            return f"{amount:.{digits}g}" if abs(amount) > rounding else "0"
+
+        def share(amount: float) -> str:
+            return f"{amount / self.score:.1%}" if abs(self.score) > rounding else "-"
+
         rows = [
-            (x.operation, x.module, x.rule, f"{x.arrived:.6g}", f"{x.absorbed:.6g}", f"{x.absorbed / scale:.1%}")
+            (x.operation, x.module, x.rule, shown(x.arrived), shown(x.absorbed), share(x.absorbed))
             for x in self.layers
-            if abs(x.absorbed) > 1e-6 * scale
+            if abs(x.absorbed) > rounding
         ]
         lines = [
-            f"score {self.score:.6g} = {self.at_input:.6g} at the input + {self.absorbed:.6g} absorbed "
-            f"({self.unaccounted:.2g} unaccounted)"
+            f"score {shown(self.score)} = {shown(self.at_input)} at the input + {shown(self.absorbed)} absorbed "
+            f"({shown(self.unaccounted, 2)} unaccounted)"
         ]
         if rows:
             lines.append(_table(("operation", "module", "rule", "arrived", "absorbed", "of score"), rows))

@@ -32,17 +32,35 @@ def without_code(text: str) -> str:
 
 def same_output(actual: str, shown: str) -> bool:
     """Equal words; numbers may differ by one in their last digit, as another processor rounds them."""
-    number = re.compile(r"-?\d+(?:\.\d+)?")
+    number = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
     def parts(text: str) -> tuple[list[str], list[str]]:
         text = "\n".join(line.rstrip() for line in text.strip().splitlines())
         return number.split(text), number.findall(text)
 
+    def last_digit(number: str) -> float:
+        digits, _, exponent = number.partition("e")
+        return 10.0 ** (int(exponent or 0) - len(digits.partition(".")[2]))
+
     (words, numbers), (shown_words, shown_numbers) = parts(actual), parts(shown)
     return words == shown_words and all(
-        abs(float(a) - float(b)) <= 1.001 * 10.0 ** -len(b.partition(".")[2])
-        for a, b in zip(numbers, shown_numbers, strict=True)
+        abs(float(a) - float(b)) <= 1.001 * last_digit(b) for a, b in zip(numbers, shown_numbers, strict=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("actual", "shown", "same"),
+    [
+        ("score 0.23548 ", "score 0.23547", True),
+        ("score 0.23549", "score 0.23547", False),
+        ("1.3957e-08 of 7", "1.3956e-08 of 7", True),
+        ("1.3957e-08 of 8", "1.3956e-08 of 6", False),
+        ("1.3957e-07", "1.3957e-08", False),
+        ("a sum", "a mean", False),
+    ],
+)
+def test_outputs_are_compared_to_their_last_digit(actual: str, shown: str, same: bool) -> None:
+    assert same_output(actual, shown) == same
 
 
 # --- code

@@ -19,7 +19,7 @@ from captum_clrp import (
     class_scores,
     explain_plan,
 )
-from captum_clrp.inspection import Conservation, Plan
+from captum_clrp.inspection import Conservation, LayerConservation, Plan
 
 # --- conservation
 
@@ -163,6 +163,23 @@ def test_conservation_of_a_contrast_starts_from_nothing() -> None:
 
 def test_a_report_of_a_score_of_zero_prints() -> None:
     assert "score 0" in str(Conservation(0.0, 0.0, 0.0, ()))
+
+
+def test_rounding_does_not_print() -> None:
+    layers = (
+        LayerConservation("linear", "0", "ZPlus()", -200.0, -3e-5),
+        LayerConservation("linear", "1", "ZPlus()", 2e-6, 0.5),
+    )
+    assert str(Conservation(100.0, 99.5, 0.5 + 3e-8, layers)).splitlines() == [
+        "score 100 = 99.5 at the input + 0.5 absorbed (0 unaccounted)",
+        "operation  module  rule     arrived  absorbed  of score",
+        "---------  ------  -------  -------  --------  --------",
+        "linear     1       ZPlus()  0        0.5       0.5%",
+    ]
+    assert str(Conservation(1e-6, 1e-7, -5e-5, layers[:1])).splitlines() == [
+        "score 0 = 0 at the input + 0 absorbed (0 unaccounted)",
+        "no operation absorbs relevance",
+    ]
 
 
 # --- explain_plan
