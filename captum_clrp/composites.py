@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -29,6 +29,9 @@ class Structure(NamedTuple):
 
     attention: str | None = None
     channel_norm: str | None = None
+
+
+_ZPLUS = ZPlus()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +56,11 @@ class Composite:
     """
 
     name: str
-    convolution: RelevanceRule = ZPlus()
-    linear: RelevanceRule = ZPlus()
+    convolution: RelevanceRule = _ZPLUS
+    linear: RelevanceRule = _ZPLUS
     first: RelevanceRule | Callable[[Tensor, Tensor], RelevanceRule] | None = ZBeta
-    output: RelevanceRule | None = ZPlus()
-    mixing: RelevanceRule = ZPlus()
+    output: RelevanceRule | None = _ZPLUS
+    mixing: RelevanceRule = _ZPLUS
     sums: RelevanceRule | None = None
     means: RelevanceRule | None = None
     centring: RelevanceRule | None = None
@@ -96,7 +99,7 @@ class Composite:
         }
         chosen = {kind: value for kind, value in kinds.items() if value is not None}
         settings = ", ".join([f"{gamma:g}", *(f"{kind}={value:g}" for kind, value in chosen.items())])
-        rules = {kind: Gamma(chosen.get(kind, gamma)) for kind in kinds}
+        rules: dict[str, Any] = {kind: Gamma(chosen.get(kind, gamma)) for kind in kinds}
         return cls(name="gamma" if settings == "0.1" else f"gamma({settings})", **rules)
 
     def settled(self, structure: Structure) -> tuple[Composite, str]:
@@ -115,11 +118,9 @@ class Composite:
 
 _STABLE = Epsilon(1e-6)
 _WITH_BIAS = Epsilon(1e-9, bias=True)
-_SIGNED = {"mixing": _STABLE, "sums": _STABLE, "means": _STABLE, "output": None}
-_GRADIENT_TIMES_INPUT = {
-    kind: _WITH_BIAS
-    for kind in ("convolution", "linear", "first", "output", "mixing", "sums", "means", "centring", "shifts")
-}
+_SIGNED: dict[str, Any] = {"mixing": _STABLE, "sums": _STABLE, "means": _STABLE, "output": None}
+_KINDS = ("convolution", "linear", "first", "output", "mixing", "sums", "means", "centring", "shifts")
+_GRADIENT_TIMES_INPUT: dict[str, Any] = dict.fromkeys(_KINDS, _WITH_BIAS)
 
 COMPOSITES: Mapping[str, Composite] = {
     composite.name: composite

@@ -3,11 +3,12 @@ r"""Relevance rules.
 Every rule for a weighted operation here has one form. With terms :math:`(a^k, W^k)`, each a tensor shaped as the
 input and weights shaped as the operation's own,
 
-.. math:: z = \sum_k f^k \odot W^k a^k, \qquad R^{in} = \sum_k a^k \odot (W^k)^T \left(f^k \odot \frac{R^{out}}{z}\right).
+.. math:: z = \sum_k f^k \odot W^k a^k, \qquad R^{in} = \sum_k a^k \odot (W^k)^T (f^k \odot R^{out} / z).
 
 A rule names its terms, and where they weigh differently from output to output the factors :math:`f^k` (otherwise 1);
-:func:`prepare` and :func:`distribute` do the rest, in one place, and are linear in :math:`R^{out}`. Outputs whose denominator :math:`z` is zero have no contribution to share their relevance
-by: it is absorbed, or, with ``conserve``, spread by :data:`FALLBACKS`.
+:func:`prepare` and :func:`distribute` do the rest, in one place, and are linear in :math:`R^{out}`. Outputs whose
+denominator :math:`z` is zero have no contribution to share their relevance by: it is absorbed, or, with ``conserve``,
+spread by :data:`FALLBACKS`.
 
 All rules derive from Captum's ``PropagationRule``. They hold settings only, no state of a call, so one instance may be
 shared by layers, threads and calls; assigned as ``module.rule`` they also work in Captum's own ``LRP``.

@@ -70,16 +70,15 @@ class CentringMap(LinearMap):
         self.count = count
 
     def _pair(self, diagonal: float, everywhere: float) -> Tensor:
-        pair = self.weight.new_tensor([diagonal, everywhere])
-        return pair.to(self.compute_dtype)
+        return self.weight.new_tensor([diagonal, everywhere]).to(self.compute_dtype)
 
     @property
     def positive(self) -> Tensor:
-        return self._pair(1 / self.count, -1.0) if self.negated else self._pair(1 - 1 / self.count, 0.0)
+        return self._pair(1 - 1 / self.count, 0.0)
 
     @property
     def negative(self) -> Tensor:
-        return self._pair(1 / self.count - 1, 0.0) if self.negated else self._pair(1 / self.count, -1.0)
+        return self._pair(1 / self.count, -1.0)
 
     @property
     def absolute(self) -> Tensor:

@@ -14,13 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_clrp.engine.linear_maps import LinearMap
+from captum_clrp.composites import Composite
+from captum_clrp.engine.fixed_maps import PoolingMap, SumMap
+from captum_clrp.engine.linear_maps import LinearMap, ProductMap
 from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
 from captum_clrp.rules import Identity, Prepared, RelevanceRule, distribute, prepare
 
 __all__ = [
     "CONTRIBUTIONS",
     "Absorb",
+    "Bilinear",
     "Jacobian",
     "Node",
     "Padding",
@@ -29,7 +32,9 @@ __all__ = [
     "Product",
     "Record",
     "Saved",
+    "Shared",
     "Sum",
+    "TaylorSoftmax",
     "Weighted",
 ]
 
@@ -71,6 +76,9 @@ class Node:
         self.shared = 0.0
         self._prepared: Any = None
 
+    def settle(self, composite: Composite) -> None:
+        """Take from the composite what concerns this operation; called once, when the whole network has run."""
+
     def backward(self, relevance: Tensor) -> tuple[Tensor | None, ...]:
         """Relevance of each receiving tensor; frees what was kept unless ``keep``."""
         if self._prepared is None:
@@ -96,8 +104,69 @@ class Node:
         raise NotImplementedError(f"{type(self).__name__} must implement share")
 
 
-class Weighted(Node):
-    """Convolution or fully connected layer: the rule decides.
+class Shared(Node):
+    """A linear map of one tensor, whose relevance a rule shares.
+
+    Args:
+        record: Operation, module and the reason; the rule is known once the composite is.
+        activations: Its input.
+        layer: The linear map.
+        choose: The rule, from the composite.
+        nonnegative: Whether no activation is known to be negative.
+        conserve: Whether relevance without contributions is spread.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        activations: Saved,
+        layer: LinearMap,
+        choose: Callable[[Composite], RelevanceRule],
+        *,
+        nonnegative: bool = False,
+        conserve: bool = False,
+    ) -> None:
+        super().__init__(record, activations)
+        self.layer = layer
+        self.rule: RelevanceRule = Identity()
+        self.nonnegative = nonnegative
+        self.conserve = conserve
+        self._choose = choose
+
+    def settle(self, composite: Composite) -> None:
+        self.use(self._choose(composite))
+        if isinstance(self.rule, Identity):
+            self.saved = ()
+
+    def use(self, rule: RelevanceRule) -> None:
+        """Share by ``rule`` from now on."""
+        self.rule = rule
+        self.record = self.record._replace(rule="pass" if isinstance(rule, Identity) else str(rule))
+        self._prepared = None
+
+    def layers(self) -> list[LinearMap]:
+        """The map; more than one where their relevance is subtracted from that of the first."""
+        return [self.layer]
+
+    def prepare(self) -> list[tuple[LinearMap, Prepared]]:
+        if isinstance(self.rule, Identity):
+            return []
+        activations = self.saved[0].tensor
+        return [(at, prepare(self.rule, at, activations, nonnegative=self.nonnegative)) for at in self.layers()]
+
+    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
+        if isinstance(self.rule, Identity):
+            return (relevance,)
+        base, *dual = [
+            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.keep) for layer, ready in prepared
+        ]
+        for other in dual:
+            base -= other
+        return (base,)
+
+
+class Weighted(Shared):
+    """Convolution or fully connected layer.
 
     Attributes:
         contrast: Whether it is the output layer of CLRP2: relevance by ``W`` minus relevance by ``-W``, in one pass.
@@ -106,48 +175,71 @@ class Weighted(Node):
         unrounded: Relevance of its output in the precision in which it was formed; autograd hands over a rounded one.
     """
 
-    def __init__(
-        self,
-        record: Record,
-        activations: Saved,
-        layer: LinearMap,
-        rule: RelevanceRule,
-        *,
-        nonnegative: bool,
-        conserve: bool,
-    ) -> None:
-        super().__init__(record, activations)
-        self.layer = layer
-        self.rule = rule
-        self.nonnegative = nonnegative
-        self.conserve = conserve
-        self.contrast = False
-        self.precise = False
-        self.unrounded: Tensor | None = None
+    contrast = False
+    precise = False
+    unrounded: Tensor | None = None
 
     def expected(self, received: float) -> float:
         return 0.0 if self.contrast else received
 
-    def prepare(self) -> list[tuple[LinearMap, Prepared]]:
-        if isinstance(self.rule, Identity):
-            return []
-        activations = self.saved[0].tensor
-        layers = [self.layer.in_double_precision() if self.precise else self.layer]
-        if self.contrast:
-            layers.append(layers[0].with_negated_weights())
-        return [(layer, prepare(self.rule, layer, activations, nonnegative=self.nonnegative)) for layer in layers]
+    def layers(self) -> list[LinearMap]:
+        layer = self.layer.in_double_precision() if self.precise else self.layer
+        return [layer, layer.with_negated_weights()] if self.contrast else [layer]
 
     def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
-        if isinstance(self.rule, Identity):
-            return (relevance,)
         if self.unrounded is not None:
             relevance, self.unrounded = self.unrounded, None
-        base, *dual = [
-            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.keep) for layer, ready in prepared
-        ]
-        for other in dual:
-            base -= other
-        return (base,)
+        return super().share(relevance, prepared)
+
+
+class Bilinear(Node):
+    """A product of two signals that is linear in each: half to each, by the rule with the other one held constant.
+
+    Source: Achtibat et al. 2024 (AttnLRP), proposition 3.3, there with the epsilon rule.
+    """
+
+    def __init__(
+        self, record: Record, a: Saved, b: Saved, product: Callable[[Tensor, Tensor], Tensor], *, conserve: bool
+    ) -> None:
+        super().__init__(record, a, b)
+        self.product = product
+        self.conserve = conserve
+        self.rule: RelevanceRule = Identity()
+
+    def settle(self, composite: Composite) -> None:
+        self.rule = composite.mixing
+        self.record = self.record._replace(rule=f"half to each by {self.rule}")
+
+    def prepare(self) -> list[tuple[LinearMap, Prepared]]:
+        a, b = (s.tensor for s in self.saved)
+        of_a = ProductMap(b, self.product)
+        of_b = ProductMap(a, lambda values, weight: self.product(weight, values))
+        return [(of_a, prepare(self.rule, of_a, a)), (of_b, prepare(self.rule, of_b, b))]
+
+    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
+        half = relevance * 0.5
+        return tuple(
+            distribute(layer, ready, half, conserve=self.conserve, last=not self.keep) for layer, ready in prepared
+        )
+
+
+class TaylorSoftmax(Node):
+    """Softmax by its first-order Taylor expansion: ``R_x = x (R_s - s sum R_s)``; masked places receive nothing.
+
+    Source: Achtibat et al. 2024 (AttnLRP), proposition 3.1. Neither conserving nor bounded.
+    """
+
+    def __init__(self, record: Record, scores: Saved, dim: int) -> None:
+        super().__init__(record, scores)
+        self.dim = dim
+
+    def prepare(self) -> tuple[Tensor, Tensor]:
+        scores = self.saved[0].tensor
+        return scores.masked_fill(scores.isinf(), 0.0), scores.softmax(self.dim)
+
+    def share(self, relevance: Tensor, prepared: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+        scores, weights = prepared
+        return (scores * (relevance - weights * relevance.sum(self.dim, keepdim=True)),)
 
 
 class Pass(Node):
@@ -165,31 +257,64 @@ class Pass(Node):
 
 
 class Absorb(Node):
-    """A constant that stands beside the signal, as in a concatenation: its relevance ends here."""
+    """A constant that stands beside the signal, as a class token in front of the others: its relevance ends here.
+
+    With ``conserve`` it is spread over the signal instead, along the dimension in which the two stand side by side, in
+    proportion to the sizes of the values (else evenly): linear in relevance, as everything here.
+
+    Args:
+        record: For reports.
+        beside: The signal, if its relevance is to be spread.
+        dim: That dimension.
+    """
+
+    def __init__(self, record: Record, beside: Saved | None = None, dim: int = 0) -> None:
+        super().__init__(record, *([beside] if beside is not None else []))
+        self.dim = dim
 
     def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
-        return ()
+        if not self.saved:
+            return ()
+        sizes = self.saved[0].tensor.abs().to(relevance.dtype)
+        total = sizes.sum(self.dim, keepdim=True)
+        shares = torch.where(total > 0, sizes / total, 1 / sizes.size(self.dim))
+        return (relevance.sum(self.dim, keepdim=True) * shares,)
 
 
 class Sum(Node):
-    """``a + b``: shares of the positive parts; if none is positive, of the sizes; if both are zero, equal."""
+    """``a + b``: shares of the positive parts; if none is positive, of the sizes; if both are zero, equal.
+
+    Where the composite has a rule for sums, signed values share by it.
+    """
 
     def __init__(self, record: Record, a: Saved, b: Saved, scale_b: float, *, nonnegative: bool) -> None:
         super().__init__(record, a, b)
         self.scale_b = scale_b
         self.nonnegative = nonnegative
+        self.rule: RelevanceRule | None = None
 
-    def prepare(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Both tensors, the positive part of the first, and the sum of both positive parts."""
+    def settle(self, composite: Composite) -> None:
+        if composite.sums is not None and not self.nonnegative:
+            self.rule = composite.sums
+            self.record = self.record._replace(rule=str(self.rule), reason="a sum of signed values")
+
+    def prepare(self) -> Any:
+        """Both tensors, the positive part of the first, and the sum of both positive parts; or what the rule needs."""
         a, b = (s.tensor.to(torch.promote_types(s.tensor.dtype, torch.float32)) for s in self.saved)
         if self.scale_b != 1:
             b = b * self.scale_b
+        if self.rule is not None:
+            return a.shape, b.shape, prepare(self.rule, SumMap(a), torch.stack(torch.broadcast_tensors(a, b)))
         if self.nonnegative:
             return a, b, a, a + b
         part = a.clamp(min=0)
         return a, b, part, part + b.clamp(min=0)
 
-    def share(self, relevance: Tensor, prepared: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        if self.rule is not None:
+            shape_a, shape_b, ready = prepared
+            shares = distribute(SumMap(relevance), ready, relevance, conserve=True, last=not self.keep)
+            return _sum_to(shares[0], shape_a), _sum_to(shares[1], shape_b)
         a, b, part, total = prepared
         quotient, unshared = divide(relevance, total)
         relevance_a = quotient.mul_(part)
@@ -217,6 +342,13 @@ class Pooling(Node):
 
     Each entry is a function of the activations; a region takes the first entry that is not zero in all of it. The last
     one is all ones, so that nothing is lost; padding receives nothing.
+
+    Args:
+        record: For reports.
+        activations: The input.
+        pool: The operation as a function of its input.
+        contributions: What relevance is shared by.
+        signed: Whether the values may have both signs and follow the composite's rule for means, if it has one.
     """
 
     def __init__(
@@ -225,13 +357,25 @@ class Pooling(Node):
         activations: Saved,
         pool: Callable[[Tensor], Tensor],
         contributions: Sequence[Callable[[Tensor], Tensor]],
+        *,
+        signed: bool = False,
     ) -> None:
         super().__init__(record, activations)
         self.pool = pool
         self.contributions = contributions
+        self.signed = signed
+        self.rule: RelevanceRule | None = None
 
-    def prepare(self) -> list[tuple[Tensor, Tensor]]:
+    def settle(self, composite: Composite) -> None:
+        if composite.means is not None and self.signed:
+            self.rule = composite.means
+            self.record = self.record._replace(rule=str(self.rule), reason="a mean or sum of signed values")
+
+    def prepare(self) -> Any:
         """Pairs of contributions and their pooled values, made by :meth:`share` as far as they are needed."""
+        if self.rule is not None:
+            layer = PoolingMap(self.pool, self.saved[0].tensor)
+            return layer, prepare(self.rule, layer, self.saved[0].tensor)
         return []
 
     def _pooled(self, contribution: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
@@ -242,7 +386,10 @@ class Pooling(Node):
         with torch.enable_grad():
             return shares, self.pool(shares.requires_grad_())
 
-    def share(self, relevance: Tensor, prepared: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        if self.rule is not None:
+            layer, ready = prepared
+            return (distribute(layer, ready, relevance, conserve=True, last=not self.keep),)
         received: Tensor | None = None
         for position, contribution in enumerate(self.contributions):
             if position == len(prepared):
