@@ -7,7 +7,7 @@ subtraction of a mean in layer normalisation and the mixing of values by attenti
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -53,20 +53,20 @@ class SumMap(LinearMap):
 
 
 class CentringMap(LinearMap):
-    """``x`` minus its mean over ``dims``: what layer normalisation is where its scale is taken for a constant.
+    """``x`` minus its mean: what layer normalisation is where its scale is taken for a constant.
 
     The matrix is ``d`` on the diagonal and ``m / n`` everywhere, n values being averaged; a weight is the pair (d, m).
 
     Args:
-        dims: Dimensions over which the mean is taken.
-        count: How many values that are, n.
+        mean: Mean as a function of ``x``, shaped so that it can be subtracted.
+        count: How many values are averaged, n.
         like: A tensor of the device and type that is computed in.
         bias: What is added behind it, in the units of ``x``; shaped to be added to ``x``.
     """
 
-    def __init__(self, dims: Sequence[int], count: int, like: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, mean: Callable[[Tensor], Tensor], count: int, like: Tensor, bias: Tensor | None = None) -> None:
         super().__init__(like.new_tensor([1.0, -1.0]), bias)
-        self.dims = tuple(dims)
+        self.mean = mean
         self.count = count
 
     def _pair(self, diagonal: float, everywhere: float) -> Tensor:
@@ -89,7 +89,7 @@ class CentringMap(LinearMap):
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         diagonal, everywhere = weight
-        return diagonal * activations + everywhere * activations.mean(self.dims, keepdim=True)
+        return diagonal * activations + everywhere * self.mean(activations)
 
     def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
         return self.apply(signal, weight)

@@ -53,6 +53,11 @@ _CONTRIBUTIONS = (
 )
 _WEIGHTED = ("z+ (first layer: z^beta)", *_CONTRIBUTIONS)
 _PRODUCT_WITH_CONSTANT = ("z+ with a constant matrix; two activations are refused", *_CONTRIBUTIONS)
+_ATTENTION = ("rule of the composite for mixing, the weights counting as constants", "Ali et al. 2022", "all")
+_CENTRED = (
+    "`gamma`: the mean is subtracted by its rule, the scale is a constant; `paper`: bypassed",
+    "Ali et al. 2022",
+)
 _SUM = ("shares of the positive parts, else of the sizes, else equal; constants are bypassed", "z+ for a sum")
 _PRODUCT = (
     "follows the signal, not the gate (or the broadcast factor, the constant, the denominator); two signals: half to each",
@@ -73,12 +78,16 @@ ROWS: tuple[Row, ...] = (
     Row("__rmatmul__", partial(handlers.matmul, reflected=True), *_PRODUCT_WITH_CONSTANT),
     Row("addmm", handlers.add_matmul, *_PRODUCT_WITH_CONSTANT),
     Row("einsum", handlers.einsum, "z+ with a constant tensor; two activations are refused", *_CONTRIBUTIONS),
+    Row("scaled_dot_product_attention", handlers.scaled_dot_product_attention, *_ATTENTION),
+    Row("multi_head_attention_forward", handlers.multi_head_attention_forward, *_ATTENTION),
     # normalisation
     Row("batch_norm", partial(handlers.normalization, statistics="training"), "bypassed", _PAPER),
     Row(
         "instance_norm", partial(handlers.normalization, statistics="use_input_stats", default=True), "bypassed", _PAPER
     ),
-    Row("layer_norm group_norm local_response_norm rms_norm normalize", handlers.normalization, "bypassed", _PAPER),
+    Row("layer_norm", handlers.layer_norm, *_CENTRED),
+    Row("group_norm", handlers.group_norm, *_CENTRED),
+    Row("local_response_norm rms_norm normalize", handlers.normalization, "bypassed", _PAPER),
     # activations
     Row("relu relu6 softplus exp", partial(handlers.passing, nonnegative=True), *_ACTIVATION),
     Row(
@@ -99,10 +108,11 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("neg negative reciprocal", handlers.passing, "passes"),
     Row(
-        "sigmoid hardsigmoid softmax softmin gumbel_softmax",
+        "sigmoid hardsigmoid",
         partial(handlers.passing, nonnegative=True, gate=True, monotone=False),
         "passes; the result counts as a gate in products",
     ),
+    Row("softmax softmin gumbel_softmax", handlers.softmax, "passes; the result counts as a gate in products"),
     Row("tanh", partial(handlers.passing, gate=True), "passes; the result counts as a gate in products"),
     Row(
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout",
@@ -195,9 +205,7 @@ ROWS: tuple[Row, ...] = (
 )
 
 REFUSED: dict[str, str] = {
-    "scaled_dot_product_attention multi_head_attention_forward _native_multi_head_attention baddbmm": (
-        "attention; transformers are not supported"
-    ),
+    "_native_multi_head_attention _transformer_encoder_layer_fwd baddbmm": "a fused kernel whose steps cannot be followed",
     "bilinear cdist cosine_similarity pairwise_distance outer dot inner": (
         "a product of two activations; no rule is agreed on"
     ),

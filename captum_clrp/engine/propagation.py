@@ -182,6 +182,7 @@ def run_model(
             trace.raise_refusals()  # the refused operation is the likely cause
             raise
         trace.raise_refusals()
+        trace.settle()
     if place is not None and place.stop:
         reader.check_runs()
     held = output if isinstance(output, Tensor | tuple | list | dict) else getattr(output, "__dict__", output)
@@ -401,6 +402,7 @@ def propagate_module(rule: RelevanceRule, module: nn.Module, inputs: Any) -> Ten
     with torch.no_grad(), trace:
         result: Tensor = module.forward(*started)
     trace.raise_refusals()
+    trace.settle()
     if not depends_on_input(result):
         raise ModelStateError(f"the output of {type(module).__name__} does not depend on its input")
 

@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_clrp.bounds import Bounds, own_range
+from captum_clrp.composites import AUTO, Composite, Structure
 from captum_clrp.engine._captum import PropagationRule
 from captum_clrp.engine.calls import Call, depends_on_input, flatten
 from captum_clrp.engine.nodes import Node, Saved
@@ -37,6 +38,7 @@ class Settings(NamedTuple):
 
     avg_pool: str = "proportional"
     conserve: bool = False
+    rules: Composite = AUTO
 
 
 def _still_valid(bounds: Bounds | None, tensor: Tensor) -> Bounds | None:
@@ -167,6 +169,8 @@ class Trace(TorchFunctionMode):
         self._saved: dict[int, list[Saved]] = {}
         self.handling = False
         self.origins: set[Any] = set()
+        self.structure = Structure()
+        self.composite, self.why_composite = settings.rules, ""
 
     # -- what the operations ask ---------------------------------------------------------------------------------
 
@@ -186,6 +190,18 @@ class Trace(TorchFunctionMode):
             if rule is not None:
                 return rule, module
         return None
+
+    def note(self, **found: str) -> None:
+        """Remember what decides ``rules="auto"``; the first of a kind counts."""
+        self.structure = self.structure._replace(
+            **{k: v for k, v in found.items() if getattr(self.structure, k) is None}
+        )
+
+    def settle(self) -> None:
+        """The network has run: choose the composite, and let each operation take its rule from it."""
+        self.composite, self.why_composite = self.settings.rules.settled(self.structure)
+        for node in self.nodes:
+            node.settle(self.composite)
 
     def save(self, tensor: Tensor) -> Saved:
         """Keep a tensor for the backward pass, safe from being overwritten in place."""
@@ -297,12 +313,12 @@ class Trace(TorchFunctionMode):
             if all(type(t) in _PLAIN for t in call.tensors)
             else contextlib.nullcontext()  # the kernels of other types may need Python
         )
-        self.handling = True
+        before, self.handling = self.handling, True
         try:
             with quiet, torch.no_grad():
                 return handler(self, call)
         finally:
-            self.handling = False
+            self.handling = before
 
     def raise_refusals(self) -> None:
         """One error for all operations that have no rule.

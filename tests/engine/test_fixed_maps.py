@@ -26,11 +26,7 @@ def attention(shape: tuple[int, ...]) -> Tensor:
 
 
 CASES: dict[str, tuple[Tensor, Callable[[Tensor], LinearMap], Callable[[Tensor], Tensor]]] = {
-    "mean over tokens": (
-        normal(2, 5, 3),
-        lambda x: PoolingMap(lambda values: values.mean(1), x),
-        lambda x: x.mean(1),
-    ),
+    "mean over tokens": (normal(2, 5, 3), lambda x: PoolingMap(lambda values: values.mean(1), x), lambda x: x.mean(1)),
     "overlapping pooling with padding": (
         normal(2, 3, 7, 7),
         lambda x: PoolingMap(lambda values: F.avg_pool2d(values, 3, 2, 1), x),
@@ -38,12 +34,12 @@ CASES: dict[str, tuple[Tensor, Callable[[Tensor], LinearMap], Callable[[Tensor],
     ),
     "centring over the last dimension": (
         normal(2, 4, 6),
-        lambda x: CentringMap((-1,), 6, x),
+        lambda x: CentringMap(lambda v: v.mean(-1, keepdim=True), 6, x),
         lambda x: x - x.mean(-1, keepdim=True),
     ),
     "centring over two dimensions": (
         normal(2, 3, 2, 2),
-        lambda x: CentringMap((2, 3), 4, x),
+        lambda x: CentringMap(lambda v: v.mean((2, 3), keepdim=True), 4, x),
         lambda x: x - x.mean((2, 3), keepdim=True),
     ),
     "attention": (

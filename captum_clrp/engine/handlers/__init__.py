@@ -5,7 +5,15 @@ distinguishes the functions that share a handler are keyword arguments, which a 
 """
 
 from captum_clrp.engine.handlers.arithmetic import add, add_product, gated_linear_unit, multiply
-from captum_clrp.engine.handlers.elementwise import clamping, evaluated_dropout, normalization, passing
+from captum_clrp.engine.handlers.attention import multi_head_attention_forward, scaled_dot_product_attention, softmax
+from captum_clrp.engine.handlers.elementwise import (
+    clamping,
+    evaluated_dropout,
+    group_norm,
+    layer_norm,
+    normalization,
+    passing,
+)
 from captum_clrp.engine.handlers.means import deviation, interpolation, lp_pooling, pooling
 from captum_clrp.engine.handlers.moving import choose, constant, detached, join, overwrite, pad, route
 from captum_clrp.engine.handlers.operation import Operation
@@ -26,11 +34,14 @@ __all__ = [
     "einsum",
     "evaluated_dropout",
     "gated_linear_unit",
+    "group_norm",
     "interpolation",
     "join",
+    "layer_norm",
     "linear",
     "lp_pooling",
     "matmul",
+    "multi_head_attention_forward",
     "multiply",
     "normalization",
     "overwrite",
@@ -39,5 +50,7 @@ __all__ = [
     "pooling",
     "refuse",
     "route",
+    "scaled_dot_product_attention",
+    "softmax",
     "unknown",
 ]

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from captum_clrp.engine.calls import depends_on_input
+from captum_clrp.engine.fixed_maps import ShiftMap
 from captum_clrp.engine.handlers.moving import route
 from captum_clrp.engine.handlers.operation import Operation
-from captum_clrp.engine.nodes import Node, Pass, Product, Sum
+from captum_clrp.engine.nodes import Pass, Product, Shared, Sum
+from captum_clrp.engine.trace import Info
 
 _DEPRECATED = "its arguments stand in a deprecated order; give them by name"
 
@@ -35,14 +37,25 @@ def add(op: Operation, *, sign: int = 1, reflected: bool = False) -> Any:
     a, b = _operands(op, reflected)
     scale = float(op.get("alpha", 1)) * sign
     nonnegative = scale >= 0 and op.nonnegative(a) and op.nonnegative(b)
-    if len(op.call.tracked) == 1:
-        node: Node = Pass(op.record("pass", "sum with a constant, bypassed like a bias"), op.signal.shape)
-        return op.propagate(node, [op.signal], op.info(nonnegative=nonnegative))
-    rule, reason = op.rule_for("sum", a)
-    node = Sum(op.record(rule, reason), op.save(a), op.save(b), scale, nonnegative=nonnegative)
+    if len(op.call.tracked) == 1 and scale != 0:
+        shift = b * scale if depends_on_input(a) else a / scale  # in the units of the signal
+        return add_constant(op, shift, op.info(nonnegative=nonnegative))
+    record = op.record("sum", "shares of the positive parts")
+    node = Sum(record, op.save(a), op.save(b), scale, nonnegative=nonnegative)
     if op.call.overwrites:
         op.trace.before_overwriting(op.call.args[0])
     return op.propagate(node, [a, b], op.info(nonnegative=nonnegative, monotone=scale > 0))
+
+
+def add_constant(op: Operation, shift: Any, info: Info) -> Any:
+    """A sum with a constant, which is bypassed like a bias unless the composite gives constants their share."""
+    signal, rule = op.signal, op.trace.settings.rules.shifts
+    if rule is None:
+        record = op.record("pass", "sum with a constant, bypassed like a bias")
+        return op.propagate(Pass(record, signal.shape), [signal], info)
+    layer = ShiftMap(torch.as_tensor(shift, dtype=signal.dtype, device=signal.device), signal)
+    node = Shared(op.record("", "a sum with a constant, which takes its share"), op.save(signal), layer, lambda c: rule)
+    return op.propagate(node, [signal], info)
 
 
 def add_product(op: Operation, *, times: Callable[..., Any] = torch.mul) -> Any:
@@ -81,8 +94,7 @@ def multiply(op: Operation, *, divides: bool = False, reflected: bool = False) -
         signals, why = signals_of_product(op, a, b)
     info = op.info(nonnegative=op.nonnegative(a) and op.nonnegative(b), monotone=len(op.call.tracked) == 1)
     if len(signals) == 2:
-        rule, why = op.rule_for("product", a)
-        return op.propagate(Product(op.record(rule, why), (a.shape, b.shape)), signals, info)
+        return op.propagate(Product(op.record("half to each", why), (a.shape, b.shape)), signals, info)
     return op.propagate(Pass(op.record("pass", why), signals[0].shape), signals, info)
 
 
@@ -93,7 +105,7 @@ def signals_of_product(op: Operation, a: Tensor, b: Tensor) -> tuple[list[Tensor
         return [b if gate_a else a], "follows the signal, not the gate"
     if a.numel() != b.numel():
         return [a if a.numel() > b.numel() else b], "follows the signal, not the broadcast gate"
-    return [a, b], ""
+    return [a, b], "two signals of one shape"
 
 
 def gated_linear_unit(op: Operation) -> Any:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from captum_clrp.engine.fixed_maps import CentringMap, ShiftMap
 from captum_clrp.engine.handlers.operation import Operation
-from captum_clrp.engine.nodes import Pass
+from captum_clrp.engine.nodes import Pass, Shared
 from captum_clrp.errors import ModelStateError
+from captum_clrp.rules import Identity
 
 
 def passing(
@@ -46,12 +53,66 @@ def normalization(op: Operation, *, statistics: str = "", default: bool = False)
         default: Its value if it is not given.
     """
     of_batch = bool(op.get(statistics, default))
-    if of_batch and op.get("running_mean") is not None:
+    average = op.get("running_mean")
+    if of_batch and average is not None:
         raise ModelStateError(
             f"{op.name} in module '{op.module}' runs in training mode and would change its running statistics; "
             "call model.eval() first, and pass training=self.training to functional normalisation"
         )
-    return passing(op, monotone=statistics == "training", reason=op.rule_for("normalization", op.signal).reason)
+    rule = op.trace.settings.rules.shifts
+    if rule is None or average is None or op.own_epsilon() is not None:
+        return passing(op, monotone=statistics == "training")
+    signal = op.signal
+    shift = _in_units_of_input(op.get("bias"), op.get("weight"), (op.get("running_var") + op.get("eps", 1e-5)).sqrt())
+    shift = (shift - average.detach()).reshape(1, -1, *[1] * (signal.dim() - 2))
+    node = Shared(op.record("", "its shift takes its share"), op.save(signal), ShiftMap(shift, signal), lambda c: rule)
+    return op.propagate(node, [signal], op.info())
+
+
+def _in_units_of_input(bias: Tensor | None, weight: Tensor | None, deviation: Tensor) -> Tensor:
+    """What a normalisation adds, ``bias``, before its scale ``weight / deviation``."""
+    if bias is None:
+        return torch.zeros_like(deviation)
+    return bias.detach() * deviation / (1.0 if weight is None else weight.detach())
+
+
+def layer_norm(op: Operation) -> Any:
+    """Layer normalisation: the subtraction of a mean and a scale that counts as constant."""
+    shape = op.get("normalized_shape")
+    dims = tuple(range(-len(shape), 0))
+    op.trace.note(channel_norm=f"{op.name} in '{op.module}'")
+    return _centred(op, lambda x: x.mean(dims, keepdim=True), math.prod(shape))
+
+
+def group_norm(op: Operation) -> Any:
+    """Group normalisation, likewise, by groups of channels."""
+    groups, shape = op.get("num_groups"), op.signal.shape
+
+    def mean(x: Tensor) -> Tensor:
+        grouped = x.reshape(shape[0], groups, -1)
+        return grouped.mean(-1, keepdim=True).expand_as(grouped).reshape(shape)
+
+    return _centred(op, mean, op.signal[0].numel() // groups)
+
+
+def _centred(op: Operation, mean: Callable[[Tensor], Tensor], count: int) -> Any:
+    if op.own_epsilon() is not None:
+        return passing(op, monotone=False)
+    signal, bias = op.signal, None
+    if op.trace.settings.rules.shifts is not None:
+        centred = signal.detach() - mean(signal.detach())
+        deviation = (mean(centred.square()) + op.get("eps", 1e-5)).sqrt()
+        per_channel = [1, -1, *[1] * (signal.dim() - 2)] if op.get("num_groups") else [-1]
+        weight, bias = (v if v is None else v.reshape(per_channel) for v in (op.get("weight"), op.get("bias")))
+        bias = _in_units_of_input(bias, weight, deviation)
+    node = Shared(
+        op.record("", "its scale counts as constant"),
+        op.save(signal),
+        CentringMap(mean, count, signal, bias),
+        lambda composite: composite.centring or Identity(),
+        conserve=op.trace.settings.conserve,
+    )
+    return op.propagate(node, [signal], op.info(monotone=False))
 
 
 def evaluated_dropout(op: Operation) -> Any:

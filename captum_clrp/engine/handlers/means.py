@@ -19,10 +19,15 @@ def pooling(op: Operation, *, contributions: str | None = None) -> Any:
     own_rule = op.own_epsilon()
     if own_rule is not None:
         return op.propagate_epsilon(own_rule)
-    how, reason = op.rule_for("mean", signal)
-    how = contributions or how
-    node = Pooling(op.record(how, reason), op.save(signal), op.call.as_function_of(signal), CONTRIBUTIONS[how])
-    return op.propagate(node, [signal], op.info(nonnegative=op.nonnegative(signal)))
+    how, nonnegative = contributions or op.trace.settings.avg_pool, op.nonnegative(signal)
+    node = Pooling(
+        op.record(how, "a mean or sum of activations"),
+        op.save(signal),
+        op.call.as_function_of(signal),
+        CONTRIBUTIONS[how],
+        signed=how == "proportional" and not nonnegative,
+    )
+    return op.propagate(node, [signal], op.info(nonnegative=nonnegative))
 
 
 def deviation(op: Operation) -> Any:

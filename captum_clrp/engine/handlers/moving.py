@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds
 from captum_clrp.engine.calls import Call, depends_on_input
@@ -59,18 +59,26 @@ def _bound_pieces(op: Operation, pieces: Sequence[Any]) -> None:
 
 def join(op: Operation) -> Any:
     """Several tensors side by side; what constants among them receive is absorbed and accounted for."""
-    anchor = op.signal
+    anchor, spread = op.signal, op.trace.settings.conserve
 
     def accounted(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point() or depends_on_input(value):
             return value
-        node = Absorb(op.record("absorbed", "constants take their share"))
+        reason = (
+            "a class token or another parameter takes its share" if _is_learnt(value) else "constants take their share"
+        )
+        dim = op.get("dim", 0) % value.dim() if spread and value.dim() == anchor.dim() else 0
+        node = Absorb(op.record("absorbed", reason), op.save(anchor) if dim > 0 else None, dim)
         return op.trace.propagate(node, value.detach().clone, [anchor], Info())
 
     constants = len(op.call.tensors) > len(op.call.tracked)
     if not constants:
         return route(op)
     return route(Operation(op.trace, op.call.changed(accounted)), keeps_sign=False)
+
+
+def _is_learnt(value: Tensor) -> bool:
+    return isinstance(value, nn.Parameter) or isinstance(value._base, nn.Parameter)
 
 
 def choose(op: Operation, *, masked: bool = False) -> Any:

@@ -9,22 +9,21 @@ import torch
 from torch import Tensor
 
 from captum_clrp.bounds import Bounds, own_range
+from captum_clrp.composites import Composite
 from captum_clrp.engine._captum import EpsilonRule
 from captum_clrp.engine.calls import Call, depends_on_input, replace
 from captum_clrp.engine.nodes import Jacobian, Node, Record, Saved
 from captum_clrp.engine.numerics import is_nonnegative
 from captum_clrp.engine.trace import Info, Trace
-from captum_clrp.rules import Epsilon, Identity, ZBeta, ZPlus, rule_of
+from captum_clrp.rules import Epsilon, Identity, RelevanceRule, rule_of
 
 __all__ = ["Choice", "Operation", "carries_values"]
 
-Kind = Literal["weighted", "sum", "mean", "product", "normalization"]
-
 
 class Choice(NamedTuple):
-    """The rule of an operation, and why it is this one."""
+    """How the rule of an operation is found, and why it is this one."""
 
-    rule: Any
+    choose: Callable[[Composite], RelevanceRule]
     reason: str
 
 
@@ -55,35 +54,22 @@ class Operation:
         """The argument of a name."""
         return self.call.get(name, default)
 
-    def rule_for(self, kind: Kind, signal: Tensor) -> Choice:
-        """Which rule goes where: the one place that decides.
+    def weighted_rule(self, signal: Tensor, kind: Literal["convolution", "linear"]) -> Choice:
+        """The rule of a weighted operation: the user's, or what the composite says when the network has run.
 
         Args:
-            kind: What kind of operation it is.
             signal: The tensor that receives relevance.
-
-        Returns:
-            A :class:`RelevanceRule` for weighted operations; for means a name in
-            :data:`captum_clrp.engine.nodes.CONTRIBUTIONS`; else a name for the report.
+            kind: Whose rule of the composite it has unless it is the first weighted operation.
         """
-        match kind:
-            case "weighted":
-                chosen = self.trace.user_rule()
-                bounds = self.trace.info(signal).bounds
-                if chosen is not None:
-                    return Choice(rule_of(*chosen, self.module), "set by the user as module.rule")
-                if bounds is not None:  # which rounding on the way may have moved across the signal
-                    low, high = signal.detach().minimum(bounds.low), signal.detach().maximum(bounds.high)
-                    return Choice(ZBeta(low, high), "first weighted operation")
-                return Choice(ZPlus(), "weighted operation on activations")
-            case "sum":
-                return Choice("sum", "shares of the positive parts")
-            case "mean":
-                return Choice(self.trace.settings.avg_pool, "a mean or sum of activations")
-            case "product":
-                return Choice("half to each", "two signals of one shape")
-            case "normalization":
-                return Choice("pass", "acts on each value by itself")
+        chosen = self.trace.user_rule()
+        bounds = self.trace.info(signal).bounds
+        if chosen is not None:
+            rule = rule_of(*chosen, self.module)
+            return Choice(lambda composite: rule, "set by the user as module.rule")
+        if bounds is not None:  # which rounding on the way may have moved across the signal
+            low, high = signal.detach().minimum(bounds.low), signal.detach().maximum(bounds.high)
+            return Choice(lambda c: c.first_rule(low, high) or getattr(c, kind), "first weighted operation")
+        return Choice(lambda composite: getattr(composite, kind), "weighted operation on activations")
 
     def own_epsilon(self) -> Epsilon | None:
         """The epsilon rule, if the user set it on the very module that runs this operation without weights."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from captum_clrp.engine.calls import depends_on_input
+from captum_clrp.engine.handlers.attention import product_of_signals
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
 from captum_clrp.engine.nodes import Weighted
@@ -17,14 +18,14 @@ from captum_clrp.engine.trace import Info
 from captum_clrp.errors import InvalidInputError
 
 
-def weighted(op: Operation, signal: Tensor, layer: LinearMap) -> Any:
+def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["convolution", "linear"] = "linear") -> Any:
     """Any weighted operation: find its rule, run it, record it."""
-    rule, reason = op.rule_for("weighted", signal)
+    choose, reason = op.weighted_rule(signal, kind)
     node = Weighted(
-        op.record(rule, reason),
+        op.record("", reason),
         op.save(signal),
         layer,
-        rule,
+        choose,
         nonnegative=op.nonnegative(signal) or is_nonnegative(signal.detach()),
         conserve=op.trace.settings.conserve,
     )
@@ -77,7 +78,7 @@ def convolution(op: Operation, *, transposed: bool = False) -> Any:
         output_padding=per_dimension(op.get("output_padding", 0), spatial) if transposed else None,
         uneven_padding=uneven,
     )
-    return weighted(op, signal, layer)
+    return weighted(op, signal, layer, "convolution")
 
 
 def per_dimension(value: Any, dimensions: int) -> list[int]:
@@ -89,8 +90,10 @@ def per_dimension(value: Any, dimensions: int) -> list[int]:
 def product_with_constant(op: Operation, operands: Sequence[Any], multiply: Callable[..., Tensor]) -> Any:
     """``matmul`` or ``einsum``: a linear map if one operand is constant, attention if neither is."""
     dependent = [depends_on_input(t) for t in operands]
-    if len(operands) != 2 or sum(dependent) != 1:
-        return op.refuse("a product of two activations, as in attention; transformers are not supported")
+    if len(operands) != 2:
+        return op.refuse(f"a product of {len(operands)} tensors; write it as products of two")
+    if all(dependent):
+        return product_of_signals(op, *operands, multiply)
     if dependent[0]:
         return weighted(op, operands[0], ProductMap(operands[1], multiply))
     return weighted(op, operands[1], ProductMap(operands[0], lambda a, w: multiply(w, a)))
