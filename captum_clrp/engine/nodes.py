@@ -18,7 +18,7 @@ from captum_clrp.composites import Composite
 from captum_clrp.engine.fixed_maps import PoolingMap, SumMap
 from captum_clrp.engine.linear_maps import LinearMap, ProductMap
 from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
-from captum_clrp.rules import Identity, Prepared, RelevanceRule, distribute, prepare
+from captum_clrp.rules import Identity, Prepared, RelevanceRule, ZBeta, ZPlus, distribute, prepare
 
 __all__ = [
     "CONTRIBUTIONS",
@@ -31,6 +31,7 @@ __all__ = [
     "Pooling",
     "Product",
     "Record",
+    "Role",
     "Saved",
     "Shared",
     "Sum",
@@ -165,26 +166,56 @@ class Shared(Node):
         return (base,)
 
 
+class Role(NamedTuple):
+    """What a weighted operation is for the concept that is explained.
+
+    Attributes:
+        output: Whether it is (part of) the output layer.
+        contrast: Whether a contrast arrives there. It is computed in float64: a contrast sums to zero, and what rounding
+            adds to that sum travels down undiminished, while the contrast itself mixes and shrinks.
+        negate: Whether it returns relevance by ``W`` minus relevance by ``-W``, in one pass (CLRP2).
+    """
+
+    output: bool = False
+    contrast: bool = False
+    negate: bool = False
+
+
 class Weighted(Shared):
     """Convolution or fully connected layer.
 
     Attributes:
-        contrast: Whether it is the output layer of CLRP2: relevance by ``W`` minus relevance by ``-W``, in one pass.
-        precise: Whether it is an output layer where a contrast is formed, in float64: a contrast sums to zero, and what
-            rounding adds to that sum travels down undiminished, while the contrast itself mixes and shrinks.
+        role: Whether it is the output layer, and of what.
+        fixed: Whether its rule stays what it is at the output layer, too: one that the user set, or z^beta.
         unrounded: Relevance of its output in the precision in which it was formed; autograd hands over a rounded one.
     """
 
-    contrast = False
-    precise = False
+    role = Role()
+    fixed = False
     unrounded: Tensor | None = None
 
+    def settle(self, composite: Composite) -> None:
+        super().settle(composite)
+        self._settled, self._of_output = self.rule, composite.output or self.rule
+
+    def rule_as(self, role: Role) -> RelevanceRule:
+        """Its rule in a role. The output layer of a contrast has z+ (see :class:`~captum_clrp.composites.Composite`)."""
+        if self.fixed or not role.output or isinstance(self._settled, ZBeta):
+            return self._settled
+        return ZPlus() if role.contrast else self._of_output
+
+    def take(self, role: Role) -> None:
+        """Play a role for the concept that is explained next."""
+        if role != self.role:
+            self.role = role
+            self.use(self.rule_as(role))
+
     def expected(self, received: float) -> float:
-        return 0.0 if self.contrast else received
+        return 0.0 if self.role.negate else received
 
     def layers(self) -> list[LinearMap]:
-        layer = self.layer.in_double_precision() if self.precise else self.layer
-        return [layer, layer.with_negated_weights()] if self.contrast else [layer]
+        layer = self.layer.in_double_precision() if self.role.contrast else self.layer
+        return [layer, layer.with_negated_weights()] if self.role.negate else [layer]
 
     def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
         if self.unrounded is not None:

@@ -205,7 +205,7 @@ ROWS: tuple[Row, ...] = (
 )
 
 REFUSED: dict[str, str] = {
-    "_native_multi_head_attention _transformer_encoder_layer_fwd baddbmm": "a fused kernel whose steps cannot be followed",
+    "baddbmm": "a sum and a product in one; write it as bmm and a sum",
     "bilinear cdist cosine_similarity pairwise_distance outer dot inner": (
         "a product of two activations; no rule is agreed on"
     ),

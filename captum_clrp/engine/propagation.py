@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds, BoundType, domain_of
 from captum_clrp.engine.calls import depends_on_input, flatten
-from captum_clrp.engine.nodes import Weighted
+from captum_clrp.engine.nodes import Role, Weighted
 from captum_clrp.engine.numerics import all_finite, is_nonnegative
 from captum_clrp.engine.operations import run_operation
 from captum_clrp.engine.trace import Info, Settings, Trace
@@ -80,8 +80,7 @@ class Propagation:
             self._check_negatable(output, nearest)
         for function in nearest:
             node = function.node
-            if (node.precise, node.contrast) != (contrast, negate_weights):
-                node.precise, node.contrast, node._prepared = contrast, negate_weights, None
+            node.take(Role(output=True, contrast=contrast, negate=negate_weights))
 
     def _check_negatable(self, output: Tensor, nearest: Sequence[Any]) -> None:
         nodes = [function.node for function in nearest]
@@ -93,7 +92,7 @@ class Propagation:
                 "layer in front of the skip connection"
             )
         for node in nodes:
-            if not node.rule.distinguishes_negated_weights:
+            if not node.rule_as(Role(output=True, contrast=True)).distinguishes_negated_weights:
                 raise UnsupportedOperationError(
                     f"the output layer '{node.record.module}' has rule {node.record.rule}, which gives the same "
                     "relevance for W and -W, so that CLRP2 would be zero everywhere; set another rule there "
@@ -112,7 +111,7 @@ class Propagation:
             node.keep = not last
         scale = _carrying_scale(output, initial)
         output_layer = getattr(output.grad_fn, "node", None)
-        if isinstance(output_layer, Weighted) and output_layer.precise:
+        if isinstance(output_layer, Weighted) and output_layer.role.contrast:
             output_layer.unrounded = initial * scale
         with torch.inference_mode(False), torch.autocast(output.device.type, enabled=False):
             received = torch.autograd.grad(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import oracles
 from torch import Tensor
 
 from captum_clrp.engine.fixed_maps import CentringMap, PoolingMap, ShiftMap, SumMap, mixing_map

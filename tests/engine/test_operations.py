@@ -50,6 +50,8 @@ from captum_clrp.engine.trace import Settings
 # Float64 rounding of sums over a few dozen values; a wrong rule is off by 0.1 and more.
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
+ATTENTION = nn.MultiheadAttention(6, 2, batch_first=True, bias=False).double().eval()
+
 CASES = [
     # weighted operations
     Case("linear", lambda x: F.linear(x, C[0, 0][:3], C[0, 0, 0, :3]), "weighted", (2, 5, 6)),
@@ -73,11 +75,13 @@ CASES = [
     Case("__matmul__", lambda x: x @ C[0, 0], "weighted"),
     Case("__rmatmul__", lambda x: x.__rmatmul__(C[0, 0, :4, :5]), "weighted", (2, 5, 6)),
     Case("einsum", lambda x: torch.einsum("nchw,cd->ndhw", x, C[0, 0, :4, :3]), "weighted"),
+    Case("scaled_dot_product_attention", lambda x: F.scaled_dot_product_attention(x, x, x), "conserved", (2, 5, 6)),
+    Case("multi_head_attention_forward", lambda x: ATTENTION(x, x, x)[0], "conserved", (2, 5, 6)),
     # normalisation
     Case("batch_norm", bn),
     Case("batch_norm", nn.BatchNorm2d(4).double().eval()),
     Case("instance_norm", lambda x: F.instance_norm(x, weight=W4)),
-    Case("layer_norm", lambda x: F.layer_norm(x, (6,), C[0, 0, 0], C[0, 0, 1])),
+    Case("layer_norm", lambda x: F.layer_norm(x, (6,), C[0, 0, 0], C[0, 0, 1]), "conserved"),
     Case("group_norm", lambda x: F.group_norm(x, 2, W4, W4)),
     Case("local_response_norm", lambda x: F.local_response_norm(x, 3)),
     Case("rms_norm", lambda x: F.rms_norm(x, (6,), C[0, 0, 0])),

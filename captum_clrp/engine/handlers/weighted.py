@@ -29,6 +29,7 @@ def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["con
         nonnegative=op.nonnegative(signal) or is_nonnegative(signal.detach()),
         conserve=op.trace.settings.conserve,
     )
+    node.fixed = op.trace.user_rule() is not None
     return op.propagate(node, [signal], Info())
 
 
@@ -93,7 +94,7 @@ def product_with_constant(op: Operation, operands: Sequence[Any], multiply: Call
     if len(operands) != 2:
         return op.refuse(f"a product of {len(operands)} tensors; write it as products of two")
     if all(dependent):
-        return product_of_signals(op, *operands, multiply)
+        return product_of_signals(op, operands[0], operands[1], multiply)
     if dependent[0]:
         return weighted(op, operands[0], ProductMap(operands[1], multiply))
     return weighted(op, operands[1], ProductMap(operands[0], lambda a, w: multiply(w, a)))

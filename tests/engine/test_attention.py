@@ -1,0 +1,253 @@
+"""Attention: every way to write it gives one map, and that is the dense rule with the weights held constant."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import oracles
+from torch import Tensor, nn
+
+from captum_clrp import (
+    ContrastiveLRP1,
+    LayerLRPZBeta,
+    LRPZBeta,
+    ModelStateError,
+    UnsupportedOperationError,
+    check_conservation,
+)
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 rounding of sums over a few dozen products
+GAMMA = 0.1  # of the composite that attention takes by default
+
+torch.manual_seed(4)
+X = torch.randn(2, 3, 5, 4).double()  # examples, heads, tokens, channels
+Q, K = torch.randn(2, 3, 6, 4).double(), torch.randn(2, 3, 5, 4).double()
+BOOLEAN = torch.rand(6, 5) > 0.4
+BOOLEAN[:, 0] = True
+ADDED = torch.randn(6, 5).double()
+WINDOWS = torch.where(BOOLEAN, 0.0, -100.0).double()  # exp(-100) is subnormal in float32
+
+
+class Of(nn.Module):
+    """A function behind a weighted operation that leaves relevance as it is, so that a model has a layer."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor], channels: int = 4) -> None:
+        super().__init__()
+        self.layer = nn.Linear(channels, channels, bias=False).double()
+        nn.init.eye_(self.layer.weight)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+def behind(function: Callable[[Tensor], Tensor], x: Tensor = X, **settings: Any) -> tuple[Tensor, Tensor]:
+    """Relevance of the values behind the layer for random relevance of the output, and that relevance."""
+    model = Of(function, x.shape[-1])
+    relevance = torch.randn(function(x).shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    explain = LayerLRPZBeta(model, model.layer, **settings)
+    return explain.attribute(x, initial_relevance=relevance), relevance
+
+
+def dense(weights: Tensor, x: Tensor, relevance: Tensor) -> Tensor:
+    """The generalised gamma rule for ``weights @ x``, matrix by matrix."""
+    rows = [
+        oracles.generalised_gamma_dense(A, v.T, r.T, GAMMA).T  # each channel is an example of its own
+        for A, v, r in zip(
+            weights.flatten(0, -3), x.flatten(0, -3), relevance.reshape(-1, *relevance.shape[-2:]), strict=True
+        )
+    ]
+    return torch.stack(rows).reshape(x.shape)
+
+
+def scores() -> Tensor:
+    return Q @ K.mT / 2  # four channels: the root of four
+
+
+MASKS: dict[str, tuple[dict[str, Any], Callable[[], Tensor]]] = {
+    "none": ({}, scores),
+    "boolean": ({"attn_mask": BOOLEAN}, lambda: scores().masked_fill(~BOOLEAN, float("-inf"))),
+    "added": ({"attn_mask": ADDED}, lambda: scores() + ADDED),
+    "windows": ({"attn_mask": WINDOWS}, lambda: scores() + WINDOWS),
+    "causal": (
+        {"is_causal": True},
+        lambda: scores().masked_fill(~torch.ones(6, 5, dtype=torch.bool).tril(), float("-inf")),
+    ),
+    "scale": ({"scale": 0.3}, lambda: Q @ K.mT * 0.3),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_attention_shares_by_its_weights(name: str) -> None:
+    arguments, masked = MASKS[name]
+    received, relevance = behind(lambda v: F.scaled_dot_product_attention(Q + v.sum() * 0, K, v, **arguments))
+    torch.testing.assert_close(received, dense(masked().softmax(-1), X, relevance), **CLOSE)
+
+
+FORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "operator": lambda v: (Q @ (K + 0 * v).mT / 2).softmax(-1) @ v,
+    "matmul": lambda v: torch.matmul(F.softmax(torch.matmul(Q, (K + 0 * v).mT) / 2, dim=-1), v),
+    "bmm": lambda v: torch.bmm(
+        (torch.bmm(Q.flatten(0, 1), (K + 0 * v).flatten(0, 1).mT) / 2).softmax(-1), v.flatten(0, 1)
+    ).reshape(2, 3, 6, 4),
+    "einsum": lambda v: torch.einsum(
+        "nhls,nhsd->nhld", (torch.einsum("nhld,nhsd->nhls", Q, K + 0 * v) / 2).softmax(-1), v
+    ),
+    "einsum, values first": lambda v: torch.einsum(
+        "nhsd,nhls->nhld", v, (torch.einsum("nhld,nhsd->nhls", Q, K + 0 * v) / 2).softmax(-1)
+    ),
+    "dropout in evaluation": lambda v: F.dropout((Q @ (K + 0 * v).mT / 2).softmax(-1), 0.5, False) @ v,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_attention_are_one_rule(form: str) -> None:
+    received, relevance = behind(FORMS[form])
+    torch.testing.assert_close(received, dense(scores().softmax(-1), X, relevance), **CLOSE)
+
+
+def test_grouped_queries_share_their_values() -> None:
+    query, key = torch.randn(2, 4, 6, 4).double(), torch.randn(2, 2, 5, 4).double()
+    x = X[:, :2]
+
+    def grouped(v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, key + 0 * v, v, enable_gqa=True)
+
+    def repeated(v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(query, (key + 0 * v).repeat_interleave(2, 1), v.repeat_interleave(2, 1))
+
+    torch.testing.assert_close(behind(grouped, x)[0], behind(repeated, x)[0], **CLOSE)
+
+
+def test_a_row_that_is_masked_throughout_loses_its_relevance_and_nothing_is_nan() -> None:
+    mask = BOOLEAN.clone()
+    mask[2] = False
+    received, relevance = behind(lambda v: F.scaled_dot_product_attention(Q, K + 0 * v, v, attn_mask=mask))
+    weights = scores().masked_fill(~mask, float("-inf")).softmax(-1).nan_to_num(0.0)
+    torch.testing.assert_close(received, dense(weights, X, relevance), **CLOSE)
+
+
+def test_two_signals_take_half_each() -> None:
+    # Linear attention without softmax: a product of two signals. By hand, with one channel: c = 2 * 3.
+    received, relevance = behind(lambda v: v @ (v.mT @ v), X[:1, :1])
+    assert received.shape == X[:1, :1].shape
+    torch.testing.assert_close(received.sum(), relevance.sum(), **CLOSE)
+    by_hand, sent = behind(lambda v: v[:, :1] @ v[:, 1:], torch.tensor([[[2.0], [3.0]]]).double())
+    torch.testing.assert_close(by_hand, (sent / 2).expand(1, 2, 1), **CLOSE)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "without biases": {"bias": False},
+    "batch first": {"batch_first": True},
+    "added keys": {"add_bias_kv": True},
+    "a zero beside": {"add_zero_attn": True},
+    "other sizes": {"kdim": 3, "vdim": 6},
+}
+
+
+class Attends(nn.Module):
+    def __init__(self, need_weights: bool, **variant: Any) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.first = nn.Linear(5, 8)
+        self.attention = nn.MultiheadAttention(8, 2, **variant)
+        self.key = nn.Linear(8, variant.get("kdim", 8))
+        self.value = nn.Linear(8, variant.get("vdim", 8))
+        self.need_weights = need_weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.first(x)
+        return self.attention(h, self.key(h), self.value(h), need_weights=self.need_weights)[0]
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_modules_of_attention_are_followed_whatever_their_settings(name: str) -> None:
+    x = torch.rand(3, 4, 5).double()
+    maps = []
+    for need_weights in (False, True):
+        model = Attends(need_weights, **VARIANTS[name]).double().eval()
+        maps.append(LRPZBeta(model).attribute(x, initial_relevance=torch.ones_like))
+        report = check_conservation(model, x, initial_relevance=torch.ones_like)
+        assert abs(report.unaccounted) < 1e-9 * abs(report.score)
+    torch.testing.assert_close(*maps, **CLOSE)
+    assert maps[0].abs().sum() > 0
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_encoder_layers_leave_their_fast_path_and_give_the_output_they_gave(norm_first: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=norm_first).double().eval()
+    before = copy.deepcopy(model.state_dict())
+    x = torch.rand(2, 5, 8).double()
+    outputs = []
+    LRPZBeta(model, conserve=True).attribute(
+        x, initial_relevance=lambda out: outputs.append(out) or torch.ones_like(out)
+    )
+    torch.testing.assert_close(outputs[0], model(x).detach(), **CLOSE)
+    relevance = LRPZBeta(model, conserve=True).attribute(x, initial_relevance=torch.ones_like)
+    torch.testing.assert_close(relevance.sum(), torch.tensor(80.0).double(), rtol=1e-6, atol=0)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    together = nn.TransformerEncoder(model, 2).eval()
+    relevance = LRPZBeta(together, conserve=True).attribute(x, initial_relevance=torch.ones_like)
+    torch.testing.assert_close(relevance.sum(), torch.tensor(80.0).double(), rtol=1e-6, atol=0)
+
+
+class Classifies(nn.Module):
+    """A small transformer with a class token and a position embedding."""
+
+    def __init__(self, tokens: int = 6) -> None:
+        super().__init__()
+        torch.manual_seed(7)
+        self.embed = nn.Linear(4, 8)
+        self.token = nn.Parameter(torch.randn(1, 1, 8))
+        self.position = nn.Parameter(torch.randn(1, tokens + 1, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True, activation="gelu")
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.cat([self.token.expand(len(x), -1, -1), self.embed(x)], 1) + self.position
+        return self.head(self.norm(self.layer(h))[:, 0])
+
+
+def test_the_class_token_is_named_and_spread_where_everything_is_conserved() -> None:
+    model, x = Classifies().double().eval(), torch.rand(2, 6, 4).double()
+    report = check_conservation(model, x, target=1)
+    (token,) = [layer for layer in report.layers if layer.operation == "cat" and layer.rule == "absorbed"]
+    assert abs(token.absorbed) > 1e-3 * abs(report.score)
+    assert abs(report.unaccounted) < 1e-9 * abs(report.score)
+    score = model(x)[:, 1].detach()
+    spread = LRPZBeta(model, conserve=True).attribute(x, target=1).sum((1, 2))
+    torch.testing.assert_close(spread, score, rtol=1e-9, atol=0)
+
+
+def test_examples_do_not_see_each_other() -> None:
+    model, x = Classifies().double().eval(), torch.rand(3, 6, 4).double()
+    for explain in (LRPZBeta(model, conserve=True), ContrastiveLRP1(model)):
+        together = explain.attribute(x, target=[0, 1, 2])
+        alone = torch.cat([explain.attribute(x[i : i + 1], target=i) for i in range(3)])
+        torch.testing.assert_close(together, alone, **CLOSE)
+
+
+def test_classes_of_one_pass_equal_single_calls() -> None:
+    model, x = Classifies().double().eval(), torch.rand(2, 6, 4).double()
+    explain = ContrastiveLRP1(model)
+    together = explain.attribute_classes(x, [2, 0])
+    for k, target in enumerate([2, 0]):
+        torch.testing.assert_close(together[:, k], explain.attribute(x, target=target), **CLOSE)
+
+
+def test_dropped_attention_weights_are_refused() -> None:
+    with pytest.raises(ModelStateError, match="dropout_p=0.0"):
+        behind(lambda v: F.scaled_dot_product_attention(Q, K + 0 * v, v, dropout_p=0.5))
+
+
+def test_attention_over_constant_values_is_refused() -> None:
+    with pytest.raises(UnsupportedOperationError, match="values that do not depend on the inputs"):
+        behind(lambda v: F.scaled_dot_product_attention(v, v, torch.ones(2, 3, 5, 4).double()))
