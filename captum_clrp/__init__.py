@@ -2,15 +2,7 @@
 
 from captum_clrp.attribution import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.bounds import bounds_from_transform, normalized_bounds
-from captum_clrp.contrast import (
-    DualConcept,
-    NegatedWeights,
-    OtherClasses,
-    OtherLogits,
-    SoftmaxGradient,
-    TheseClasses,
-    class_scores,
-)
+from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses, OtherLogits, SoftmaxGradient, TheseClasses
 from captum_clrp.errors import (
     ContrastiveLRPError,
     InvalidInputError,
@@ -19,8 +11,9 @@ from captum_clrp.errors import (
     UnsupportedOperationError,
 )
 from captum_clrp.inspection import check_conservation, explain_plan
-from captum_clrp.layer import LayerContrastiveLRP1, LayerContrastiveLRP2, LayerLRPZBeta
+from captum_clrp.layer import LayerContrastiveLRP, LayerContrastiveLRP1, LayerContrastiveLRP2, LayerLRPZBeta
 from captum_clrp.neuron import NeuronContrastiveLRP2, NeuronLRPZBeta
+from captum_clrp.targets import class_scores
 
 __version__ = "0.1.0"
 
@@ -33,6 +26,7 @@ __all__ = [
     "InvalidInputError",
     "InvalidTargetError",
     "LRPZBeta",
+    "LayerContrastiveLRP",
     "LayerContrastiveLRP1",
     "LayerContrastiveLRP2",
     "LayerLRPZBeta",

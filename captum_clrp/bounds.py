@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from captum_clrp.engine.numerics import all_finite
 from captum_clrp.errors import InvalidInputError
 
-__all__ = ["Bounds", "bounds_from_transform", "normalized_bounds"]
+__all__ = ["BoundType", "Bounds", "InputDomain", "Outside", "bounds_from_transform", "normalized_bounds", "own_range"]
 
 BoundType = float | Tensor | tuple[float | Tensor, ...] | None
+
+Outside = Literal["error", "clip", "widen"]
 
 
 class Bounds(NamedTuple):
@@ -101,21 +104,72 @@ def own_range(x: Tensor) -> Bounds:
     return Bounds(x.amin(axes, keepdim=True).expand_as(x).clone(), x.amax(axes, keepdim=True).expand_as(x).clone())
 
 
-def domain_of(inputs: tuple[Tensor, ...], low: BoundType, high: BoundType) -> tuple[Bounds, ...]:
-    """Bounds of each input, shaped as the input; ``None`` takes each example's own extremes per channel.
+@dataclass(frozen=True)
+class InputDomain:
+    """The domain of the inputs as the user gives it.
+
+    Attributes:
+        low: Lowest value: a number, a tensor that broadcasts to the input, a tuple of these for several inputs, or
+            ``None`` for each example's own minimum per channel.
+        high: Highest value, likewise.
+        outside: What happens to inputs that leave their bounds.
 
     Raises:
-        InvalidInputError: if bounds do not broadcast to an input, are out of order, or the input leaves them.
+        InvalidInputError: for an unknown ``outside``.
     """
-    lows, highs = _for_each(inputs, low, "low"), _for_each(inputs, high, "high")
-    return tuple(_domain(x, a, b, i) for i, (x, a, b) in enumerate(zip(inputs, lows, highs, strict=True)))
+
+    low: BoundType = None
+    high: BoundType = None
+    outside: Outside = "error"
+
+    def __post_init__(self) -> None:
+        if self.outside not in get_args(Outside):
+            raise InvalidInputError(f"outside={self.outside!r} is not known; choose 'error', 'clip' or 'widen'")
+
+    def by_example(self, inputs: Any) -> tuple[BoundType, BoundType]:
+        """Low and high with as many dimensions as the input, so that their dimension 0 counts examples as that of it.
+
+        Args:
+            inputs: A tensor of shape ``(N, ...)`` or a tuple of such tensors.
+        """
+        return _by_example(self.low, inputs), _by_example(self.high, inputs)
+
+    def of(self, inputs: tuple[Tensor, ...]) -> list[tuple[Tensor, Bounds]]:
+        """Each input (clipped, if the user chose so) and its bounds, shaped as the input.
+
+        Args:
+            inputs: Tensors of shape ``(N, ...)``.
+
+        Raises:
+            InvalidInputError: if bounds do not broadcast to an input, are out of order, or the input leaves them.
+        """
+        lows, highs = _for_each(inputs, self.low, "low"), _for_each(inputs, self.high, "high")
+        return [self._of_one(x, a, b, i) for i, (x, a, b) in enumerate(zip(inputs, lows, highs, strict=True))]
+
+    def _of_one(
+        self, x: Tensor, low: float | Tensor | None, high: float | Tensor | None, index: int
+    ) -> tuple[Tensor, Bounds]:
+        axes = tuple(range(2, x.dim())) or tuple(range(1, x.dim()))
+        lower = x.amin(axes, keepdim=True) if low is None else _as_tensor(low, x, "low")
+        upper = x.amax(axes, keepdim=True) if high is None else _as_tensor(high, x, "high")
+        if self.outside == "widen":
+            if low is not None:
+                lower = lower.minimum(x.amin(axes, keepdim=True))
+            if high is not None:
+                upper = upper.maximum(x.amax(axes, keepdim=True))
+        if bool((lower > upper).any()):
+            raise InvalidInputError(f"low is above high: low={low}, high={high}; low must be the lower bound")
+        if self.outside == "clip":
+            x = x.clamp(lower, upper)
+        elif self.outside == "error":
+            _check_inside(x, lower, upper, low, high, index)
+        return x, Bounds(lower.expand_as(x).clone(), upper.expand_as(x).clone())
 
 
-def by_example(bound: BoundType, inputs: Any) -> BoundType:
-    """The bound with as many dimensions as the input, so that its dimension 0 counts examples as that of the input."""
+def _by_example(bound: BoundType, inputs: Any) -> BoundType:
     if isinstance(bound, tuple):
         matching = inputs if isinstance(inputs, tuple) and len(inputs) == len(bound) else (inputs,) * len(bound)
-        return tuple(by_example(b, x) for b, x in zip(bound, matching, strict=True))  # type: ignore[misc]
+        return tuple(_by_example(b, x) for b, x in zip(bound, matching, strict=True))  # type: ignore[misc]
     first = inputs[0] if isinstance(inputs, tuple) and inputs else inputs
     if isinstance(bound, Tensor) and isinstance(first, Tensor) and bound.dim() < first.dim():
         return bound.reshape((1,) * (first.dim() - bound.dim()) + bound.shape)
@@ -132,24 +186,20 @@ def _for_each(inputs: tuple[Tensor, ...], bound: BoundType, name: str) -> tuple[
     return bound
 
 
-def _domain(x: Tensor, low: float | Tensor | None, high: float | Tensor | None, index: int) -> Bounds:
-    axes = tuple(range(2, x.dim())) or tuple(range(1, x.dim()))
-    lower = x.amin(axes, keepdim=True) if low is None else _as_tensor(low, x, "low")
-    upper = x.amax(axes, keepdim=True) if high is None else _as_tensor(high, x, "high")
-    if bool((lower > upper).any()):
-        raise InvalidInputError(f"low is above high: low={low}, high={high}; low must be the lower bound")
+def _check_inside(
+    x: Tensor, lower: Tensor, upper: Tensor, low: float | Tensor | None, high: float | Tensor | None, index: int
+) -> None:
     below, above = float((lower - x).amax()), float((x - upper).amax())
     slack = 1e-5 * float((upper - lower).abs().amax())
-    if max(below, above) > slack:
-        side = (
-            f"{below:.4g} below low={_describe(low)}" if below > above else f"{above:.4g} above high={_describe(high)}"
-        )
-        raise InvalidInputError(
-            f"input {index} leaves its bounds by {side} (its values span [{float(x.min()):.4g}, {float(x.max()):.4g}]). "
-            "Bounds are in the units of the model's input, i.e. normalised pixels: see "
-            "captum_clrp.bounds.normalized_bounds, or pass low=None, high=None to take each example's own range"
-        )
-    return Bounds(lower.expand_as(x).clone(), upper.expand_as(x).clone())
+    if max(below, above) <= slack:
+        return
+    side = f"{below:.4g} below low={_describe(low)}" if below > above else f"{above:.4g} above high={_describe(high)}"
+    raise InvalidInputError(
+        f"input {index} leaves its bounds by {side} (its values span [{float(x.min()):.4g}, {float(x.max()):.4g}]). "
+        "Bounds are in the units of the model's input, i.e. normalised pixels: see "
+        "captum_clrp.bounds.normalized_bounds, or pass low=None, high=None to take each example's own range. For noisy "
+        "copies of an input choose outside='clip' or outside='widen'"
+    )
 
 
 def _describe(bound: float | Tensor | None) -> str:
@@ -174,9 +224,14 @@ def _as_tensor(bound: float | Tensor, x: Tensor, name: str) -> Tensor:
     except RuntimeError:
         shape = None
     if shape != x.shape:
+        missing = shape is not None and len(shape) == x.dim() + 1 and shape[0] == 1
+        remedy = (
+            "does the input lack its batch dimension? Add it with inputs.unsqueeze(0)"
+            if missing
+            else "give a number, or a tensor such as one value per channel of shape (1, C, 1, 1)"
+        )
         raise InvalidInputError(
-            f"{name} of shape {tuple(tensor.shape)} does not broadcast to the input of shape {tuple(x.shape)}; "
-            "give a number, or a tensor such as one value per channel of shape (1, C, 1, 1)"
+            f"{name} of shape {tuple(tensor.shape)} does not broadcast to the input of shape {tuple(x.shape)}; {remedy}"
         )
     if not all_finite(tensor):
         raise InvalidInputError(f"{name}={_describe(bound)} is not finite; give finite bounds or None")

@@ -17,29 +17,14 @@ To add a dual concept, add a class here that says what the dual receives.
 
 from __future__ import annotations
 
-import itertools
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from captum_clrp.engine._captum import TargetType, select_targets
-from captum_clrp.engine.calls import flatten
 from captum_clrp.errors import InvalidTargetError
 
-__all__ = [
-    "DualConcept",
-    "NegatedWeights",
-    "OtherClasses",
-    "OtherLogits",
-    "SoftmaxGradient",
-    "TheseClasses",
-    "class_scores",
-    "plain_target",
-    "target_scores",
-]
+__all__ = ["DualConcept", "NegatedWeights", "OtherClasses", "OtherLogits", "SoftmaxGradient", "TheseClasses"]
 
 
 class DualConcept:
@@ -167,89 +152,3 @@ def _share_among(others: Tensor, initial: Tensor) -> Tensor:
     if bool(((count == 0) & (initial != 0).any(1, keepdim=True)).any()):
         raise InvalidTargetError("no other class is left to contrast with; choose classes besides the target")
     return initial.sum(1, keepdim=True) * others / count.clamp(min=1)
-
-
-# -- initial relevance of the explained concept -----------------------------------------------------------------
-
-
-def target_scores(output: Tensor, target: TargetType) -> Tensor:
-    """The score of the target at its place, zero elsewhere: what LRP starts from.
-
-    Args:
-        output: ``(N,)``, ``(N, m)`` or ``(N, m, ...)``.
-        target: In any of Captum's forms.
-
-    Returns:
-        A tensor shaped as ``output``.
-
-    Raises:
-        InvalidTargetError: if the target does not fit the output.
-    """
-    target = plain_target(target)
-    _check_target(output, target)
-    with torch.inference_mode(False), torch.enable_grad():
-        variable = output.detach().clone().requires_grad_()
-        try:
-            selected = select_targets(variable, target)
-        except (AssertionError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise InvalidTargetError(f"{_describe(target)} does not fit {_outputs(output)}: {error}") from error
-        if selected.numel() != output.shape[0]:
-            raise InvalidTargetError(
-                f"{_describe(target)} selects {selected.numel()} values of {_outputs(output)}, but one score for each "
-                f"example is needed; give {_accepted(output)}, or initial_relevance for a region"
-            )
-        (chosen,) = torch.autograd.grad(selected.sum(), variable)
-    return chosen * output.detach()
-
-
-def class_scores(classes: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    """``initial_relevance`` for several classes at once: the multi-class explanation of the paper (section 3.1, fig. 1).
-
-    Args:
-        classes: Indices into dimension 1 of the output.
-    """
-
-    def initial_relevance(output: Tensor) -> Tensor:
-        chosen = torch.zeros_like(output)
-        chosen[:, list(classes)] = 1
-        return chosen * output
-
-    return initial_relevance
-
-
-def _outputs(output: Tensor) -> str:
-    return f"an output of shape {tuple(output.shape)}"
-
-
-def _describe(target: TargetType) -> str:
-    return f"target {target!r}" if not isinstance(target, Tensor) else f"target tensor of shape {tuple(target.shape)}"
-
-
-def _accepted(output: Tensor) -> str:
-    if output.dim() == 2:
-        return f"a class from 0 to {output.shape[1] - 1}, or a list or tensor of {output.shape[0]} of them"
-    return f"a tuple of {output.dim() - 1} indices, or a list of {output.shape[0]} such tuples"
-
-
-def plain_target(target: Any) -> Any:
-    """The target with NumPy integers as Python ones, which Captum insists on."""
-    if isinstance(target, tuple | list):
-        return type(target)(plain_target(item) for item in target)
-    if not isinstance(target, bool | int | Tensor) and hasattr(target, "__index__"):
-        return operator.index(target)
-    return target
-
-
-def _check_target(output: Tensor, target: TargetType) -> None:
-    """Negative and too large indices, floats and booleans; Captum would take some of them silently."""
-    if target is None:
-        return
-    indices = list(flatten(target.tolist() if isinstance(target, Tensor) else target))
-    sizes = list(output.shape[1:]) or [1]
-    for index, size in zip(indices, itertools.cycle(sizes), strict=False):
-        if isinstance(index, bool) or not isinstance(index, int):
-            raise InvalidTargetError(f"{_describe(target)} holds {index!r}; indices must be integers")
-        if not 0 <= index < size:
-            raise InvalidTargetError(
-                f"{_describe(target)} is out of range for {_outputs(output)}; give {_accepted(output)}"
-            )

@@ -6,11 +6,15 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from captum_clrp.attribution import InitialRelevance, LRPZBeta
-from captum_clrp.engine._captum import TargetType, format_additional_forward_args, format_tensor_into_tuples
+from captum_clrp.attribution import LRPZBeta
+from captum_clrp.composites import RulesType, composite_of
+from captum_clrp.engine._captum import TargetType
+from captum_clrp.engine.borrowed import plain_model
 from captum_clrp.engine.nodes import Record
-from captum_clrp.engine.propagation import Propagation, run_model
-from captum_clrp.engine.trace import Settings
+from captum_clrp.engine.settings import AveragePooling, Settings
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.explanation import Explanation
+from captum_clrp.targets import Given, InitialRelevance, OfTarget
 
 __all__ = ["Conservation", "LayerConservation", "Plan", "check_conservation", "explain_plan"]
 
@@ -77,7 +81,12 @@ class Conservation(NamedTuple):
 
 
 def explain_plan(
-    model: nn.Module, inputs: Any, additional_forward_args: object | None = None, *, avg_pool: str = "proportional"
+    model: nn.Module,
+    inputs: Any,
+    additional_forward_args: object | None = None,
+    *,
+    avg_pool: AveragePooling = "proportional",
+    rules: RulesType = "auto",
 ) -> Plan:
     """The rule of every operation of ``model``, without propagating anything.
 
@@ -85,24 +94,19 @@ def explain_plan(
         model: The model in evaluation mode.
         inputs: Example inputs, as for :meth:`captum_clrp.LRPZBeta.attribute`.
         additional_forward_args: As there.
-        avg_pool: As for :class:`captum_clrp.LRPZBeta`.
+        avg_pool, rules: As for :class:`captum_clrp.LRPZBeta`.
 
     Returns:
         A :class:`Plan`; ``print`` it.
 
     Raises:
+        InvalidInputError: for an unknown ``avg_pool`` or ``rules``.
         UnsupportedOperationError: naming each operation without a rule; otherwise as ``attribute``.
     """
-    additional = format_additional_forward_args(additional_forward_args)
-    propagation = run_model(
-        model,
-        format_tensor_into_tuples(inputs),
-        additional if additional is not None else (),
-        low=None,
-        high=None,
-        settings=Settings(avg_pool),
-    )
-    return Plan(tuple(node.record for node in propagation.trace.nodes))
+    with Explanation(model, settings=Settings(avg_pool, rules=composite_of(rules))).run(
+        inputs, additional_forward_args
+    ) as passed:
+        return Plan(tuple(node.record for node in passed.propagation.trace.nodes))
 
 
 def check_conservation(
@@ -119,26 +123,30 @@ def check_conservation(
     Args:
         model: The model in evaluation mode.
         inputs, target, additional_forward_args, initial_relevance: As for :meth:`captum_clrp.LRPZBeta.attribute`.
-        method: The attribution whose settings are used. Default: ``LRPZBeta(model)``.
+        method: An attribution of this model, whose settings are used. Default: ``LRPZBeta(model)``.
 
     Returns:
         A :class:`Conservation`, summed over the batch; ``print`` it.
 
     Raises:
-        ContrastiveLRPError: as for :meth:`captum_clrp.LRPZBeta.attribute`.
+        InvalidInputError: if ``method`` explains another model.
+        ContrastiveLRPError: otherwise as for :meth:`captum_clrp.LRPZBeta.attribute`.
     """
     method = LRPZBeta(model) if method is None else method
-    propagation: Propagation = method._run(inputs, additional_forward_args, None, (method.low, method.high))
-    output, seed = method._seed(propagation, target, initial_relevance)
-    for node in propagation.trace.nodes:
-        node.ledger = True
-    relevance = propagation.relevance(output, seed)
-    layers = tuple(
-        LayerConservation(*node.record[:3], node.received, node.received - node.shared)
-        for node in propagation.trace.nodes
-    )
+    if plain_model(method.model) is not plain_model(model):
+        raise InvalidInputError(
+            f"method explains another model (a {type(method.model).__name__}); make it of the model that is given, or pass "
+            "method.model"
+        )
+    with method.explanation.run(inputs, additional_forward_args) as passed:
+        nodes = passed.propagation.trace.nodes
+        seed = passed.seed(OfTarget(target) if initial_relevance is None else Given(initial_relevance))
+        for node in nodes:
+            node.ledger = True
+        ((relevance,),) = passed.relevance([seed])
+    layers = tuple(LayerConservation(*node.record[:3], node.received, node.received - node.shared) for node in nodes)
     return Conservation(
-        score=_total(method._total(seed)),
+        score=_total(seed.total),
         at_input=sum(_total(r) for r in relevance),
         absorbed=sum(layer.absorbed for layer in layers),
         layers=layers,

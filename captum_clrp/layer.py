@@ -1,56 +1,87 @@
-"""Relevance at a hidden layer: the layer variants, after Captum's ``LayerLRP``."""
+"""Relevance at hidden layers: the layer variants, after Captum's ``LayerLRP``."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
-from torch import nn
+from torch import Tensor, nn
 
-from captum_clrp.attribution import ContrastiveLRP1, ContrastiveLRP2, InitialRelevance, LRPZBeta
-from captum_clrp.bounds import BoundType
-from captum_clrp.engine._captum import LayerAttribution, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
-from captum_clrp.engine.propagation import Place
+from captum_clrp.bounds import BoundType, InputDomain, Outside
+from captum_clrp.composites import RulesType, composite_of
+from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses
+from captum_clrp.engine._captum import LRP, LayerAttribution, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
+from captum_clrp.engine.places import Place
+from captum_clrp.engine.settings import AveragePooling, Settings
+from captum_clrp.explanation import Explainer, Explanation
+from captum_clrp.targets import InitialRelevance
 
-__all__ = ["LayerContrastiveLRP1", "LayerContrastiveLRP2", "LayerLRPZBeta"]
+__all__ = ["LayerContrastiveLRP", "LayerContrastiveLRP1", "LayerContrastiveLRP2", "LayerLRPZBeta"]
 
-
-class AtLayer(LRPZBeta):
-    """Constructor of the layer and neuron variants.
-
-    Args:
-        model, low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
-        layer: A module of ``model`` that runs exactly once in its forward pass.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        layer: nn.Module,
-        low: BoundType = None,
-        high: BoundType = None,
-        *,
-        avg_pool: str = "proportional",
-        conserve: bool = False,
-    ) -> None:
-        super().__init__(model, low, high, avg_pool=avg_pool, conserve=conserve)
-        self.layer = layer
+LayerRelevance = Tensor | tuple[Tensor, ...] | list[Tensor | tuple[Tensor, ...]]
+"""A tensor; a tuple where a layer returns (or takes) several; a list of these for a list of layers."""
 
 
-class LayerLRPZBeta(AtLayer, LayerAttribution):
+class LayerLRPZBeta(Explainer, LRP, LayerAttribution):
     """Relevance of a layer's output or input for the score of a target (see :class:`captum_clrp.LRPZBeta`).
 
     Args:
         model: The model in evaluation mode.
-        layer: A module of ``model`` that runs exactly once in its forward pass.
-        low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
+        layer: A module of ``model`` that runs exactly once in its forward pass, or a list of such modules, which share
+            the pass.
+        low, high, outside, avg_pool, conserve, rules: As for :class:`captum_clrp.LRPZBeta`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`, and for a layer that is no module.
 
     Example::
 
         >>> LayerLRPZBeta(model, model.features[28]).attribute(images, target=340)     # (N, 512, 14, 14)
     """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | list[nn.Module],
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        outside: Outside = "error",
+        avg_pool: AveragePooling = "proportional",
+        conserve: bool = False,
+        rules: RulesType = "auto",
+    ) -> None:
+        self._hold(model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules)), layer)
+        LayerAttribution.__init__(self, model, layer)
+        LRP.__init__(self, model)
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        return_convergence_delta: Literal[False] = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        *,
+        initial_relevance: InitialRelevance = None,
+        internal_batch_size: int | None = None,
+    ) -> LayerRelevance: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        *,
+        return_convergence_delta: Literal[True],
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        initial_relevance: InitialRelevance = None,
+        internal_batch_size: int | None = None,
+    ) -> tuple[LayerRelevance, Tensor | list[Tensor]]: ...
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -63,35 +94,124 @@ class LayerLRPZBeta(AtLayer, LayerAttribution):
         verbose: bool = False,
         *,
         initial_relevance: InitialRelevance = None,
-    ) -> Any:
+        internal_batch_size: int | None = None,
+    ) -> LayerRelevance | tuple[LayerRelevance, Tensor | list[Tensor]]:
         """Relevance of each value of the layer.
 
         Args:
             inputs, target, additional_forward_args: As for :meth:`captum_clrp.LRPZBeta.attribute`.
-            return_convergence_delta, verbose, initial_relevance: As there.
+            return_convergence_delta, verbose, initial_relevance, internal_batch_size: As there.
             attribute_to_layer_input: Whether to read the layer's input instead of its output.
 
         Returns:
             Relevance shaped as the layer's output (or input), and the delta if asked for. A tuple where the layer
-            returns (or takes) several tensors.
+            returns (or takes) several tensors; for a list of layers a list with an entry for each, of deltas as well.
 
         Raises:
             ModelStateError: if the layer does not run, or runs several times; otherwise as
                 :meth:`captum_clrp.LRPZBeta.attribute`.
         """
-        return self._explain(
+        return self._at(attribute_to_layer_input).of_target(
             inputs,
             target,
             additional_forward_args,
-            return_convergence_delta,
-            verbose,
-            initial_relevance,
-            place=Place(self.layer, attribute_to_layer_input),
+            initial_relevance=initial_relevance,
+            with_delta=return_convergence_delta,
+            verbose=verbose,
+            internal_batch_size=internal_batch_size,
         )
 
+    @log_usage()
+    def attribute_classes(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        classes: Sequence[Any] | Tensor,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        internal_batch_size: int | None = None,
+    ) -> LayerRelevance:
+        """Relevance of each value of the layer for each of K classes, from one forward pass.
 
-class _LayerContrastive(AtLayer):
-    """What the contrastive layer variants share."""
+        Args:
+            inputs, classes, additional_forward_args: As for :meth:`captum_clrp.LRPZBeta.attribute_classes`.
+            attribute_to_layer_input, internal_batch_size: As for :meth:`attribute`.
+
+        Returns:
+            As :meth:`attribute`, each tensor of shape ``(N, K, *layer_shape)``.
+
+        Raises:
+            InvalidTargetError: if there is no class or one does not fit the output; otherwise as :meth:`attribute`.
+        """
+        return self._at(attribute_to_layer_input).of_targets(
+            inputs, classes, additional_forward_args, internal_batch_size=internal_batch_size
+        )
+
+    def _at(self, at_input: bool) -> Explanation:
+        return self.explanation.at(Place(self.layer, at_input))
+
+
+class LayerContrastiveLRP(LayerLRPZBeta):
+    """Relevance of a layer's values by which a class exceeds a dual concept (see :class:`captum_clrp.ContrastiveLRP`).
+
+    Args:
+        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`LayerLRPZBeta`.
+        dual: The dual concept; see :mod:`captum_clrp.contrast`.
+
+    Raises:
+        InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.
+
+    Example::
+
+        >>> rather_than = LayerContrastiveLRP(model, model.features[28], dual=TheseClasses([386]))
+        >>> rather_than.attribute(images, target=340)          # why zebra rather than elephant, (N, 512, 14, 14)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | list[nn.Module],
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        dual: DualConcept,
+        outside: Outside = "error",
+        avg_pool: AveragePooling = "proportional",
+        conserve: bool = False,
+        rules: RulesType = "auto",
+    ) -> None:
+        super().__init__(model, layer, low, high, outside=outside, avg_pool=avg_pool, conserve=conserve, rules=rules)
+        self.dual = dual
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        return_convergence_delta: Literal[False] = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        *,
+        initial_relevance: InitialRelevance = None,
+        relu_attributions: bool = True,
+        internal_batch_size: int | None = None,
+    ) -> LayerRelevance: ...
+
+    @overload
+    def attribute(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        target: TargetType = None,
+        additional_forward_args: object | None = None,
+        *,
+        return_convergence_delta: Literal[True],
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+        initial_relevance: InitialRelevance = None,
+        relu_attributions: bool = True,
+        internal_batch_size: int | None = None,
+    ) -> tuple[LayerRelevance, Tensor | list[Tensor]]: ...
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -105,12 +225,14 @@ class _LayerContrastive(AtLayer):
         *,
         initial_relevance: InitialRelevance = None,
         relu_attributions: bool = True,
-    ) -> Any:
+        internal_batch_size: int | None = None,
+    ) -> LayerRelevance | tuple[LayerRelevance, Tensor | list[Tensor]]:
         """Relevance of each value of the layer by which the target exceeds its dual concept.
 
         Args:
             inputs, target, additional_forward_args: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
-            return_convergence_delta, verbose, initial_relevance, relu_attributions: As there.
+            return_convergence_delta, verbose, initial_relevance: As there.
+            relu_attributions, internal_batch_size: As there.
             attribute_to_layer_input: Whether to read the layer's input instead of its output.
 
         Returns:
@@ -119,35 +241,72 @@ class _LayerContrastive(AtLayer):
         Raises:
             ContrastiveLRPError: as for :meth:`LayerLRPZBeta.attribute` and :meth:`captum_clrp.ContrastiveLRP.attribute`.
         """
-        return self._explain(
+        return self._at(attribute_to_layer_input).of_target(
             inputs,
             target,
             additional_forward_args,
-            return_convergence_delta,
-            verbose,
-            initial_relevance,
-            place=Place(self.layer, attribute_to_layer_input),
+            initial_relevance=initial_relevance,
+            with_delta=return_convergence_delta,
+            verbose=verbose,
             positive_part=relu_attributions,
+            internal_batch_size=internal_batch_size,
+        )
+
+    @log_usage()
+    def attribute_classes(
+        self,
+        inputs: TensorOrTupleOfTensorsGeneric,
+        classes: Sequence[Any] | Tensor,
+        additional_forward_args: object | None = None,
+        attribute_to_layer_input: bool = False,
+        *,
+        relu_attributions: bool = True,
+        internal_batch_size: int | None = None,
+    ) -> LayerRelevance:
+        """Relevance of each value of the layer by which each of K classes exceeds its dual concept.
+
+        Args:
+            inputs, classes, additional_forward_args: As for :meth:`captum_clrp.LRPZBeta.attribute_classes`.
+            attribute_to_layer_input, relu_attributions, internal_batch_size: As for :meth:`attribute`.
+
+        Returns:
+            As :meth:`attribute`, each tensor of shape ``(N, K, *layer_shape)``.
+
+        Raises:
+            ContrastiveLRPError: as for :meth:`attribute` and :meth:`LayerLRPZBeta.attribute_classes`.
+        """
+        return self._at(attribute_to_layer_input).of_targets(
+            inputs,
+            classes,
+            additional_forward_args,
+            positive_part=relu_attributions,
+            internal_batch_size=internal_batch_size,
         )
 
 
-class LayerContrastiveLRP1(_LayerContrastive, ContrastiveLRP1, LayerAttribution):
+class LayerContrastiveLRP1(LayerContrastiveLRP):
     """CLRP1 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP1`).
 
     Args:
-        model, layer, low, high, avg_pool, conserve: As for :class:`LayerLRPZBeta`.
+        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`LayerLRPZBeta`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.
     """
 
+    dual = OtherClasses()
+    __init__ = LayerLRPZBeta.__init__
 
-class LayerContrastiveLRP2(_LayerContrastive, ContrastiveLRP2, LayerAttribution):
+
+class LayerContrastiveLRP2(LayerContrastiveLRP):
     """CLRP2 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP2`).
 
     Args:
-        model, layer, low, high, avg_pool, conserve: As for :class:`LayerLRPZBeta`.
+        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`LayerLRPZBeta`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.
     """
+
+    dual = NegatedWeights()
+    __init__ = LayerLRPZBeta.__init__

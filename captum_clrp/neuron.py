@@ -6,93 +6,29 @@ opposite of one of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+from torch import nn
 
-from captum_clrp.attribution import ContrastiveLRP2
-from captum_clrp.engine._captum import NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
-from captum_clrp.engine.propagation import Place
-from captum_clrp.errors import InvalidTargetError
-from captum_clrp.layer import AtLayer
+from captum_clrp.bounds import BoundType, InputDomain, Outside
+from captum_clrp.composites import RulesType, composite_of
+from captum_clrp.contrast import NegatedWeights
+from captum_clrp.engine._captum import GradientAttribution, NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
+from captum_clrp.engine.places import Place
+from captum_clrp.engine.settings import AveragePooling, Settings
+from captum_clrp.explanation import Explainer, Explanation
+from captum_clrp.targets import NeuronSelector
 
 __all__ = ["NeuronContrastiveLRP2", "NeuronLRPZBeta"]
 
-NeuronSelector = int | tuple[int | slice, ...] | Callable[[Tensor], Tensor]
 
-
-class _NeuronExplanation(AtLayer):
-    """What the neuron variants share: relevance that starts at chosen activations of a layer."""
-
-    def _explain_neurons(
-        self,
-        inputs: Any,
-        selectors: Sequence[NeuronSelector],
-        additional_forward_args: object | None,
-        at_input: bool,
-        positive_part: bool,
-        stack: bool,
-    ) -> Any:
-        place = Place(self.layer, at_input, stop=True)
-        started = [_Selected(s, self._score) for s in selectors]
-        result = self._explain_classes(
-            inputs, started, additional_forward_args, place=place, positive_part=positive_part
-        )
-        if stack:
-            return result
-        return tuple(r[:, 0] for r in result) if isinstance(result, tuple) else result[:, 0]
-
-
-class _Selected:
-    """Initial relevance of chosen neurons: their own activations, or their magnitudes for a contrast."""
-
-    def __init__(self, selector: NeuronSelector, score: Callable[[Tensor], Tensor]) -> None:
-        self.selector = selector
-        self.score = score
-
-    def __call__(self, activations: Any) -> Tensor:
-        if not isinstance(activations, Tensor):
-            raise InvalidTargetError(
-                f"the layer takes or returns {len(activations)} values where one tensor is needed; choose another layer"
-            )
-        selector = self.selector
-        if not callable(selector):
-            chosen = _chosen(activations, selector if isinstance(selector, tuple) else (selector,))
-        else:
-            with torch.inference_mode(False), torch.enable_grad():
-                variable = activations.detach().clone().requires_grad_()
-                value = selector(variable)
-                if not isinstance(value, Tensor) or not value.requires_grad:
-                    raise InvalidTargetError("neuron_selector does not return a tensor computed from the activations")
-                (chosen,) = torch.autograd.grad(value.sum(), variable)
-        return self.score(chosen * activations.detach())
-
-
-def _chosen(activations: Tensor, index: tuple[int | slice, ...]) -> Tensor:
-    if len(index) != activations.dim() - 1:
-        raise InvalidTargetError(
-            f"neuron_selector {index} has {len(index)} entries for a layer of shape {tuple(activations.shape)}; give "
-            f"{activations.dim() - 1} of them (dimension 0 counts examples), e.g. (channel, row, column)"
-        )
-    for position, size in zip(index, activations.shape[1:], strict=True):
-        if not isinstance(position, slice) and not 0 <= position < size:
-            raise InvalidTargetError(
-                f"neuron_selector {index} is out of range for a layer of shape {tuple(activations.shape)}"
-            )
-    chosen = torch.zeros_like(activations)
-    chosen[(slice(None), *index)] = 1
-    return chosen
-
-
-class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
+class NeuronLRPZBeta(Explainer, NeuronAttribution, GradientAttribution):
     """Relevance of the inputs for a neuron's activation (see :class:`captum_clrp.LRPZBeta`).
 
     Args:
         model: The model in evaluation mode.
         layer: A module of ``model``; the forward pass stops behind it.
-        low, high, avg_pool, conserve: As for :class:`captum_clrp.LRPZBeta`.
+        low, high, outside, avg_pool, conserve, rules: As for :class:`captum_clrp.LRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
@@ -102,6 +38,26 @@ class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
         >>> NeuronLRPZBeta(vgg16, vgg16.classifier[1]).attribute(images, neuron_selector=17)      # a neuron of fc1
     """
 
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module,
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        outside: Outside = "error",
+        avg_pool: AveragePooling = "proportional",
+        conserve: bool = False,
+        rules: RulesType = "auto",
+    ) -> None:
+        self._hold(model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules)), layer)
+        NeuronAttribution.__init__(self, model, layer)
+        GradientAttribution.__init__(self, model)
+
+    @property
+    def multiplies_by_inputs(self) -> bool:
+        return True
+
     @log_usage(part_of_slo=True)
     def attribute(
         self,
@@ -109,7 +65,7 @@ class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
         neuron_selector: NeuronSelector,
         additional_forward_args: object | None = None,
         attribute_to_neuron_input: bool = False,
-    ) -> Any:
+    ) -> TensorOrTupleOfTensorsGeneric:
         """Relevance of each input value for the activation of one neuron (or the sum of several).
 
         Args:
@@ -125,9 +81,7 @@ class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
             InvalidTargetError: if the selector does not fit the layer; otherwise as
                 :meth:`captum_clrp.LRPZBeta.attribute`.
         """
-        return self._explain_neurons(
-            inputs, [neuron_selector], additional_forward_args, attribute_to_neuron_input, False, False
-        )
+        return self._at(attribute_to_neuron_input).of_neuron(inputs, neuron_selector, additional_forward_args)
 
     @log_usage()
     def attribute_neurons(
@@ -136,7 +90,7 @@ class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
         neuron_selectors: Sequence[NeuronSelector],
         additional_forward_args: object | None = None,
         attribute_to_neuron_input: bool = False,
-    ) -> Any:
+    ) -> TensorOrTupleOfTensorsGeneric:
         """Relevance of each input value for K neurons, which share the forward pass.
 
         Args:
@@ -149,23 +103,26 @@ class NeuronLRPZBeta(_NeuronExplanation, NeuronAttribution):
         Raises:
             InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
         """
-        return self._explain_neurons(
-            inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, False, True
-        )
+        return self._at(attribute_to_neuron_input).of_neurons(inputs, neuron_selectors, additional_forward_args)
+
+    def _at(self, at_input: bool) -> Explanation:
+        return self.explanation.at(Place(self.layer, at_input, stop=True))
 
 
-class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttribution):
+class NeuronContrastiveLRP2(NeuronLRPZBeta):
     """CLRP2 for a neuron of a hidden layer: what it saw that its opposite did not (paper, section 5.3).
 
     The dual concept negates the weights of the weighted operation that makes the neuron. As for classes, the magnitude
     of the activation is propagated, also where it is negative.
 
     Args:
-        model, layer, low, high, avg_pool, conserve: As for :class:`NeuronLRPZBeta`.
+        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`NeuronLRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
     """
+
+    dual = NegatedWeights()
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -176,7 +133,7 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         attribute_to_neuron_input: bool = False,
         *,
         relu_attributions: bool = True,
-    ) -> Any:
+    ) -> TensorOrTupleOfTensorsGeneric:
         """Relevance by which the neuron exceeds its opposite.
 
         Args:
@@ -190,8 +147,8 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         Raises:
             InvalidTargetError: as for :meth:`NeuronLRPZBeta.attribute`.
         """
-        return self._explain_neurons(
-            inputs, [neuron_selector], additional_forward_args, attribute_to_neuron_input, relu_attributions, False
+        return self._at(attribute_to_neuron_input).of_neuron(
+            inputs, neuron_selector, additional_forward_args, positive_part=relu_attributions
         )
 
     @log_usage()
@@ -203,7 +160,7 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         attribute_to_neuron_input: bool = False,
         *,
         relu_attributions: bool = True,
-    ) -> Any:
+    ) -> TensorOrTupleOfTensorsGeneric:
         """Relevance by which each of K neurons exceeds its opposite; they share the forward pass.
 
         Args:
@@ -216,6 +173,6 @@ class NeuronContrastiveLRP2(_NeuronExplanation, ContrastiveLRP2, NeuronAttributi
         Raises:
             InvalidTargetError: if a selector does not fit the layer; otherwise as for :meth:`attribute`.
         """
-        return self._explain_neurons(
-            inputs, neuron_selectors, additional_forward_args, attribute_to_neuron_input, relu_attributions, True
+        return self._at(attribute_to_neuron_input).of_neurons(
+            inputs, neuron_selectors, additional_forward_args, positive_part=relu_attributions
         )

@@ -24,7 +24,7 @@ from captum_clrp import (
     TheseClasses,
     class_scores,
 )
-from captum_clrp.contrast import target_scores
+from captum_clrp.targets import target_scores
 
 OUTPUT = row(4, 1, -3, 0)
 SCORE = row(4, 0, 0, 0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from captum_clrp import (
     ContrastiveLRP1,
     ContrastiveLRP2,
+    InvalidInputError,
     InvalidTargetError,
     LRPZBeta,
     UnsupportedOperationError,
@@ -92,7 +93,8 @@ def test_the_networks_have_weights_on_which_leaks_would_show() -> None:
 
 
 def test_conservation_of_two_layers_by_hand() -> None:
-    report = check_conservation(two_layer_net(), torch.ones(1, 2).double(), 0, method=LRPZBeta(two_layer_net(), *BOX))
+    model = two_layer_net()
+    report = check_conservation(model, torch.ones(1, 2).double(), 0, method=LRPZBeta(model, *BOX))
     assert report.score == pytest.approx(1)
     assert report.at_input == pytest.approx(1)
     assert report.absorbed == pytest.approx(0)
@@ -159,6 +161,13 @@ def test_conservation_of_a_contrast_starts_from_nothing() -> None:
         assert report.score == pytest.approx(0)
         assert report.at_input + report.absorbed == pytest.approx(0)
         assert isinstance(str(report), str)
+
+
+def test_a_method_of_another_model_is_refused() -> None:
+    model, other, x = small_net(), small_net(), small_pictures(2)
+    with pytest.raises(InvalidInputError, match="method explains another model"):
+        check_conservation(model, x, 1, method=LRPZBeta(other))
+    assert check_conservation(nn.DataParallel(model), x, 1, method=LRPZBeta(model)).layers
 
 
 def test_a_report_of_a_score_of_zero_prints() -> None:
@@ -237,6 +246,12 @@ def test_the_plan_knows_settings_rules_of_the_user_and_further_arguments() -> No
             return self.fc(x) * factor
 
     assert len(explain_plan(Scaled(), torch.rand(1, 4), 2.0).records) == 2
+
+
+def test_the_plan_refuses_settings_that_do_not_exist() -> None:
+    for unknown in ("typo", "sizes"):
+        with pytest.raises(InvalidInputError, match="choose 'proportional' or 'even'"):
+            explain_plan(small_net(), small_pictures(2), avg_pool=unknown)
 
 
 def test_the_plan_of_what_cannot_be_explained_is_the_refusal() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -12,13 +13,18 @@ from helpers.nets import BOX, assert_same, distance, row, small_net, small_pictu
 from torch import Tensor, nn
 
 from captum_clrp import (
+    ContrastiveLRP,
     ContrastiveLRP1,
     ContrastiveLRP2,
+    InvalidInputError,
+    LayerContrastiveLRP,
     LayerContrastiveLRP1,
     LayerContrastiveLRP2,
     LayerLRPZBeta,
     LRPZBeta,
     ModelStateError,
+    OtherClasses,
+    TheseClasses,
     UnsupportedOperationError,
 )
 
@@ -173,7 +179,173 @@ def test_a_layer_of_several_tensors_gives_a_tuple() -> None:
     assert_same(torch.cat([first, second], 1), whole)
 
 
+# --- several classes, several layers, parts of a batch
+
+
+@pytest.mark.parametrize("at_input", [False, True])
+@pytest.mark.parametrize("method", LAYERED)
+def test_classes_of_a_layer_are_separate_calls(method: Any, at_input: bool) -> None:
+    model, x = stack(), small_pictures(3, torch.float64)
+    explain = method(model, model[4])
+    together = explain.attribute_classes(x, [3, 0], attribute_to_layer_input=at_input)
+    single = [explain.attribute(x, k, attribute_to_layer_input=at_input) for k in (3, 0)]
+    assert together.shape == (3, 2, *(model[:4] if at_input else model[:5])(x).shape[1:])
+    assert_same(together, torch.stack(single, 1))
+
+
+@pytest.mark.parametrize("method", CONTRASTS)
+def test_classes_of_a_layer_with_their_signs(method: Any) -> None:
+    model, x = stack(), small_pictures(2, torch.float64)
+    explain = method(model, model[4])
+    signed = explain.attribute_classes(x, [1, 2], relu_attributions=False)
+    assert bool((signed < 0).any())
+    assert_same(signed[:, 1], explain.attribute(x, 2, relu_attributions=False))
+
+
+def test_a_contrast_of_a_layer_with_any_dual() -> None:
+    model, x = stack(), small_pictures(2, torch.float64)
+    named, general = (LayerContrastiveLRP1(model, model[4]), LayerContrastiveLRP(model, model[4], dual=OtherClasses()))
+    assert torch.equal(named.attribute(x, 3), general.attribute(x, 3))
+    rather_than = LayerContrastiveLRP(model, model[0], dual=TheseClasses([2]))
+    expected = ContrastiveLRP(model, dual=TheseClasses([2])).attribute(x, 3)
+    assert_same(rather_than.attribute(x, 3, attribute_to_layer_input=True), expected)
+
+
+@pytest.mark.parametrize("method", LAYERED)
+def test_parts_of_a_batch_at_a_layer(method: Any) -> None:
+    model, x = stack(), small_pictures(5, torch.float64)
+    explain = method(model, model[4])
+    whole, delta = explain.attribute(x, [0, 1, 2, 3, 4], return_convergence_delta=True)
+    parts, of_parts = explain.attribute(x, [0, 1, 2, 3, 4], return_convergence_delta=True, internal_batch_size=2)
+    assert_same(parts, whole)
+    assert_same(of_parts, delta)
+    assert_same(explain.attribute_classes(x, [1, 4], internal_batch_size=2), explain.attribute_classes(x, [1, 4]))
+
+
+@pytest.mark.parametrize("method", LAYERED)
+def test_a_list_of_layers_gives_a_list(method: Any) -> None:
+    """As Captum's LayerLRP; the layers share the pass."""
+    model, x = stack(), small_pictures(3, torch.float64)
+    layers = [model[0], model[4], model[8]]
+    maps, deltas = method(model, layers).attribute(x, 3, return_convergence_delta=True, internal_batch_size=2)
+    classes = method(model, layers).attribute_classes(x, [3, 1])
+    assert isinstance(maps, list)
+    assert isinstance(deltas, list)
+    for layer, found, delta, of_classes in zip(layers, maps, deltas, classes, strict=True):
+        expected, own = method(model, layer).attribute(x, 3, return_convergence_delta=True)
+        assert_same(found, expected)
+        assert_same(delta, own)
+        assert_same(of_classes[:, 0], expected)
+
+
+# --- what a layer may return and take
+
+
+class Packed(nn.Module):
+    """Returns its result in some structure, into which the model adds a second branch, in place or not."""
+
+    def __init__(self, pack: Any, unpack: Any, in_place: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 3)
+        self.layer = Packing(pack)
+        self.unpack, self.in_place = unpack, in_place
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.unpack(self.layer(torch.relu(self.first(x))))
+        other = torch.relu(self.second(x))
+        if self.in_place:
+            h += other
+        else:
+            h = h + other
+        return self.head(h)
+
+
+class Packing(nn.Module):
+    def __init__(self, pack: Any) -> None:
+        super().__init__()
+        self.pack = pack
+
+    def forward(self, x: Tensor) -> Any:
+        return self.pack(x * 1.0)
+
+
+class Named(NamedTuple):
+    features: Tensor
+    name: str
+
+
+class Output(dict):  # type: ignore[type-arg]
+    """A dictionary whose entries are attributes, too, as Hugging Face returns."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        setattr(self, key, value)
+
+
+def output(value: Tensor) -> Output:
+    made = Output()
+    made["features"] = value
+    return made
+
+
+@dataclasses.dataclass
+class Data:
+    features: Tensor
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlottedData:
+    features: Tensor
+
+
+STRUCTURES = {
+    "dict": (lambda t: {"f": t}, lambda d: d["f"]),
+    "nested": (lambda t: (None, [t, {"k": 1}]), lambda d: d[1][0]),
+    "named tuple": (lambda t: Named(t, "n"), lambda d: d.features),
+    "dictionary with attributes": (output, lambda d: d.features),
+    "dataclass": (Data, lambda d: d.features),
+    "dataclass with slots": (SlottedData, lambda d: d.features),
+}
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_a_layer_that_returns_a_structure_is_read_before_it_is_overwritten(structure: str) -> None:
+    torch.manual_seed(1)
+    model, x = Packed(*STRUCTURES[structure], in_place=True).double(), torch.rand(2, 4).double()
+    plain = Packed(lambda t: t, lambda t: t, in_place=False).double()
+    plain.load_state_dict(model.state_dict())
+    expected = LayerLRPZBeta(plain, plain.layer).attribute(x, 1)
+    found = LayerLRPZBeta(model, model.layer).attribute(x, 1)
+    assert_same(found[0] if isinstance(found, tuple) else found, expected)
+
+
+def test_a_layer_that_takes_its_input_by_name() -> None:
+    class ByName(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+            self.layer = Weighing()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.layer(values=torch.relu(self.fc(x)), scale=2.0))
+
+    class Weighing(nn.Module):
+        def forward(self, values: Tensor, scale: float) -> Tensor:
+            return values.mul_(scale)
+
+    model, x = ByName().double(), torch.rand(2, 4).double()
+    at_input = LayerLRPZBeta(model, model.layer).attribute(x, 1, attribute_to_layer_input=True)
+    assert_same(at_input, LayerLRPZBeta(model, model.head).attribute(x, 1, attribute_to_layer_input=True))
+
+
 # --- errors
+
+
+@pytest.mark.parametrize("layer", ["features.28", 3, [nn.ReLU(), "0"]])
+@pytest.mark.parametrize("method", LAYERED)
+def test_a_layer_that_is_no_module_is_refused(method: Any, layer: Any) -> None:
+    with pytest.raises(InvalidInputError, match="which is no module; pass a module of the model"):
+        method(stack(), layer)
 
 
 def test_a_layer_that_does_not_run_is_refused() -> None:

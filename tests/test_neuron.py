@@ -204,6 +204,14 @@ def test_a_neuron_of_the_output_layer_is_a_class() -> None:
     assert_same(NeuronLRPZBeta(model, model.fc2).attribute(x, 1), LRPZBeta(model).attribute(x, target=1))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_neurons_have_no_classes_and_no_delta(method: Any) -> None:
+    explain = method(stack(), nn.ReLU())
+    assert not hasattr(explain, "attribute_classes")
+    assert explain.has_convergence_delta() is False
+    assert explain.multiplies_by_inputs is True
+
+
 # --- the forward pass stops
 
 
@@ -241,6 +249,8 @@ def test_what_lies_behind_the_layer_does_not_run() -> None:
         ((1, 2), "has 2 entries"),
         ((6, 0, 0), "out of range"),
         ((0, -1, 0), "out of range"),
+        ((True, 0, 0), "holds True; give integers or slices"),
+        ((1.0, 0, 0), "holds 1.0; give integers or slices"),
         (lambda z: 1.0, "does not return a tensor computed from the activations"),
         (lambda z: torch.ones(2), "does not return a tensor computed from the activations"),
     ],

@@ -15,14 +15,26 @@ __all__ = ["in_batches", "rows"]
 
 
 def rows(value: Any, count: int, part: slice) -> Any:
-    """The rows of ``value`` that belong to a part of ``count`` examples; what is not counted by example stays whole."""
+    """The rows of ``value`` that belong to a part of ``count`` examples; what is not counted by example stays whole.
+
+    A list with an entry for each example is divided; one of tensors that are counted by example is a structure.
+    """
     if isinstance(value, Tensor):
-        return value[part] if value.dim() > 0 and value.shape[0] == count else value
-    if isinstance(value, list) and len(value) == count:
+        return value[part] if _counts(value, count) else value
+    if isinstance(value, list) and len(value) == count and not any(_counts(v, count) for v in value):
         return value[part]
+    if isinstance(value, dict):
+        return {key: rows(v, count, part) for key, v in value.items()}
+    if isinstance(value, list):
+        return [rows(v, count, part) for v in value]
     if isinstance(value, tuple):
-        return tuple(rows(v, count, part) for v in value)
+        parts = (rows(v, count, part) for v in value)
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
+
+
+def _counts(value: Any, count: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() > 0 and value.shape[0] == count
 
 
 def in_batches(explain: Callable[..., Any], inputs: Any, size: int | None, *others: Any) -> Any:

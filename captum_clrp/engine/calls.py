@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import get_testing_overrides
 
-__all__ = ["Call", "depends_on_input", "flatten"]
+from captum_clrp.engine.nested import replace
+
+__all__ = ["Call", "depends_on_input"]
 
 
 def depends_on_input(value: Any) -> bool:
@@ -24,29 +26,6 @@ def depends_on_input(value: Any) -> bool:
     return (
         isinstance(value, Tensor) and value.requires_grad and value.grad_fn is not None and hasattr(value, "_clrp_info")
     )
-
-
-def flatten(value: Any) -> Iterator[Any]:
-    """The leaves of nested tuples, lists and dicts."""
-    if isinstance(value, tuple | list):
-        for item in value:
-            yield from flatten(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from flatten(item)
-    else:
-        yield value
-
-
-def replace(value: Any, change: Callable[[Any], Any]) -> Any:
-    """Nested tuples, lists and dicts with each leaf changed."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(replace(item, change) for item in value))
-    if isinstance(value, tuple | list):
-        return type(value)(replace(item, change) for item in value)
-    if isinstance(value, dict):
-        return {key: replace(item, change) for key, item in value.items()}
-    return change(value)
 
 
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:

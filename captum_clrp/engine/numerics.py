@@ -7,7 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["all_finite", "divide", "has_double_precision", "is_nonnegative", "stabilize", "zero_if_not_finite"]
+__all__ = [
+    "all_finite",
+    "at_least_single",
+    "divide",
+    "has_double_precision",
+    "is_nonnegative",
+    "stabilize",
+    "zero_if_not_finite",
+]
 
 
 def all_finite(values: Tensor) -> bool:
@@ -43,6 +51,11 @@ def divide(relevance: Tensor, denominator: Tensor) -> tuple[Tensor, Tensor | Non
 def stabilize(denominator: Tensor, epsilon: float) -> Tensor:
     """``denominator + epsilon * sign(denominator)``, where zero counts as positive."""
     return torch.where(denominator < 0, denominator - epsilon, denominator + epsilon)
+
+
+def at_least_single(tensor: Tensor) -> torch.dtype:
+    """The type in which its values are computed with: float32, or its own if that is more precise."""
+    return torch.promote_types(tensor.dtype, torch.float32)
 
 
 def has_double_precision(tensor: Tensor) -> bool:

@@ -23,22 +23,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_clrp.bounds import Bounds, own_range
-from captum_clrp.composites import AUTO, Composite, Structure
+from captum_clrp.composites import Structure
 from captum_clrp.engine._captum import PropagationRule
-from captum_clrp.engine.calls import Call, depends_on_input, flatten
+from captum_clrp.engine.calls import Call, depends_on_input
+from captum_clrp.engine.nested import flatten
 from captum_clrp.engine.nodes import Node, Saved
+from captum_clrp.engine.settings import Settings
 from captum_clrp.errors import UnsupportedOperationError
 from captum_clrp.rules import RelevanceRule
 
-__all__ = ["Info", "Settings", "Trace"]
-
-
-class Settings(NamedTuple):
-    """What the user chose for a propagation."""
-
-    avg_pool: str = "proportional"
-    conserve: bool = False
-    rules: Composite = AUTO
+__all__ = ["Info", "Trace"]
 
 
 def _still_valid(bounds: Bounds | None, tensor: Tensor) -> Bounds | None:
@@ -339,19 +333,13 @@ class Trace(TorchFunctionMode):
     # -- modules ---------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def watching_modules(
-        self,
-        before: Callable[[nn.Module, Any], Any] = lambda module, inputs: None,
-        after: Callable[[nn.Module, Any], Any] = lambda module, output: None,
-    ) -> Iterator[None]:
-        """Follow which module runs; ``before`` and ``after`` may replace its inputs and its output."""
+    def watching_modules(self, after: Callable[[nn.Module, Any], Any] = lambda module, output: None) -> Iterator[None]:
+        """Follow which module runs; ``after`` may replace its output."""
         thread = threading.get_ident()
 
-        def enter(module: nn.Module, inputs: Any) -> Any:
-            if threading.get_ident() != thread:
-                return None
-            self.scope.append(module)
-            return before(module, inputs)
+        def enter(module: nn.Module, inputs: Any) -> None:
+            if threading.get_ident() == thread:
+                self.scope.append(module)
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> Any:
             if threading.get_ident() != thread:

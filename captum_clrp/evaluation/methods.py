@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from captum_clrp.attribution import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.attribution import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.gradients import gradient_maps, guided_maps
 from captum_clrp.evaluation.network import Network
+from captum_clrp.targets import Given
 
 __all__ = ["METHODS", "Concept", "MethodSet", "check_methods", "image_seed"]
 
@@ -125,19 +126,18 @@ class _Relevance:
 
     def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
         first = next(iter(self.explainers.values()))
-        propagation = first._run(inputs, None, None, (first.low, first.high))
-        left = len(self.explainers) * len(concepts)
-        maps = {}
-        for name, explainer in self.explainers.items():
-            contrast = isinstance(explainer, ContrastiveLRP)
-            of_concepts = []
-            for concept in concepts:
-                left -= 1
-                output, seed = explainer._seed(propagation, None, _Scores(concept, contrast))
-                (relevance,) = propagation.relevance(output, seed, last=left == 0)
-                of_concepts.append((relevance.clamp(min=0) if contrast else relevance).sum(1))
-            maps[name] = torch.stack(of_concepts, dim=1)
-        return maps
+        maps: dict[str, list[Tensor]] = {name: [] for name in self.explainers}
+        with first.explanation.run(inputs) as passed:
+            seeds = [
+                (name, passed.contrasting(Given(_Scores(concept, explainer.dual is not None)), explainer.dual))
+                for name, explainer in self.explainers.items()
+                for concept in concepts
+            ]
+            relevance = passed.relevance([seed for _, seed in seeds])
+            for (name, _), ((at_input,),) in zip(seeds, relevance, strict=True):
+                contrast = self.explainers[name].dual is not None
+                maps[name].append((at_input.clamp(min=0) if contrast else at_input).sum(1))
+        return {name: torch.stack(of_concepts, dim=1) for name, of_concepts in maps.items()}
 
 
 class _Captum:

@@ -42,10 +42,11 @@ from helpers.networks import Called, alone
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta, check_conservation
+from captum_clrp.bounds import InputDomain
 from captum_clrp.engine.operations import REFUSED as REFUSED_NAMES
 from captum_clrp.engine.operations import ROWS, TABLE, Row
 from captum_clrp.engine.propagation import run_model
-from captum_clrp.engine.trace import Settings
+from captum_clrp.engine.settings import Settings
 
 # Float64 rounding of sums over a few dozen values; a wrong rule is off by 0.1 and more.
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -507,7 +508,7 @@ def test_values_taken_for_nonnegative_are(case: Case) -> None:
     x = inputs_of(case)
     plain = alone(case.function, x.shape[-1], rule=False)
     for model in (plain, nn.Sequential(plain[0], nn.ReLU(), nn.Hardtanh(0, 0.5), plain[1])):
-        propagation = run_model(model, (x,), (), low=None, high=None, settings=Settings())
+        propagation = run_model(model, (x,), (), domain=InputDomain(), settings=Settings())
         output = first(propagation.output)
         if propagation.trace.info(output).nonnegative:
             assert not bool((output < 0).any()), "negative values are said not to be there"

@@ -11,7 +11,8 @@ from torch import Tensor
 from captum_clrp.bounds import Bounds, own_range
 from captum_clrp.composites import Composite
 from captum_clrp.engine._captum import EpsilonRule
-from captum_clrp.engine.calls import Call, depends_on_input, replace
+from captum_clrp.engine.calls import Call, depends_on_input
+from captum_clrp.engine.nested import replace
 from captum_clrp.engine.nodes import Jacobian, Node, Record, Saved
 from captum_clrp.engine.numerics import is_nonnegative
 from captum_clrp.engine.trace import Info, Trace

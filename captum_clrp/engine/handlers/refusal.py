@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from captum_clrp.engine.calls import flatten
 from captum_clrp.engine.handlers.operation import Operation, carries_values
+from captum_clrp.engine.nested import flatten
 
 
 def refuse(op: Operation, *, reason: str) -> Any:

@@ -1,0 +1,47 @@
+"""Questions to the graph of a recorded pass: which operations make an output, and what leads where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence, Set
+from typing import Any
+
+from torch import Tensor
+
+from captum_clrp.engine.nodes import Weighted
+
+__all__ = ["form_output_layer", "nearest_weighted"]
+
+
+def nearest_weighted(output: Tensor) -> list[Any]:
+    """Autograd functions of the weighted operations nearest to ``output``: usually one, several where branches meet."""
+    return [f for f in _functions_behind([output.grad_fn], _is_weighted) if _is_weighted(f)]
+
+
+def form_output_layer(output: Tensor, nearest: Sequence[Any]) -> bool:
+    """Whether every path from ``output`` to the inputs goes through exactly one of these operations first."""
+    in_front = _functions_behind([output.grad_fn], _is_weighted)
+    goes_around = any(not _is_weighted(f) and not _followers(f) for f in in_front)
+    behind = _functions_behind([f for function in nearest for f in _followers(function)])
+    return not goes_around and behind.isdisjoint(nearest)
+
+
+def _is_weighted(function: Any) -> bool:
+    return isinstance(getattr(function, "node", None), Weighted)
+
+
+def _followers(function: Any) -> list[Any]:
+    return [f for f, _ in function.next_functions if f is not None]
+
+
+def _functions_behind(start: Sequence[Any], ends_at: Callable[[Any], bool] = lambda function: False) -> Set[Any]:
+    """The functions of the graph from ``start`` on; what ``ends_at`` accepts is the last of its path."""
+    seen: dict[Any, None] = {}
+    stack = list(start)
+    while stack:
+        function = stack.pop()
+        if function is None or function in seen:
+            continue
+        seen[function] = None
+        if not ends_at(function):
+            stack.extend(_followers(function))
+    return seen.keys()
