@@ -21,11 +21,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_clrp.engine._captum import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
-from captum_clrp.engine.linear_maps import LinearMap
-from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
+from captum_clrp.engine.linear_maps import LinearMap, linear_map_of
+from captum_clrp.engine.numerics import divide, is_nonnegative, stabilize, zero_if_not_finite
 from captum_clrp.errors import InvalidInputError, UnsupportedOperationError
 
 __all__ = [
@@ -117,16 +118,56 @@ class RelevanceRule(PropagationRule):
         """Captum's hook: the module's output, with a backward that carries relevance by this rule.
 
         Args:
-            module: The module that the rule was assigned to.
+            module: The module that the rule was assigned to: fully connected or a convolution.
             inputs: Its input, or a tuple that starts with it.
-            outputs: Its output, a tensor of any shape; computed anew here.
-        """
-        from captum_clrp.engine.propagation import propagate_module
+            outputs: Its output, a tensor of any shape.
 
-        return propagate_module(self, module, inputs if isinstance(inputs, tuple) else (inputs,))
+        Raises:
+            UnsupportedOperationError: for another module; in the classes of this package any will do.
+        """
+        layer = linear_map_of(module)
+        if layer is None and not isinstance(self, Identity):
+            raise UnsupportedOperationError(
+                f"{self!r} was assigned to a {type(module).__name__}; in Captum's own LRP it works for Linear and the "
+                "convolutions alone: set one of Captum's rules there, or explain the model with captum_clrp.LRPZBeta"
+            )
+        signal: Tensor = inputs[0] if isinstance(inputs, tuple) else inputs
+        signal = signal.view_as(signal)
+
+        def remember_input(relevance: Tensor) -> None:
+            self.relevance_input[relevance.device] = relevance
+
+        def remember_output(relevance: Tensor) -> None:
+            self.relevance_output[relevance.device] = relevance
+
+        signal.register_hook(remember_input)
+        mode: Any = getattr(module, "padding_mode", "zeros")
+        around: Any = getattr(module, "_reversed_padding_repeated_twice", ())
+        padded = signal if mode == "zeros" else F.pad(signal, around, mode=mode)
+        result: Tensor = _ByRule.apply(padded, outputs.detach(), self, layer)
+        result.register_hook(remember_output)
+        return result
 
     def _manipulate_weights(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         """Nothing: these rules leave the module's weights alone."""
+
+
+class _ByRule(torch.autograd.Function):
+    """A module's output, with relevance for a backward; without a linear map relevance is handed through."""
+
+    @staticmethod
+    def forward(ctx: Any, activations: Tensor, output: Tensor, rule: RelevanceRule, layer: LinearMap | None) -> Tensor:
+        ctx.rule, ctx.layer = rule, layer
+        ctx.activations = activations.detach()
+        return output.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *relevance: Tensor) -> tuple[Tensor | None, ...]:
+        (arrived,) = relevance
+        if ctx.layer is None or isinstance(ctx.rule, Identity):
+            return arrived, None, None, None
+        prepared = prepare(ctx.rule, ctx.layer, ctx.activations, nonnegative=is_nonnegative(ctx.activations))
+        return distribute(ctx.layer, prepared, arrived, last=True).to(arrived.dtype), None, None, None
 
 
 def of_both_signs(layer: LinearMap, with_positive: Tensor, with_negative: Tensor) -> tuple[Term, ...]:

@@ -223,6 +223,40 @@ def test_our_rules_work_in_captums_lrp(rule: RelevanceRule) -> None:
     assert ours.count_nonzero() > 0
 
 
+CONVOLUTIONS = {
+    "reflected": lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"),
+    "circular, same": lambda: nn.Conv2d(3, 4, 2, padding="same", padding_mode="circular"),
+    "same, of even length": lambda: nn.Conv2d(3, 4, (2, 3), padding="same", dilation=(1, 2)),
+    "strided, grouped": lambda: nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3),
+    "transposed": lambda: nn.ConvTranspose2d(3, 4, 3, stride=2, padding=1, output_padding=1),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same'")
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize("rule", [ZPlus(), Epsilon(0.01)], ids=repr)
+def test_our_rules_work_in_captums_lrp_for_any_convolution(rule: RelevanceRule, name: str) -> None:
+    layer = CONVOLUTIONS[name]()
+    x = pictures(2, 8).double()
+    size = layer.double()(x).flatten(1).shape[1]
+    model = with_rules(nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(size, 3)).double(), rule)
+    assert distance(LRP(model).attribute(x, target=1), LRPZBeta(model).attribute(x, target=1)) <= 1e-9
+
+
+def test_in_captums_lrp_our_rules_refuse_what_they_cannot_see() -> None:
+    class Halved(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return 0.5 * super().forward(x)
+
+    x = torch.rand(2, 4)
+    for layer in (Halved(4, 4), nn.ReLU()):
+        model = nn.Sequential(nn.Linear(4, 4), layer, nn.Linear(4, 2))
+        layer.rule = Epsilon()
+        with pytest.raises(UnsupportedOperationError, match=f"was assigned to a {type(layer).__name__}"):
+            LRP(model).attribute(x, target=1)
+        assert LRPZBeta(model).attribute(x, target=1).isfinite().all()
+
+
 def test_our_default_rules_in_captums_lrp_are_lrpzbeta() -> None:
     model, x = Plain().double(), pictures(2, 12).double()
     carried = with_rules(model, ZBeta(-3.0, 3.0), ZPlus(), ZPlus())

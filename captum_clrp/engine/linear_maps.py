@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from captum_clrp.engine.numerics import has_double_precision
 
-__all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "weight_cache"]
+__all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "linear_map_of", "weight_cache"]
 
 
 class Probe(NamedTuple):
@@ -321,3 +321,32 @@ class ProductMap(LinearMap):
             variable = torch.zeros_like(activations).requires_grad_()
             product = self.product(variable, weight)
         return torch.autograd.grad(product, variable, signal)[0]
+
+
+def linear_map_of(module: nn.Module) -> LinearMap | None:
+    """The linear map of a fully connected or convolutional module, behind its padding if that is not of zeros.
+
+    Only of PyTorch's own: what a module with another ``forward`` does, its attributes do not tell.
+    """
+    layer: Any = module
+    if type(module).forward is nn.Linear.forward:
+        return FullyConnected(layer.weight, layer.bias)
+    transposed = type(module).forward in _TRANSPOSED_FORWARDS
+    if not transposed and type(module).forward not in _CONVOLUTION_FORWARDS:
+        return None
+    ahead = layer.padding_mode != "zeros" or isinstance(layer.padding, str)
+    return Convolution(
+        layer.weight,
+        layer.bias,
+        stride=layer.stride,
+        padding=[0] * len(layer.stride) if ahead else layer.padding,
+        dilation=layer.dilation,
+        groups=layer.groups,
+        transposed=transposed,
+        output_padding=layer.output_padding if transposed else None,
+        uneven_padding=layer._reversed_padding_repeated_twice if ahead and layer.padding_mode == "zeros" else None,
+    )
+
+
+_CONVOLUTION_FORWARDS = [nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward]
+_TRANSPOSED_FORWARDS = [nn.ConvTranspose1d.forward, nn.ConvTranspose2d.forward, nn.ConvTranspose3d.forward]

@@ -25,9 +25,8 @@ from captum_clrp.engine.places import LayerReached, Place, Reader
 from captum_clrp.engine.settings import Settings
 from captum_clrp.engine.trace import Info, Trace
 from captum_clrp.errors import ContrastiveLRPError, ModelStateError, UnsupportedOperationError
-from captum_clrp.rules import RelevanceRule
 
-__all__ = ["OutputLayer", "Propagation", "propagate_module", "run_model"]
+__all__ = ["OutputLayer", "Propagation", "run_model"]
 
 
 class OutputLayer(NamedTuple):
@@ -209,30 +208,3 @@ def start(inputs: Sequence[tuple[Tensor, Bounds]], trace: Trace) -> tuple[Tensor
         trace.origins.add(x.grad_fn)
         trace.describe(x, Info(nonnegative=is_nonnegative(x), bounds=bounds))
     return started
-
-
-def propagate_module(rule: RelevanceRule, module: nn.Module, inputs: Any) -> Tensor:
-    """``module(*inputs)`` with ``rule`` for a backward: how our rules work inside ``captum.attr.LRP``."""
-    names = {part: name for name, part in module.named_modules()}
-    trace = Trace(names, Settings(), run_operation, forced_rule=(rule, module))
-    with torch.enable_grad():
-        started = tuple(x.view_as(x) if isinstance(x, Tensor) else x for x in inputs)
-    for x in started:
-        if isinstance(x, Tensor) and x.requires_grad:
-            trace.describe(x, Info())
-    with torch.no_grad(), trace:
-        result: Tensor = module.forward(*started)
-    trace.raise_refusals()
-    trace.settle()
-    if not depends_on_input(result):
-        raise ModelStateError(f"the output of {type(module).__name__} does not depend on its input")
-
-    def remember_input(relevance: Tensor) -> None:
-        rule.relevance_input[relevance.device] = relevance
-
-    def remember_output(relevance: Tensor) -> None:
-        rule.relevance_output[relevance.device] = relevance
-
-    started[0].register_hook(remember_input)
-    result.register_hook(remember_output)
-    return result

@@ -30,7 +30,6 @@ from captum_clrp.engine.nested import flatten
 from captum_clrp.engine.nodes import Node, Saved
 from captum_clrp.engine.settings import Settings
 from captum_clrp.errors import UnsupportedOperationError
-from captum_clrp.rules import RelevanceRule
 
 __all__ = ["Info", "Trace"]
 
@@ -141,21 +140,12 @@ class Trace(TorchFunctionMode):
         names: Name of each module.
         settings: The user's choices.
         run_operation: ``run_operation(trace, func, args, kwargs)`` runs and records one torch function.
-        forced_rule: Rule for every weighted operation and the module that carries it, whatever others carry.
     """
 
-    def __init__(
-        self,
-        names: Mapping[nn.Module, str],
-        settings: Settings,
-        run_operation: Callable[..., Any],
-        *,
-        forced_rule: tuple[RelevanceRule, nn.Module] | None = None,
-    ) -> None:
+    def __init__(self, names: Mapping[nn.Module, str], settings: Settings, run_operation: Callable[..., Any]) -> None:
         super().__init__()
         self._run_operation = run_operation
         self.settings = settings
-        self.forced_rule = forced_rule
         self.nodes: list[Node] = []
         self.refusals: list[Refusal] = []
         self.scope: list[nn.Module] = []
@@ -177,8 +167,6 @@ class Trace(TorchFunctionMode):
 
     def user_rule(self) -> tuple[PropagationRule, nn.Module] | None:
         """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention)."""
-        if self.forced_rule is not None:
-            return self.forced_rule
         for module in reversed(self.scope):
             rule = own_rule(module)
             if rule is not None:
