@@ -1,0 +1,74 @@
+"""The maps that are compared: this package's with each set of rules, and baselines that need no rules."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from captum.attr import InputXGradient, IntegratedGradients, Occlusion, Saliency
+from torch import Tensor, nn
+
+from benchmarks.digits.collages import BACKGROUND, INK
+from benchmarks.digits.scores import PATCH
+from captum_clrp import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.errors import UnsupportedOperationError
+
+OURS: dict[str, type[LRPZBeta]] = {"LRP": LRPZBeta, "CLRP1": ContrastiveLRP1, "CLRP2": ContrastiveLRP2}
+
+RULES = ("auto", "paper", "gamma", "epsilon-plus", "epsilon-plus-flat", "epsilon-gamma-box", "cp-lrp", "attnlrp")
+
+
+def relevance(method: str, rules: str, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Signed maps of one of :data:`OURS`, shape (M, 16, 16), for images of shape (M, 1, 16, 16) and targets of shape (M,).
+
+    The contrastive maps are not cut off at zero, so that a patch can weigh what speaks for the target against what speaks for its
+    rivals. Cut off at zero, their pixels are the maps of the paper.
+    """
+    settings: dict[str, Any] = {}
+    if "rules" in inspect.signature(LRPZBeta).parameters:
+        settings["rules"] = rules
+    elif rules != "paper":
+        raise UnsupportedOperationError(f"rules={rules!r} are not in this version of captum_clrp")
+    explainer = OURS[method](network, BACKGROUND, INK, **settings)
+    signed = {"relu_attributions": False} if isinstance(explainer, ContrastiveLRP) else {}
+    return explainer.attribute(images, target=targets, **signed)[:, 0]
+
+
+Baseline = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def _random(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    return torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
+
+
+def _saliency(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    return Saliency(network).attribute(images.requires_grad_(), target=targets)
+
+
+def _input_x_gradient(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    return InputXGradient(network).attribute(images.requires_grad_(), target=targets)
+
+
+def _integrated_gradients(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    return IntegratedGradients(network).attribute(images, BACKGROUND, targets, n_steps=32, internal_batch_size=640)
+
+
+def _occlusion(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    window = (1, PATCH, PATCH)
+    return Occlusion(network).attribute(images, window, window, BACKGROUND, targets, perturbations_per_eval=4)
+
+
+BASELINES: dict[str, Baseline] = {
+    "random": _random,
+    "saliency": _saliency,
+    "input x gradient": _input_x_gradient,
+    "integrated gradients": _integrated_gradients,
+    "occlusion of patches": _occlusion,
+}
+
+
+def baseline(name: str, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Maps of one of :data:`BASELINES`, shape (M, 16, 16); arguments as those of :func:`relevance`."""
+    return BASELINES[name](network, images.detach().clone(), targets).detach()[:, 0].float()
