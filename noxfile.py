@@ -1,0 +1,69 @@
+"""What contributors run, each in an environment of its own: ``pip install nox``, then ``nox --list``.
+
+In an environment that has everything (``pip install -e ".[test]"``), ``nox --no-venv -s tests`` saves the installation.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All but the slow tests; arguments go to pytest: ``nox -s tests -- tests/test_rules.py -x``."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Notebooks, packages, whole commands, several processes."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format; ``nox -s lint -- --fix`` mends what can be."""
+    session.install("ruff>=0.9")
+    session.run("ruff", "check", *session.posargs, ".")
+    session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types of the package."""
+    session.install("-e", ".[eval]", "mypy>=1.11")
+    session.run("mypy", "captum_clrp", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, warnings as errors, in ``docs/_build/html``."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-W", "docs", "docs/_build/html", *session.posargs)
+
+
+@nox.session(python="3.10")
+def oldest(session: nox.Session) -> None:
+    """The tests with the lowest versions that setup.cfg allows. ``--force-python 3.11`` takes another interpreter."""
+    lowest = Path(session.create_tmp(), "lowest.txt")
+    session.install("uv")
+    session.run(
+        *("uv", "pip", "compile", "setup.cfg", "--resolution", "lowest-direct", "--no-deps", "--quiet"),
+        *("--output-file", str(lowest)),
+    )
+    session.install("-c", str(lowest), ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Whether tests notice small changes of the core: ``nox -s mutants -- --count 40 --seed 1 --processes 4``."""
+    session.install("-e", ".[test]")
+    session.run("python", "tools/mutants.py", *session.posargs)

@@ -1,0 +1,107 @@
+"""The shape of the package: imports go downwards only, and the contributors' guide names files that exist."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import captum_clrp
+
+PACKAGE = Path(captum_clrp.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+
+# From top to bottom. A file imports from its own floor or from one below; no files of a floor form a circle.
+FLOORS = [
+    ["__main__", "cli", "app"],
+    ["evaluation"],
+    ["classifiers", "visualization"],
+    ["__init__"],
+    ["inspection", "neuron", "layer", "attribution"],
+    ["explanation", "targets", "contrast", "theory"],
+    ["engine", "composites", "rules", "bounds"],
+    ["errors"],
+]
+
+
+def files() -> dict[str, Path]:
+    """Files of the package by module name: ``captum_clrp.engine.trace``; a package by its own."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+FILES = files()
+
+
+def imported(module: str) -> set[str]:
+    """Files of the package that ``module`` imports anywhere, inside functions too; for types alone does not count."""
+
+    def names(node: ast.AST) -> Iterator[str]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                yield from (alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert not child.level, f"{module} imports relatively; imports in the package are absolute"
+                for alias in child.names:
+                    whole = f"{child.module}.{alias.name}"
+                    yield whole if whole in FILES else str(child.module)
+            yield from names(child)
+
+    return {name for name in names(ast.parse(FILES[module].read_text(encoding="utf-8"))) if name in FILES} - {module}
+
+
+IMPORTS = {module: imported(module) for module in FILES}
+
+
+def floor(module: str) -> int:
+    room = module.partition(".")[2].partition(".")[0] or "__init__"
+    return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def test_every_file_stands_on_a_floor() -> None:
+    known = {room for rooms in FLOORS for room in rooms}
+    rooms = {path.relative_to(PACKAGE).with_suffix("").parts[0] for path in FILES.values()}
+    assert rooms <= known, f"which floor is for {sorted(rooms - known)}?"
+
+
+def test_imports_go_downwards() -> None:
+    climbing = [(m, other) for m, others in IMPORTS.items() for other in others if floor(other) < floor(m)]
+    assert not climbing, "imports that climb: " + ", ".join(f"{m} of {other}" for m, other in sorted(climbing))
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    try:
+        TopologicalSorter(IMPORTS).prepare()
+    except CycleError as error:
+        pytest.fail("imports in a circle: " + " of ".join(error.args[1]))
+
+
+@pytest.mark.parametrize(("private", "gate"), [("captum", "_captum")])
+def test_private_modules_of_others_have_one_gate(private: str, gate: str) -> None:
+    pattern = re.compile(rf"^\s*(?:from|import) {private}(?:\.\w+)*\._", re.MULTILINE)
+    found = {path.name for path in FILES.values() if pattern.search(path.read_text(encoding="utf-8"))}
+    assert found == {f"{gate}.py"}
+
+
+@pytest.mark.skipif(not (ROOT / "docs").exists(), reason="tests run apart from the checkout: there is no guide")
+def test_files_that_the_contributors_guide_names_exist() -> None:
+    text = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    named = {word for word in re.findall(r"`([\w./-]+)`", text) if re.search(r"/|\.(md|py|cfg|toml|cff|ini)$", word)}
+    named -= {"dist/", "imagenet_samples/", "multi_object/"}  # folders of the reader's
+    assert len(named) > 20
+    missing = sorted(name for name in named if not (ROOT / name).exists())
+    assert not missing, f"docs/contributing.md names what does not exist: {missing}"
+    layout = text.split("```text\ncaptum_clrp/\n")[1].split("```")[0]
+    shown = {word for line in layout.splitlines() for word in re.split(r"\s{2,}", line.strip())[0].split()}
+    shown = {word.rstrip(",") for word in shown}
+    rooms = {path.name if path.is_file() else f"{path.name}/" for path in PACKAGE.rglob("*")}
+    assert shown <= rooms, f"the layout in docs/contributing.md shows what does not exist: {sorted(shown - rooms)}"
