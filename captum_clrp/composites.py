@@ -72,7 +72,7 @@ class Composite:
         cls,
         gamma: float = 0.1,
         *,
-        convolution: float | None = None,
+        convolution: float = 0.25,
         linear: float | None = None,
         mixing: float | None = None,
         sums: float | None = None,
@@ -84,27 +84,23 @@ class Composite:
         Args:
             gamma: Extra weight of contributions with the sign of the output, above 0. Small values tell apart more and
                 amplify more (at most ``1 + 2 / gamma`` in each operation). Default: 0.1.
-            convolution, linear, mixing, sums, means, centring: The value of a kind of operation. Default: ``gamma``.
+            convolution: The value of convolutions. Default: 0.25.
+            linear, mixing, sums, means, centring: The value of a kind of operation. Default: ``gamma``.
 
         Raises:
             InvalidInputError: for a value that is not above 0.
         """
-        kinds = {
+        own = {"linear": linear, "mixing": mixing, "sums": sums, "means": means, "centring": centring}
+        values = {
             "convolution": convolution,
-            "linear": linear,
-            "mixing": mixing,
-            "sums": sums,
-            "means": means,
-            "centring": centring,
+            **{kind: gamma if value is None else value for kind, value in own.items()},
         }
-        chosen = {kind: value for kind, value in kinds.items() if value is not None}
-        settings = ", ".join([f"{gamma:g}", *(f"{kind}={value:g}" for kind, value in chosen.items())])
-        rules: dict[str, Any] = {kind: Gamma(chosen.get(kind, gamma)) for kind in kinds}
-        return cls(name="gamma" if settings == "0.1" else f"gamma({settings})", **rules)
+        rules: dict[str, Any] = {kind: Gamma(value) for kind, value in values.items()}
+        return cls(name="gamma", **rules)
 
     def settled(self, structure: Structure) -> tuple[Composite, str]:
         """The composite for a network of this structure, and why; a composite of its own right is its own."""
-        return self, "chosen by rules="
+        return self, "as asked for"
 
     def first_rule(self, low: Tensor, high: Tensor) -> RelevanceRule | None:
         """The rule of the first weighted operation, whose input lies in ``[low, high]``."""
@@ -149,8 +145,10 @@ class AutomaticComposite(Composite):
         """The gamma composite behind attention or a normalisation over channels, the paper's rules elsewhere."""
         for found in structure:
             if found is not None:
-                return COMPOSITES["gamma"], f'rules="auto": signed features, for there is {found}'
-        return COMPOSITES["paper"], 'rules="auto": neither attention nor a normalisation over channels on the way'
+                return COMPOSITES["gamma"], f'by rules="auto", since there is {found}'
+        return COMPOSITES[
+            "paper"
+        ], 'by rules="auto", since there is neither attention nor a normalisation over channels'
 
 
 AUTO = AutomaticComposite(name="auto")

@@ -20,12 +20,19 @@ __all__ = ["Conservation", "LayerConservation", "Plan", "check_conservation", "e
 
 
 class Plan(NamedTuple):
-    """Every rule-bearing operation in the order in which it runs; prints as a table."""
+    """Every rule-bearing operation in the order in which it runs; prints as a table.
+
+    ``composite`` is the name of the composite that was taken, ``why`` what decided.
+    """
 
     records: tuple[Record, ...]
+    composite: str
+    why: str
 
     def __str__(self) -> str:
-        return _table(("operation", "module", "rule", "why"), [tuple(r) for r in self.records])
+        return f"composite: {self.composite} ({self.why})\n" + _table(
+            ("operation", "module", "rule", "why"), [tuple(r) for r in self.records]
+        )
 
 
 class LayerConservation(NamedTuple):
@@ -106,7 +113,8 @@ def explain_plan(
     with Explanation(model, settings=Settings(avg_pool, rules=composite_of(rules))).run(
         inputs, additional_forward_args
     ) as passed:
-        return Plan(tuple(node.record for node in passed.propagation.trace.nodes))
+        trace = passed.propagation.trace
+        return Plan(tuple(node.record for node in trace.nodes), trace.composite.name, trace.why_composite)
 
 
 def check_conservation(

@@ -216,7 +216,8 @@ def test_the_plan_names_every_operation_with_its_rule_and_why() -> None:
 
 
 def test_the_plan_prints_as_a_table() -> None:
-    lines = str(explain_plan(small_net(), small_pictures())).splitlines()
+    why, *lines = str(explain_plan(small_net(), small_pictures())).splitlines()
+    assert why.startswith("composite: paper (")
     assert lines[0].split() == ["operation", "module", "rule", "why"]
     assert set(lines[1]) == {"-", " "}
     assert len(lines) == 2 + 10

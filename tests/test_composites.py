@@ -1,0 +1,311 @@
+"""Which rule goes where: composites by name, the choice by structure, and what others mean by the same names."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from helpers.nets import distance, pictures
+from torch import Tensor, nn
+
+from captum_clrp import (
+    ContrastiveLRP1,
+    ContrastiveLRP2,
+    InvalidInputError,
+    LayerLRPZBeta,
+    LRPZBeta,
+    NeuronLRPZBeta,
+    check_conservation,
+    explain_plan,
+)
+from captum_clrp.composites import COMPOSITES, Composite
+from captum_clrp.rules import Epsilon, Flat, Gamma, ZPlus
+
+
+def small_cnn() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(6, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(72, 20),
+        nn.ReLU(),
+        nn.Linear(20, 5),
+    ).eval()
+
+
+def small_vit() -> nn.Module:
+    torch.manual_seed(1)
+    model = torchvision.models.VisionTransformer(
+        image_size=12, patch_size=4, num_layers=2, num_heads=2, hidden_dim=8, mlp_dim=12, num_classes=5
+    )
+    return stirred(model)
+
+
+def small_swin() -> nn.Module:
+    torch.manual_seed(2)
+    model = torchvision.models.SwinTransformer(
+        patch_size=[1, 1],
+        embed_dim=8,
+        depths=[2, 2],
+        num_heads=[2, 2],
+        window_size=[3, 3],
+        mlp_ratio=2.0,
+        num_classes=5,
+    )
+    return stirred(model)
+
+
+def small_mean_vit() -> nn.Module:
+    torch.manual_seed(3)
+    model = timm.models.vision_transformer.VisionTransformer(
+        img_size=12,
+        patch_size=4,
+        num_classes=5,
+        embed_dim=8,
+        depth=2,
+        num_heads=2,
+        class_token=False,
+        global_pool="avg",
+    )
+    return stirred(model)
+
+
+def small_convnext() -> nn.Module:
+    torch.manual_seed(4)
+    setting = torchvision.models.convnext.CNBlockConfig
+    model = torchvision.models.ConvNeXt([setting(8, 12, 1), setting(12, None, 1)], layer_scale=0.5, num_classes=5)
+    return stirred(model)
+
+
+def stirred(model: nn.Module) -> nn.Module:
+    """Biases, affine terms and heads, which many networks start at zero or one, drawn at random."""
+    for parameter in model.parameters():
+        if parameter.dim() == 1 or float(parameter.detach().std()) < 0.03:
+            nn.init.normal_(parameter, float(parameter.detach().mean()), 0.2)
+    return model.eval()
+
+
+TRANSFORMERS = {"vit": small_vit, "mean vit": small_mean_vit, "swin": small_swin}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"cnn": small_cnn, **TRANSFORMERS, "convnext": small_convnext}
+
+
+# --- names, settings, where they are accepted
+
+
+def test_unknown_rules_say_which_are_known() -> None:
+    with pytest.raises(InvalidInputError, match=r"rules='typo' is not known; choose 'auto', 'paper', 'gamma'"):
+        LRPZBeta(small_cnn(), rules="typo")
+    with pytest.raises(InvalidInputError, match="rules=3"):
+        explain_plan(small_cnn(), pictures(1, 12), rules=3)  # type: ignore[arg-type]
+
+
+def test_a_composite_is_frozen_and_may_be_changed_into_another() -> None:
+    composite = dataclasses.replace(COMPOSITES["paper"], name="mine", linear=Epsilon(0.1))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        composite.linear = ZPlus()  # type: ignore[misc]
+    rules = [record.rule for record in explain_plan(small_cnn(), pictures(1, 12), rules=composite).records]
+    assert "Epsilon(epsilon=0.1, bias=False)" in rules
+
+
+def test_gamma_takes_one_value_for_each_kind() -> None:
+    composite = Composite.gamma(0.2, convolution=0.3, sums=0.4)
+    values = {kind: getattr(composite, kind).gamma for kind in ("linear", "convolution", "sums", "mixing", "centring")}
+    assert values == {"linear": 0.2, "convolution": 0.3, "sums": 0.4, "mixing": 0.2, "centring": 0.2}
+    with pytest.raises(InvalidInputError, match="above 0"):
+        Composite.gamma(0)
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_every_composite_explains_layers_and_neurons_too(name: str) -> None:
+    model, x = small_cnn(), pictures(1, 12)
+    at_layer = LayerLRPZBeta(model, model[2], rules=name).attribute(x, target=1)
+    assert at_layer.shape == (1, 8, 6, 6)
+    assert at_layer.isfinite().all()
+    assert NeuronLRPZBeta(model, model[6], rules=name).attribute(x, 2).isfinite().all()
+
+
+def test_a_users_rule_wins_over_the_composite() -> None:
+    model, x = small_cnn(), pictures(1, 12)
+    model[2].rule = Flat()
+    records = explain_plan(model, x, rules="gamma").records
+    assert next(r.rule for r in records if r.module == "2") == "Flat()"
+
+
+# --- the choice by structure
+
+
+class GroupNormed(nn.Sequential):
+    def __init__(self) -> None:
+        super().__init__(
+            nn.Conv2d(3, 8, 3), nn.GroupNorm(2, 8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+        )
+
+
+def test_structure_decides_and_the_plan_says_why() -> None:
+    x = pictures(1, 12)
+    taken = {name: explain_plan(make(), x) for name, make in NETWORKS.items()}
+    assert {name: plan.composite for name, plan in taken.items()} == {
+        "cnn": "paper",
+        "vit": "gamma",
+        "mean vit": "gamma",
+        "swin": "gamma",
+        "convnext": "gamma",
+    }
+    assert "neither attention nor" in taken["cnn"].why
+    assert "layer_norm in 'features.0.1'" in taken["convnext"].why
+    assert taken["convnext"].why in str(taken["convnext"])
+
+
+@pytest.mark.parametrize("network", ["resnet18", "mobilenet_v2", "efficientnet_b0", "mobilenet_v3_small", "alexnet"])
+def test_networks_with_batch_norm_have_the_papers_rules_to_the_bit(network: str) -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.get_model(network, weights=None).eval()
+    x = pictures(1, 64)
+    automatic = ContrastiveLRP1(model).attribute(x, target=3, relu_attributions=False)
+    paper = ContrastiveLRP1(model, rules="paper").attribute(x, target=3, relu_attributions=False)
+    assert torch.equal(automatic, paper)
+
+
+def test_the_image_does_not_decide() -> None:
+    model = small_convnext()
+    for x in (torch.zeros(1, 3, 12, 12), pictures(2, 12), -pictures(1, 12).abs()):
+        assert explain_plan(model, x).composite == "gamma"
+
+
+# --- what holds for every composite
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["paper", "gamma"])
+def test_relevance_is_conserved_where_the_rules_promise_it(network: str, name: str) -> None:
+    model, x = NETWORKS[network]().double(), pictures(2, 12).double()
+    score = model(x)[:, 1].detach()
+    relevance = LRPZBeta(model, rules=name, conserve=True).attribute(x, target=1)
+    torch.testing.assert_close(relevance.flatten(1).sum(1), score, rtol=1e-7, atol=1e-9)
+    report = check_conservation(model, x, target=1, method=LRPZBeta(model, rules=name))
+    assert abs(report.unaccounted) < 1e-9 * max(abs(report.score), 1.0)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_contrasts_of_every_composite_are_differences_of_two_passes(network: str, name: str) -> None:
+    model, x = NETWORKS[network]().double(), pictures(2, 12).double()
+    score = model(x)[:, 1].detach().abs()
+    target, others = torch.zeros(2, 5).double(), torch.ones(2, 5).double()
+    target[:, 1], others[:, 1] = 1.0, 0.0
+    # z+ at the output layer, which contrasts have whatever the composite says.
+    plain = LRPZBeta(model, rules=dataclasses.replace(COMPOSITES[name], output=ZPlus()))
+    concept = plain.attribute(x, initial_relevance=score[:, None] * target)
+    dual = plain.attribute(x, initial_relevance=score[:, None] * others / 4)
+    signed = ContrastiveLRP1(model, rules=name).attribute(x, target=1, relu_attributions=False)
+    assert distance(signed, concept - dual) < 1e-8
+    both = ContrastiveLRP2(model, rules=name).attribute_classes(x, [1, 3], relu_attributions=False)
+    single = ContrastiveLRP2(model, rules=name).attribute(x, target=3, relu_attributions=False)
+    assert distance(both[:, 1], single) < 1e-10
+    assert single.abs().sum() > 0
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", ["paper", "gamma"])  # the others are not bounded: they amplify rounding without limit
+def test_half_precision_stays_near(network: str, name: str) -> None:
+    model, x = NETWORKS[network](), pictures(1, 12)
+    expected = LRPZBeta(model.float(), rules=name).attribute(x, target=1)
+    actual = LRPZBeta(copy.deepcopy(model).bfloat16(), rules=name).attribute(x.bfloat16(), target=1)
+    assert actual.isfinite().all()
+    assert float(F.cosine_similarity(actual.float().flatten(), expected.flatten(), dim=0)) > 0.5
+
+
+# --- gradient times input: an oracle without rules
+
+
+@contextmanager
+def linearised() -> Iterator[None]:
+    """``torch`` in which attention weights, scales of layer norm and ``gelu(x) / x`` are constants of the gradient."""
+    softmax, gelu, norm, attention = F.softmax, F.gelu, F.layer_norm, F.scaled_dot_product_attention
+
+    def constant_scale(x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+        dims = tuple(range(-len(shape), 0))
+        variance = x.var(dims, unbiased=False, keepdim=True).detach()
+        normed = (x - x.mean(dims, keepdim=True)) / (variance + eps).sqrt()
+        return normed * weight + bias
+
+    def constant_weights(q: Tensor, k: Tensor, v: Tensor, *_: Any, **options: Any) -> Tensor:
+        return (q @ k.mT * (options.get("scale") or q.size(-1) ** -0.5)).softmax(-1).detach() @ v
+
+    F.softmax = lambda x, dim=None, **options: softmax(x, dim=dim, **options).detach()
+    F.gelu = lambda x, approximate="none": x * (gelu(x, approximate=approximate) / x).detach()
+    F.layer_norm, F.scaled_dot_product_attention = constant_scale, constant_weights
+    try:
+        yield
+    finally:
+        F.softmax, F.gelu, F.layer_norm, F.scaled_dot_product_attention = softmax, gelu, norm, attention
+
+
+@pytest.mark.parametrize("network", TRANSFORMERS)
+def test_cp_lrp_is_gradient_times_input_of_the_linearised_network(network: str) -> None:
+    model, x = TRANSFORMERS[network]().double(), pictures(3, 12).double()
+    with linearised():
+        variable = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(variable)[:, 2].sum(), variable)
+    ours = LRPZBeta(model, rules="cp-lrp").attribute(x, target=2)
+    cosine = F.cosine_similarity(ours.flatten(1), (x * gradient).flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(3).double(), rtol=1e-5, atol=0)
+    assert distance(ours, x * gradient) < 1e-4  # stabilizers
+
+
+# --- Zennit's composites of the same names
+
+
+def zennit_map(composite: Any, model: nn.Module, x: Tensor, target: int) -> Tensor:
+    model, x = copy.deepcopy(model), x.clone().requires_grad_()
+    with composite.context(model) as prepared:
+        output = prepared(x)
+        initial = torch.zeros_like(output)
+        initial[:, target] = output[:, target].detach()
+        (relevance,) = torch.autograd.grad(output, x, initial)
+    return relevance
+
+
+@pytest.mark.parametrize("name", ["epsilon-plus", "epsilon-plus-flat", "epsilon-gamma-box"])
+def test_composites_are_zennits(name: str) -> None:
+    composites = pytest.importorskip("zennit.composites")
+    model, x = small_cnn().double(), pictures(2, 12).double()
+    options = {"epsilon": 1e-6, "stabilizer": 1e-12, "zero_params": "bias"}
+    theirs = {
+        "epsilon-plus": lambda: composites.EpsilonPlus(**options),
+        "epsilon-plus-flat": lambda: composites.EpsilonPlusFlat(**options),
+        "epsilon-gamma-box": lambda: composites.EpsilonGammaBox(low=-3.0, high=3.0, gamma=0.25, **options),
+    }[name]()
+    ours = LRPZBeta(model, -3.0, 3.0, rules=name).attribute(x, target=3)
+    assert distance(ours, zennit_map(theirs, model, x, 3)) < 1e-8
+
+
+def test_gamma_is_zennits_on_features_of_both_signs() -> None:
+    rules = pytest.importorskip("zennit.rules")
+    types, composites = pytest.importorskip("zennit.types"), pytest.importorskip("zennit.composites")
+    torch.manual_seed(5)
+    layers = [
+        nn.Linear(6, 8, bias=False),
+        nn.Tanh(),
+        nn.Linear(8, 9, bias=False),
+        nn.Tanh(),
+        nn.Linear(9, 4, bias=False),
+    ]
+    model = nn.Sequential(*layers).double()  # Zennit counts the bias where it asks for the sign of an output
+    x = torch.randn(3, 6).double()
+    rules_of = [(types.Linear, rules.Gamma(0.2, stabilizer=1e-14, zero_params="bias")), (nn.Tanh, rules.Pass())]
+    expected = zennit_map(composites.LayerMapComposite(layer_map=rules_of), model, x, 1)
+    ours = Composite(name="mine", linear=Gamma(0.2), first=None, output=None)
+    assert distance(LRPZBeta(model, rules=ours).attribute(x, target=1), expected) < 1e-8
