@@ -13,24 +13,30 @@ nox.options.sessions = ["lint", "types", "tests", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
 
+def install(session: nox.Session, *packages: str) -> None:
+    """Nothing with ``--no-venv``: the environment has what is needed."""
+    if session.venv_backend != "none":
+        session.install(*packages)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """All but the slow tests; arguments go to pytest: ``nox -s tests -- tests/test_rules.py -x``."""
-    session.install("-e", ".[test]")
+    install(session, "-e", ".[test]")
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Notebooks, packages, whole commands, several processes."""
-    session.install("-e", ".[test]")
+    install(session, "-e", ".[test]")
     session.run("pytest", "-m", "slow", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and format; ``nox -s lint -- --fix`` mends what can be."""
-    session.install("ruff>=0.9")
+    install(session, "ruff>=0.9")
     session.run("ruff", "check", *session.posargs, ".")
     session.run("ruff", "format", *([] if "--fix" in session.posargs else ["--check"]), ".")
 
@@ -38,14 +44,14 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types of the package."""
-    session.install("-e", ".[eval]", "mypy>=1.11")
+    install(session, "-e", ".[eval]", "mypy>=1.11")
     session.run("mypy", "captum_clrp", *session.posargs)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
     """The site, warnings as errors, in ``docs/_build/html``."""
-    session.install("-e", ".[docs]")
+    install(session, "-e", ".[docs]")
     session.run("sphinx-build", "-W", "docs", "docs/_build/html", *session.posargs)
 
 
@@ -65,5 +71,5 @@ def oldest(session: nox.Session) -> None:
 @nox.session
 def mutants(session: nox.Session) -> None:
     """Whether tests notice small changes of the core: ``nox -s mutants -- --count 40 --seed 1 --processes 4``."""
-    session.install("-e", ".[test]")
+    install(session, "-e", ".[test]")
     session.run("python", "tools/mutants.py", *session.posargs)
