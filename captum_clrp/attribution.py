@@ -58,8 +58,13 @@ class LRPZBeta(Explainer, LRP):
 
     Example::
 
-        >>> lrp = LRPZBeta(model.eval(), *normalized_bounds(mean, std))
-        >>> relevance = lrp.attribute(images, target=340)      # (N, 3, H, W), sums to the logit
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
+        >>> lrp = LRPZBeta(model, low=0.0, high=1.0, conserve=True)
+        >>> relevance = lrp.attribute(images, target=340)
+        >>> relevance.shape, torch.allclose(relevance.sum((1, 2, 3)), model(images)[:, 340], rtol=1e-3)
+        (torch.Size([2, 3, 64, 64]), True)
     """
 
     def __init__(
@@ -193,8 +198,13 @@ class ContrastiveLRP(LRPZBeta):
 
     Example::
 
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
+        >>> from captum_clrp.contrast import TheseClasses
         >>> rather_than = ContrastiveLRP(model, dual=TheseClasses([386]))
-        >>> rather_than.attribute(images, target=340)          # why zebra rather than elephant
+        >>> rather_than.attribute(images, target=340).shape  # why zebra rather than elephant
+        torch.Size([2, 3, 64, 64])
     """
 
     def __init__(
@@ -322,7 +332,12 @@ class ContrastiveLRP1(ContrastiveLRP):
 
     Example::
 
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
         >>> zebra_only = ContrastiveLRP1(model).attribute(images, target=340)
+        >>> zebra_only.shape, bool((zebra_only >= 0).all())
+        (torch.Size([2, 3, 64, 64]), True)
     """
 
     dual = OtherClasses()
@@ -340,7 +355,12 @@ class ContrastiveLRP2(ContrastiveLRP):
 
     Example::
 
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
         >>> zebra_only = ContrastiveLRP2(model).attribute(images, target=340)
+        >>> zebra_only.shape, bool((zebra_only >= 0).all())
+        (torch.Size([2, 3, 64, 64]), True)
     """
 
     dual = NegatedWeights()

@@ -36,7 +36,11 @@ class LayerLRPZBeta(Explainer, LRP, LayerAttribution):
 
     Example::
 
-        >>> LayerLRPZBeta(model, model.features[28]).attribute(images, target=340)     # (N, 512, 14, 14)
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
+        >>> LayerLRPZBeta(model, model.layer3).attribute(images, target=340).shape
+        torch.Size([2, 256, 4, 4])
     """
 
     def __init__(
@@ -163,8 +167,13 @@ class LayerContrastiveLRP(LayerLRPZBeta):
 
     Example::
 
-        >>> rather_than = LayerContrastiveLRP(model, model.features[28], dual=TheseClasses([386]))
-        >>> rather_than.attribute(images, target=340)          # why zebra rather than elephant, (N, 512, 14, 14)
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
+        >>> from captum_clrp.contrast import TheseClasses
+        >>> rather_than = LayerContrastiveLRP(model, model.layer3, dual=TheseClasses([386]))
+        >>> rather_than.attribute(images, target=340).shape  # why zebra rather than elephant
+        torch.Size([2, 256, 4, 4])
     """
 
     def __init__(

@@ -35,7 +35,11 @@ class NeuronLRPZBeta(Explainer, NeuronAttribution, GradientAttribution):
 
     Example::
 
-        >>> NeuronLRPZBeta(vgg16, vgg16.classifier[1]).attribute(images, neuron_selector=17)      # a neuron of fc1
+        >>> import torch
+        >>> from torchvision.models import resnet18
+        >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
+        >>> NeuronLRPZBeta(model, model.layer3).attribute(images, neuron_selector=(17, 2, 2)).shape
+        torch.Size([2, 3, 64, 64])
     """
 
     def __init__(
