@@ -8,6 +8,7 @@ statistics and layer scales of 1e-6, which hides most leaks of relevance.
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,8 +32,7 @@ class Network:
             have something to look at.
         options: keyword arguments for torchvision's constructor.
         heavy: left out unless all networks are asked for; it repeats a family at greater size.
-        refused: contains attention or another product of two activations that mixes positions, so
-            a refusal by name is the right answer.
+        refused: contains an operation that has no rule, so a refusal by name is the right answer.
     """
 
     name: str
@@ -146,6 +146,10 @@ _TORCHVISION: dict[str, tuple[str, str]] = {
         "regnet_y_3_2gf regnet_y_8gf regnet_y_16gf regnet_y_32gf regnet_y_128gf",
     ),
     "convnext": ("convnext_tiny convnext_small", "convnext_base convnext_large"),
+    "vit": ("vit_b_16 vit_b_32", "vit_l_16 vit_l_32 vit_h_14"),
+    "swin": ("swin_t", "swin_s swin_b"),
+    "swin_v2": ("swin_v2_t", "swin_v2_s swin_v2_b"),
+    "maxvit": ("maxvit_t", ""),
 }
 
 _TIMM: dict[str, str] = {
@@ -217,6 +221,66 @@ _TIMM: dict[str, str] = {
     "focalnet": "focalnet_tiny_srf focalnet_tiny_lrf",
 }
 
+# Networks that mix positions by attention or by products of two activations; most take one size only.
+_ATTENTION: dict[str, str] = {
+    "vit": (
+        "vit_tiny_patch16_224 vit_relpos_small_patch16_224 vit_medium_patch16_gap_256 "
+        "vit_small_r26_s32_224 flexivit_small vit_srelpos_small_patch16_224 "
+        "vit_pwee_patch16_reg1_gap_256 vit_betwixt_patch16_reg1_gap_256 vit_wee_patch16_reg1_gap_256 "
+    ),
+    "deit": "deit_tiny_patch16_224 deit_tiny_distilled_patch16_224",
+    "deit3": "deit3_small_patch16_224",
+    "eva": "eva02_tiny_patch14_224",
+    "cait": "cait_xxs24_224",
+    "xcit": "xcit_nano_12_p16_224",
+    "swin": "swin_tiny_patch4_window7_224 swin_s3_tiny_224",
+    "swinv2": "swinv2_tiny_window8_256 swinv2_cr_tiny_ns_224",
+    "mobilevit": "mobilevit_xxs",
+    "mobilevitv2": "mobilevitv2_050",
+    "coatnet": "coatnet_nano_rw_224",
+    "coat": "coat_tiny coat_lite_tiny",
+    "efficientvit_mit": "efficientvit_b0",
+    "efficientvit_msra": "efficientvit_m0",
+    "levit": "levit_128s levit_conv_128s",
+    "pit": "pit_ti_224",
+    "pvt_v2": "pvt_v2_b0",
+    "convit": "convit_tiny",
+    "crossvit": "crossvit_tiny_240",
+    "tnt": "tnt_s_patch16_224 tnt_s_legacy_patch16_224",
+    "twins": "twins_pcpvt_small twins_svt_small",
+    "mixer": "mixer_s32_224 gmixer_12_224 resmlp_12_224 gmlp_ti16_224 gmlp_s16_224",
+    "gcvit": "gcvit_xxtiny",
+    "edgenext": "edgenext_xx_small",
+    "tiny_vit": "tiny_vit_5m_224",
+    "nest": "nest_tiny nest_tiny_jx",
+    "mvitv2": "mvitv2_tiny",
+    "davit": "davit_tiny",
+    "fastvit": "fastvit_sa12",
+    "hiera": "hiera_tiny_224",
+    "maxvit": "maxvit_rmlp_pico_rw_256 maxvit_tiny_tf_224",
+    "maxxvit": "maxxvit_rmlp_nano_rw_256",
+    "coatnext": "coatnext_nano_rw_224",
+    "volo": "volo_d1_224",
+    "caformer": "caformer_s18",
+    "mobilenetv4_hybrid": "mobilenetv4_hybrid_medium_075 mobilenetv4_hybrid_medium",
+    "visformer": "visformer_tiny",
+    "efficientformer": "efficientformer_l1",
+    "efficientformerv2": "efficientformerv2_s0",
+    "iformer": "iformer_t",
+    "global_context_resnet": "gcresnext26ts",
+    "halonet": "halonet26t sehalonet33ts eca_halonext26ts",
+    "botnet": "botnet26t_256",
+    "lambda_resnet": "lambda_resnet26t",
+    "bat": "bat_resnext26ts",
+    "lamhalobotnet": "lamhalobotnet50ts_256",
+    "nextvit": "nextvit_small",
+    "shvit": "shvit_s1",
+    "swiftformer": "swiftformer_xs",
+    "vitamin": "vitamin_small_224",
+    "resnet_attention": "resnet50_clip",
+}
+_SIZE_OF_ATTENTION = 224  # unless the name ends in another one
+
 # The usual input leaves a deepest map of 4 x 4. Costly networks get less; some join maps of different
 # depth and take multiples of 32 only. Those that need more have
 # light depthwise layers or a stem of many strides: in a map of 3 x 3 or less every position sees the
@@ -235,20 +299,11 @@ _SIZES = {
     "rexnet_100 rexnetr_100 ghostnet_050 ghostnetv2_100 ghostnetv3_050 repghostnet_050 mobileone_s0 "
     "starnet_s050 starnet_s1 fasternet_t0 repvit_m0_9 ese_vovnet19b_dw",
     192: "inception_v3 inception_v4 inception_resnet_v2",
+    224: "vit_b_16 vit_b_32 vit_l_16 vit_l_32 vit_h_14 swin_t swin_s swin_b swin_v2_t swin_v2_s swin_v2_b maxvit_t",
 }
 _SIZE_OF = {name: size for size, names in _SIZES.items() for name in names.split()}
 
-_REFUSED = (
-    Network("vit_b_16", "torchvision", "vit", size=224, refused=True),
-    Network("swin_t", "torchvision", "swin", size=224, refused=True),
-    Network("maxvit_t", "torchvision", "maxvit", size=224, refused=True),
-    Network("visformer_tiny", "timm", "visformer", size=224, refused=True),
-    Network("efficientformer_l1", "timm", "efficientformer", size=224, refused=True),
-    Network("mobilevit_xxs", "timm", "mobilevit", size=64, refused=True),
-    Network("edgenext_xx_small", "timm", "edgenext", size=64, refused=True),
-    Network("gcresnext26ts", "timm", "global_context_resnet", size=64, refused=True),
-    Network("iformer_t", "timm", "iformer", size=64, refused=True),
-)
+_REFUSED = (Network("sequencer2d_s", "timm", "sequencer", size=224, refused=True),)
 
 
 def _listed() -> Iterator[Network]:
@@ -263,6 +318,10 @@ def _listed() -> Iterator[Network]:
     for family, names in _TIMM.items():
         for name in names.split():
             yield Network(name, "timm", family, _size(name))
+    for family, names in _ATTENTION.items():
+        for name in names.split():
+            stated = re.search(r"_(\d{3})$", name)
+            yield Network(name, "timm", family, int(stated[1]) if stated else _SIZE_OF_ATTENTION)
 
 
 def _size(name: str) -> int:

@@ -2,6 +2,7 @@
 
 from captum_clrp.attribution import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.bounds import bounds_from_transform, normalized_bounds
+from captum_clrp.composites import Composite
 from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses, OtherLogits, SoftmaxGradient, TheseClasses
 from captum_clrp.errors import (
     ContrastiveLRPError,
@@ -18,6 +19,7 @@ from captum_clrp.targets import class_scores
 __version__ = "0.1.0"
 
 __all__ = [
+    "Composite",
     "ContrastiveLRP",
     "ContrastiveLRP1",
     "ContrastiveLRP2",

@@ -66,9 +66,11 @@ class RelevanceRule(PropagationRule):
     Attributes:
         distinguishes_negated_weights: Whether ``W`` and ``-W`` give different relevance. CLRP2 is the difference of
             the two at the output layer and would vanish for a rule that cannot tell them apart.
+        amplifies: Whether relevance can grow: shares of both signs that add up to what was received.
     """
 
     distinguishes_negated_weights: bool = True
+    amplifies: bool = False
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         """The pairs :math:`(a^k, W^k)` of this rule.
@@ -234,6 +236,7 @@ class Epsilon(RelevanceRule):
     """
 
     distinguishes_negated_weights = False
+    amplifies = True
 
     def __init__(self, epsilon: float = 1e-9, *, bias: bool = False) -> None:
         self.epsilon = epsilon
@@ -276,6 +279,7 @@ class Gamma(RelevanceRule):
     """
 
     distinguishes_negated_weights = False
+    amplifies = True
 
     def __init__(self, gamma: float = 0.25) -> None:
         if not gamma > 0:
@@ -336,6 +340,8 @@ class CaptumRule(RelevanceRule):
         rule: The user's rule.
         module: The module that it was assigned to.
     """
+
+    amplifies = True
 
     def __init__(self, rule: PropagationRule, module: nn.Module) -> None:
         self.rule = rule

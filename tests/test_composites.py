@@ -309,3 +309,13 @@ def test_gamma_is_zennits_on_features_of_both_signs() -> None:
     expected = zennit_map(composites.LayerMapComposite(layer_map=rules_of), model, x, 1)
     ours = Composite(name="mine", linear=Gamma(0.2), first=None, output=None)
     assert distance(LRPZBeta(model, rules=ours).attribute(x, target=1), expected) < 1e-8
+
+
+def test_relevance_that_becomes_huge_is_a_warning_that_names_the_operation() -> None:
+    # 1 and -0.9999 leave 0.0001: a small gamma hands on a hundred times what it got, with both signs, in each layer.
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)).double()
+    model[0].weight.data = torch.tensor([[1.0, -0.9999], [-0.9999, 1.0]]).double()
+    model[1].weight.data = torch.tensor([[1.0, -0.9999]]).double()
+    composite = Composite(name="mine", linear=Gamma(0.01), first=None, output=None)
+    with pytest.warns(UserWarning, match=r"times the score.*linear in module '[01]' \(Gamma\(gamma=0.01\)\)"):
+        LRPZBeta(model, rules=composite).attribute(torch.ones(1, 2).double(), target=0)

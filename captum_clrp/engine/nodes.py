@@ -66,7 +66,11 @@ class Node:
         saved: Tensors kept from the forward pass.
         keep: Whether ``backward`` will be called again (several classes of one image).
         received, shared: Sums of relevance that came in and went on, collected while ``ledger`` is set.
+        rule: What shares its relevance; ``None`` where no rule does.
+        growth: Sizes of relevance that came in and went on, where the rule can amplify it.
     """
+
+    rule: RelevanceRule | None = None
 
     def __init__(self, record: Record, *saved: Saved) -> None:
         self.record = record
@@ -75,6 +79,7 @@ class Node:
         self.ledger = False
         self.received = 0.0
         self.shared = 0.0
+        self.growth: tuple[Tensor, Tensor] | None = None
         self._prepared: Any = None
 
     def settle(self, composite: Composite) -> None:
@@ -88,6 +93,9 @@ class Node:
         if self.ledger:
             self.received += self.expected(float(relevance.sum(dtype=torch.float64)))
             self.shared += sum(float(s.sum(dtype=torch.float64)) for s in shares if s is not None)
+        if self.rule is not None and self.rule.amplifies:
+            sizes = [s.abs().sum() for s in shares if s is not None]
+            self.growth = relevance.abs().sum(), sum(sizes[1:], sizes[0])
         if not self.keep:
             self._prepared, self.saved = None, ()
         return shares
@@ -117,6 +125,8 @@ class Shared(Node):
         conserve: Whether relevance without contributions is spread.
     """
 
+    rule: RelevanceRule
+
     def __init__(
         self,
         record: Record,
@@ -129,7 +139,7 @@ class Shared(Node):
     ) -> None:
         super().__init__(record, activations)
         self.layer = layer
-        self.rule: RelevanceRule = Identity()
+        self.rule = Identity()
         self.nonnegative = nonnegative
         self.conserve = conserve
         self._choose = choose
@@ -229,13 +239,15 @@ class Bilinear(Node):
     Source: Achtibat et al. 2024 (AttnLRP), proposition 3.3, there with the epsilon rule.
     """
 
+    rule: RelevanceRule
+
     def __init__(
         self, record: Record, a: Saved, b: Saved, product: Callable[[Tensor, Tensor], Tensor], *, conserve: bool
     ) -> None:
         super().__init__(record, a, b)
         self.product = product
         self.conserve = conserve
-        self.rule: RelevanceRule = Identity()
+        self.rule = Identity()
 
     def settle(self, composite: Composite) -> None:
         self.rule = composite.mixing
@@ -322,7 +334,6 @@ class Sum(Node):
         super().__init__(record, a, b)
         self.scale_b = scale_b
         self.nonnegative = nonnegative
-        self.rule: RelevanceRule | None = None
 
     def settle(self, composite: Composite) -> None:
         if composite.sums is not None and not self.nonnegative:
@@ -395,7 +406,6 @@ class Pooling(Node):
         self.pool = pool
         self.contributions = contributions
         self.signed = signed
-        self.rule: RelevanceRule | None = None
 
     def settle(self, composite: Composite) -> None:
         if composite.means is not None and self.signed:

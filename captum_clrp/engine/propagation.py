@@ -24,7 +24,7 @@ from captum_clrp.engine.operations import run_operation
 from captum_clrp.engine.places import LayerReached, Place, Reader
 from captum_clrp.engine.settings import Settings
 from captum_clrp.engine.trace import Info, Trace
-from captum_clrp.errors import ContrastiveLRPError, ModelStateError, UnsupportedOperationError
+from captum_clrp.errors import ContrastiveLRPError, ModelStateError, UnsupportedOperationError, warn
 
 __all__ = ["OutputLayer", "Propagation", "run_model"]
 
@@ -128,8 +128,28 @@ class Propagation:
                 "relevance became NaN or infinite on its way to the inputs; check the weights for NaN, and the range of "
                 "half-precision activations"
             )
+        self._check_size(relevance, initial)
         remaining = iter(relevance)
         return tuple(tuple(next(remaining) for _ in of_place) for of_place in self._receivers)
+
+    def _check_size(self, relevance: Sequence[Tensor], initial: Tensor) -> None:
+        """Warn where relevance grew so much on its way that what is left of it may be rounding."""
+        grown = [node for node in self.trace.nodes if node.growth is not None]
+        if not grown:
+            return
+        times = float(sum(r.abs().sum(dtype=torch.float64) for r in relevance) / initial.abs().sum(dtype=torch.float64))
+        if times > HUGE:
+            most = max(grown, key=lambda node: float(node.growth[1] / node.growth[0]))  # type: ignore[index]
+            factor = float(most.growth[1] / most.growth[0])  # type: ignore[index]
+            warn(
+                f"the sizes of relevance at the input sum to {times:.2g} times the score: positive and negative parts that "
+                f"cancel. It grew most, {factor:.2g} times, at {most.record.operation} in module '{most.record.module}' "
+                f"({most.record.rule}); a larger gamma bounds it more tightly: rules=Composite.gamma(0.5)"
+            )
+
+
+HUGE = 1000.0
+"""Sizes of relevance at the input, in units of those at the output, that call for a warning."""
 
 
 def _carrying_scale(output: Tensor, initial: Tensor) -> float:
