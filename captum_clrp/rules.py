@@ -67,10 +67,13 @@ class RelevanceRule(PropagationRule):
         distinguishes_negated_weights: Whether ``W`` and ``-W`` give different relevance. CLRP2 is the difference of
             the two at the output layer and would vanish for a rule that cannot tell them apart.
         amplifies: Whether relevance can grow: shares of both signs that add up to what was received.
+        starts_with_output: Whether the product of its first term is the operation's output without the bias, which the
+            forward pass has computed.
     """
 
     distinguishes_negated_weights: bool = True
     amplifies: bool = False
+    starts_with_output: bool = False
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         """The pairs :math:`(a^k, W^k)` of this rule.
@@ -237,6 +240,7 @@ class Epsilon(RelevanceRule):
 
     distinguishes_negated_weights = False
     amplifies = True
+    starts_with_output = True
 
     def __init__(self, epsilon: float = 1e-9, *, bias: bool = False) -> None:
         self.epsilon = epsilon
@@ -280,6 +284,7 @@ class Gamma(RelevanceRule):
 
     distinguishes_negated_weights = False
     amplifies = True
+    starts_with_output = True
 
     def __init__(self, gamma: float = 0.25) -> None:
         if not gamma > 0:
@@ -397,7 +402,14 @@ def rule_of(rule: PropagationRule, module: nn.Module, name: str) -> RelevanceRul
 # -- the arithmetic, once for all rules -------------------------------------------------------------------------
 
 
-def prepare(rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonnegative: bool = False) -> Prepared:
+def prepare(
+    rule: RelevanceRule,
+    layer: LinearMap,
+    activations: Tensor,
+    *,
+    nonnegative: bool = False,
+    output: Tensor | None = None,
+) -> Prepared:
     """Everything of a rule that does not depend on relevance: its terms and the denominator.
 
     Args:
@@ -405,10 +417,15 @@ def prepare(rule: RelevanceRule, layer: LinearMap, activations: Tensor, *, nonne
         layer: The operation.
         activations: Its input, ``(N, ...)``.
         nonnegative: Whether no activation is known to be negative.
+        output: What the operation returned, bias included, if it is at hand.
     """
     activations = activations.to(layer.compute_dtype)
     terms = rule.terms(layer, activations, nonnegative)
-    products = [layer.apply(*term) for term in terms]
+    if output is None or not rule.starts_with_output:
+        products = [layer.apply(*term) for term in terms]
+    else:
+        bias_free = output if layer.bias is None else output - layer.over_outputs(layer.bias)
+        products = [bias_free, *(layer.apply(*term) for term in terms[1:])]
     factors = rule.factors(products)
     denominator, *rest = products if factors is None else [f * p for f, p in zip(factors, products, strict=True)]
     for product in rest:

@@ -97,8 +97,12 @@ class Node:
             sizes = [s.abs().sum() for s in shares if s is not None]
             self.growth = relevance.abs().sum(), sum(sizes[1:], sizes[0])
         if not self.keep:
-            self._prepared, self.saved = None, ()
+            self.forget()
         return shares
+
+    def forget(self) -> None:
+        """Give back what was kept of the forward pass."""
+        self._prepared, self.saved = None, ()
 
     def expected(self, received: float) -> float:
         """What the shares sum to where nothing is absorbed."""
@@ -123,9 +127,13 @@ class Shared(Node):
         choose: The rule, from the composite.
         nonnegative: Whether no activation is known to be negative.
         conserve: Whether relevance without contributions is spread.
+
+    Attributes:
+        output: What the operation returned, where it was kept for rules that need it.
     """
 
     rule: RelevanceRule
+    output: Saved | None = None
 
     def __init__(
         self,
@@ -148,12 +156,18 @@ class Shared(Node):
         self.use(self._choose(composite))
         if isinstance(self.rule, Identity):
             self.saved = ()
+        if not self.rule.starts_with_output:
+            self.output = None
 
     def use(self, rule: RelevanceRule) -> None:
         """Share by ``rule`` from now on."""
         self.rule = rule
         self.record = self.record._replace(rule="pass" if isinstance(rule, Identity) else str(rule))
         self._prepared = None
+
+    def forget(self) -> None:
+        super().forget()
+        self.output = None
 
     def layers(self) -> list[LinearMap]:
         """The map; more than one where their relevance is subtracted from that of the first."""
@@ -163,7 +177,11 @@ class Shared(Node):
         if isinstance(self.rule, Identity):
             return []
         activations = self.saved[0].tensor
-        return [(at, prepare(self.rule, at, activations, nonnegative=self.nonnegative)) for at in self.layers()]
+        output = self.output.tensor if self.output is not None else None
+        return [
+            (at, prepare(self.rule, at, activations, nonnegative=self.nonnegative, output=output))
+            for at in self.layers()
+        ]
 
     def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
         if isinstance(self.rule, Identity):

@@ -179,6 +179,11 @@ class Trace(TorchFunctionMode):
             **{k: v for k, v in found.items() if getattr(self.structure, k) is None}
         )
 
+    @property
+    def takes_signed_rules(self) -> bool:
+        """Whether the composite is known not to be the paper's, so that what its rules need is worth keeping."""
+        return self.settings.rules.settled(self.structure)[0].linear.starts_with_output
+
     def settle(self) -> None:
         """The network has run: choose the composite, and let each operation take its rule from it."""
         self.composite, self.why_composite = self.settings.rules.settled(self.structure)

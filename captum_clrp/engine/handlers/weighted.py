@@ -30,7 +30,10 @@ def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["con
         conserve=op.trace.settings.conserve,
     )
     node.fixed = op.trace.user_rule() is not None
-    return op.propagate(node, [signal], Info())
+    result = op.propagate(node, [signal], Info())
+    if op.trace.takes_signed_rules and result.dtype == layer.compute_dtype:
+        node.output = op.save(result)
+    return result
 
 
 def _constant_weight(weight: Tensor) -> Tensor:
