@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from captum_clrp.attribution import LRPZBeta
@@ -49,32 +50,31 @@ class Conservation(NamedTuple):
     """Where relevance went, summed over the batch; prints as a table of the operations that absorbed some.
 
     ``score`` is what was sent, ``at_input`` what arrived at the inputs; ``absorbed`` sums what single operations
-    absorbed, and ``unaccounted = score - at_input - absorbed`` should vanish up to rounding.
+    absorbed, and ``unaccounted = score - at_input - absorbed`` should vanish up to ``rounding``: amounts up to that are
+    errors of the arithmetic, and print as 0.
     """
 
     score: float
     at_input: float
     absorbed: float
     layers: tuple[LayerConservation, ...]
+    rounding: float = 0.0
 
     @property
     def unaccounted(self) -> float:
         return self.score - self.at_input - self.absorbed
 
     def __str__(self) -> str:
-        size = max(abs(amount) for amount in (self.score, self.at_input, *(layer.arrived for layer in self.layers)))
-        rounding = 1e-6 * size  # float32 keeps a sum over a network to this share of it; below it digits are noise
-
         def shown(amount: float, digits: int = 6) -> str:
-            return f"{amount:.{digits}g}" if abs(amount) > rounding else "0"
+            return f"{amount:.{digits}g}" if abs(amount) > self.rounding else "0"
 
         def share(amount: float) -> str:
-            return f"{amount / self.score:.1%}" if abs(self.score) > rounding else "-"
+            return f"{amount / self.score:.1%}" if abs(self.score) > self.rounding else "-"
 
         rows = [
             (x.operation, x.module, x.rule, shown(x.arrived), shown(x.absorbed), share(x.absorbed))
             for x in self.layers
-            if abs(x.absorbed) > rounding
+            if abs(x.absorbed) > self.rounding
         ]
         lines = [
             f"score {shown(self.score)} = {shown(self.at_input)} at the input + {shown(self.absorbed)} absorbed "
@@ -153,11 +153,14 @@ def check_conservation(
             node.ledger = True
         ((relevance,),) = passed.relevance([seed])
     layers = tuple(LayerConservation(*node.record[:3], node.received, node.received - node.shared) for node in nodes)
+    # Sums over a network in float32 are right to some 1e-7 of what is summed: of a contrast, both parts.
+    size = max([_total(seed.sent.abs()), *(abs(layer.arrived) for layer in layers)])
     return Conservation(
         score=_total(seed.total),
         at_input=sum(_total(r) for r in relevance),
         absorbed=sum(layer.absorbed for layer in layers),
         layers=layers,
+        rounding=size * (1e-12 if seed.output.dtype == torch.float64 else 1e-6),
     )
 
 

@@ -179,16 +179,23 @@ def test_rounding_does_not_print() -> None:
         LayerConservation("linear", "0", "ZPlus()", -200.0, -3e-5),
         LayerConservation("linear", "1", "ZPlus()", 2e-6, 0.5),
     )
-    assert str(Conservation(100.0, 99.5, 0.5 + 3e-8, layers)).splitlines() == [
+    assert str(Conservation(100.0, 99.5, 0.5 + 3e-8, layers, 1e-4)).splitlines() == [
         "score 100 = 99.5 at the input + 0.5 absorbed (0 unaccounted)",
         "operation  module  rule     arrived  absorbed  of score",
         "---------  ------  -------  -------  --------  --------",
         "linear     1       ZPlus()  0        0.5       0.5%",
     ]
-    assert str(Conservation(1e-6, 1e-7, -5e-5, layers[:1])).splitlines() == [
-        "score 0 = 0 at the input + 0 absorbed (0 unaccounted)",
-        "no operation absorbs relevance",
+    assert str(Conservation(1e-6, 0.5, -0.5, layers[1:], 1e-4)).splitlines()[3].split() == [
+        *("linear", "1", "ZPlus()", "0", "0.5", "-")
     ]
+
+
+def test_of_a_contrast_in_single_precision_no_noise_is_printed(alexnet: nn.Module) -> None:
+    """AlexNet absorbs nothing, and the contrast's parts cancel: what is left are rounding errors of float32."""
+    for contrast in (ContrastiveLRP1, ContrastiveLRP2):
+        report = check_conservation(alexnet, pictures(2, 64), 3, method=contrast(alexnet, LOW, HIGH))
+        assert 0 < abs(report.at_input) < report.rounding
+        assert str(report).startswith("score 0 = 0 at the input + 0 absorbed (0 unaccounted)")
 
 
 # --- explain_plan
