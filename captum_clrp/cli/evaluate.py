@@ -100,7 +100,8 @@ def _epilog() -> str:
         "",
         "METHODS are random, centre, gradient, guided-backprop, input-x-gradient, grad-cam, lrp, clrp1, clrp2; "
         "the last",
-        "three also with -even (the paper's average pooling) and -conserve; captum:NAME for any attribution of Captum;",
+        "three also with a composite (-paper, -gamma, -epsilon-plus, ...), then -even (the paper's average pooling) and",
+        "-conserve; captum:NAME for any attribution of Captum;",
         "PACKAGE.MODULE:NAME for any function from the model to an object with Captum's attribute.",
         "",
         "examples:",

@@ -92,6 +92,13 @@ def add_parser(subparsers: Any) -> None:
         help="spread the relevance that biases would absorb, so that the map sums to the logit",
     )
     rules.add_argument(
+        "--rules",
+        metavar="NAME",
+        default="auto",
+        help="which rule goes where: auto (default; by the network's structure), paper, gamma, epsilon-plus, "
+        "epsilon-plus-flat, epsilon-gamma-box, cp-lrp or attnlrp",
+    )
+    rules.add_argument(
         "--bounds",
         choices=("pixels", "image"),
         default="pixels",
@@ -151,7 +158,7 @@ def _explainers(classifier: Classifier, methods: Sequence[str], options: argpars
     low, high = (classifier.low, classifier.high) if options.bounds == "pixels" else (None, None)
     return {
         METHODS[method][0]: METHODS[method][1](
-            classifier.model, low, high, avg_pool=options.avg_pool, conserve=options.conserve
+            classifier.model, low, high, avg_pool=options.avg_pool, conserve=options.conserve, rules=options.rules
         )
         for method in methods
     }

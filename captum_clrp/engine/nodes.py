@@ -178,10 +178,12 @@ class Shared(Node):
             return []
         activations = self.saved[0].tensor
         output = self.output.tensor if self.output is not None else None
-        return [
-            (at, prepare(self.rule, at, activations, nonnegative=self.nonnegative, output=output))
-            for at in self.layers()
-        ]
+
+        def prepared(at: LinearMap) -> Prepared:
+            known = output if at is self.layer else None  # in double precision, or negated, it is another one
+            return prepare(self.rule, at, activations, nonnegative=self.nonnegative, output=known)
+
+        return [(at, prepared(at)) for at in self.layers()]
 
     def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
         if isinstance(self.rule, Identity):

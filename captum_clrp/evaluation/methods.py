@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.attribution import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.composites import COMPOSITES
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.gradients import gradient_maps, guided_maps
 from captum_clrp.evaluation.network import Network
@@ -24,11 +25,12 @@ from captum_clrp.targets import Given
 __all__ = ["METHODS", "Concept", "MethodSet", "check_methods", "image_seed"]
 
 METHODS = ("random", "centre", "gradient", "guided-backprop", "input-x-gradient", "grad-cam", "lrp", "clrp1", "clrp2")
-"""All methods that need no further word. ``lrp``, ``clrp1`` and ``clrp2`` also take ``-even`` (the paper's average
-pooling) and ``-conserve``; ``captum:NAME`` is an attribution of Captum, ``PACKAGE.MODULE:NAME`` a function (or class)
+"""All methods that need no further word. ``lrp``, ``clrp1`` and ``clrp2`` also take a composite (``-paper``,
+``-gamma``, ...), then ``-even`` (the paper's average pooling) and ``-conserve``; ``captum:NAME`` is an attribution of Captum, ``PACKAGE.MODULE:NAME`` a function (or class)
 from the model to any object with Captum's ``attribute``."""
 
-_RELEVANCE = re.compile(r"(lrp|clrp1|clrp2)((?:-even|-conserve)*)$")
+_RULES = "|".join(sorted(COMPOSITES, key=len, reverse=True))  # the longer of two that begin alike comes first
+_RELEVANCE = re.compile(rf"(lrp|clrp1|clrp2)(-(?:{_RULES}))?((?:-even|-conserve)*)$")
 _CLASSES: dict[str, type[LRPZBeta]] = {"lrp": LRPZBeta, "clrp1": ContrastiveLRP1, "clrp2": ContrastiveLRP2}
 
 Concept = Tensor
@@ -180,9 +182,9 @@ def check_methods(names: Iterable[str]) -> list[str]:
     for name in chosen:
         if name not in METHODS and not _RELEVANCE.match(name) and ":" not in name:
             raise InvalidInputError(
-                f"unknown method {name!r}; choose from {', '.join(METHODS)}, the last three also with -even or "
-                f"-conserve, "
-                "or captum:NAME, or PACKAGE.MODULE:NAME"
+                f"unknown method {name!r}; choose from {', '.join(METHODS)}, the last three also with the "
+                f"name of a composite (-{', -'.join(COMPOSITES)}), then -even or -conserve; or captum:NAME, or "
+                "PACKAGE.MODULE:NAME"
             )
     if not chosen:
         raise InvalidInputError("no method was named; choose from " + ", ".join(METHODS))
@@ -217,16 +219,16 @@ class MethodSet:
         self.names += [name for name in others if name not in self.names]
         model, (low, high) = network.model, network.bounds
         families: list[Family] = []
-        relevance: dict[tuple[bool, bool], dict[str, LRPZBeta]] = {}
+        relevance: dict[tuple[str, bool, bool], dict[str, LRPZBeta]] = {}
         for name in self.names:
             if name in others:
                 families.append(_Captum(name, others[name]))
             elif match := _RELEVANCE.match(name):
-                even, conserve = "-even" in match[2], "-conserve" in match[2]
+                rules, even, conserve = (match[2] or "-auto")[1:], "-even" in match[3], "-conserve" in match[3]
                 explainer = _CLASSES[match[1]](
-                    model, low, high, avg_pool="even" if even else "proportional", conserve=conserve
+                    model, low, high, avg_pool="even" if even else "proportional", conserve=conserve, rules=rules
                 )
-                relevance.setdefault((even, conserve), {})[name] = explainer
+                relevance.setdefault((rules, even, conserve), {})[name] = explainer
             elif ":" in name:
                 families.append(_Captum(name, _made(name, model)))
         plain = [n for n in self.names if n in ("gradient", "input-x-gradient", "grad-cam")]

@@ -188,3 +188,11 @@ def test_the_example_shows_the_cat_and_the_cup_apart(workplace, lite0, capsys, a
     assert min(clrp1_cat, clrp2_cat) > 0.9
     assert max(clrp1_cup, clrp2_cup) < 0.1
     assert max(lrp_cat, 1 - lrp_cup) < 0.85
+
+
+def test_a_transformer_is_explained_and_rules_are_chosen_by_name(tmp_path, capsys):
+    command = ["explain", "--model", "timm/test_vit", "--weights", "random", "-t", "3", "-o", str(tmp_path / "vit.png")]
+    assert main([*command]) == 0
+    assert (tmp_path / "vit.png").exists()
+    assert main([*command, "--rules", "typo"]) == 2
+    assert "rules='typo' is not known; choose 'auto', 'paper'" in capsys.readouterr().err

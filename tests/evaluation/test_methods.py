@@ -27,6 +27,20 @@ def inputs(alexnet):
     return alexnet.inputs(torch.randint(0, 256, (2, 3, SIZE, SIZE)))
 
 
+def test_methods_take_a_composite_by_name(alexnet, inputs):
+    maps = MethodSet(alexnet, ["clrp1", "clrp1-gamma", "clrp1-epsilon-plus-flat-conserve"]).maps(inputs, CONCEPTS, IDS)
+    low, high = alexnet.bounds
+    classes = torch.cat(CONCEPTS, 1)
+    for name, settings in {
+        "clrp1": {},
+        "clrp1-gamma": {"rules": "gamma"},
+        "clrp1-epsilon-plus-flat-conserve": {"rules": "epsilon-plus-flat", "conserve": True},
+    }.items():
+        explainer = ContrastiveLRP1(alexnet.model, low, high, **settings)
+        assert torch.equal(maps[name], explainer.attribute_classes(inputs, classes).sum(2))
+    assert not torch.equal(maps["clrp1"], maps["clrp1-gamma"])
+
+
 CONCEPTS = [torch.tensor([[1], [4]]), torch.tensor([[0], [6]])]
 IDS = ["a", "b"]
 
