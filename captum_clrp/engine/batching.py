@@ -53,8 +53,8 @@ def in_batches(explain: Callable[..., Any], inputs: Any, size: int | None, *othe
         return explain(inputs, *others)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise InvalidInputError(f"internal_batch_size={size!r} must be a positive integer, or None for one batch")
-    first = format_tensor_into_tuples(inputs)[0]
-    count = len(first) if isinstance(first, Tensor) and first.dim() > 0 else 0
+    first = next(iter(format_tensor_into_tuples(inputs) or ()), None)
+    count = len(first) if isinstance(first, Tensor) and first.dim() > 0 else 0  # what is no input, ``explain`` refuses
     if count <= size:
         return explain(inputs, *others)
     results = [
