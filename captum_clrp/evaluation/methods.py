@@ -25,9 +25,9 @@ from captum_clrp.targets import Given
 __all__ = ["METHODS", "Concept", "MethodSet", "check_methods", "image_seed"]
 
 METHODS = ("random", "centre", "gradient", "guided-backprop", "input-x-gradient", "grad-cam", "lrp", "clrp1", "clrp2")
-"""All methods that need no further word. ``lrp``, ``clrp1`` and ``clrp2`` also take a composite (``-paper``,
-``-gamma``, ...), then ``-even`` (the paper's average pooling) and ``-conserve``; ``captum:NAME`` is an attribution of Captum, ``PACKAGE.MODULE:NAME`` a function (or class)
-from the model to any object with Captum's ``attribute``."""
+"""All methods that need no further word. ``lrp``, ``clrp1`` and ``clrp2`` also take a composite (``-paper``, ``-gamma``, ...),
+then ``-even`` (the paper's average pooling) and ``-conserve``; ``captum:NAME`` is an attribution of Captum,
+``PACKAGE.MODULE:NAME`` a function (or class) from the model to any object with Captum's ``attribute``."""
 
 _RULES = "|".join(sorted(COMPOSITES, key=len, reverse=True))  # the longer of two that begin alike comes first
 _RELEVANCE = re.compile(rf"(lrp|clrp1|clrp2)(-(?:{_RULES}))?((?:-even|-conserve)*)$")
