@@ -68,7 +68,7 @@ CASES = [
     Case(entry, ours)
     for entry in cases.config
     for theirs, several in IN_PLACE_OF.items()
-    if theirs in entry["algorithms"] and not isinstance(entry.get("layer"), list)
+    if theirs in entry["algorithms"]
     for ours in several
 ]
 
