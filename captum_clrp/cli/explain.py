@@ -18,10 +18,11 @@ from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.cli.classifiers import Classifier, load_classifier
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.figures import Row, draw
-from captum_clrp.cli.images import EXAMPLE_NAME, example_picture, open_picture
 from captum_clrp.cli.options import add_model_options, default_device
 from captum_clrp.cli.output import output_paths, write_whole
 from captum_clrp.cli.targets import Targets, parse_targets
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.images import EXAMPLE_NAME, example_picture, open_picture
 
 __all__ = ["METHODS", "add_parser", "run"]
 
@@ -121,12 +122,10 @@ def run(options: argparse.Namespace) -> int:
     """Explain all pictures; everything that can be wrong with them is looked at before the network is loaded.
 
     Raises:
-        CommandError: if the request cannot be met; pictures written before that are complete.
+        CommandError: if the request cannot be met, or not for all pictures; those written before that are complete.
     """
     methods = _methods(options.method)
-    jobs = _jobs(options.images, options.output)
-    for job in _progress(jobs, "checking"):
-        job.open()
+    jobs, refused = _readable(_jobs(options.images, options.output))
     classifier = load_classifier(options.model, options.weights, options.device or default_device())
     targets = parse_targets(",".join(options.target or ["top2"]), classifier.class_names)
     explainers = _explainers(classifier, methods, options)
@@ -135,7 +134,29 @@ def run(options: argparse.Namespace) -> int:
         explained = _explain(classifier, explainers, job, targets)
         write_whole(job.output, explained.png)
         _say(f"{job.name}\n{explained.predictions}\n  -> {job.output}")
+    if refused:
+        raise CommandError(f"{len(refused)} of {len(jobs) + len(refused)} pictures left out: " + "; ".join(refused))
     return 0
+
+
+def _readable(jobs: Sequence[_Job]) -> tuple[list[_Job], list[str]]:
+    """The jobs whose pictures can be read, and why the others cannot.
+
+    Raises:
+        InvalidInputError: if there is none.
+    """
+    readable, refused = [], []
+    for job in _progress(jobs, "checking"):
+        try:
+            job.open()
+            readable.append(job)
+        except InvalidInputError as error:
+            if len(jobs) == 1:
+                raise
+            refused.append(str(error))
+    if not readable:
+        raise InvalidInputError("; ".join(refused))
+    return readable, refused
 
 
 def _methods(text: str) -> list[str]:

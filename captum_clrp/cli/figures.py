@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from captum_clrp.cli.output import SOFTWARE
+
 __all__ = ["Row", "draw", "stacked"]
 
 _COLOURS = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
@@ -100,7 +102,7 @@ def draw(
     note = "    ".join([_RED] + [_BLUE] * against) + f"\n{_SCALE}" * (count > 1)
     figure.text(0.5, _FOOT / 2 / total_h, note, ha="center", va="center", fontsize=8, color="#555555")
     file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": "captum-clrp"})
+    figure.savefig(file, format="png", metadata={"Software": SOFTWARE})
     return file.getvalue()
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-import torch
+__all__ = ["DEFAULT_MODEL", "add_model_options", "default_device"]
 
-from captum_clrp.cli.classifiers import DEFAULT_MODEL
-
-__all__ = ["add_model_options", "default_device"]
+DEFAULT_MODEL = "tf_efficientnet_lite0"
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -31,4 +29,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def default_device() -> str:
     """The device to compute on when none is asked for."""
+    import torch
+
     return "cuda" if torch.cuda.is_available() else "cpu"

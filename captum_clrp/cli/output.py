@@ -6,9 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 from captum_clrp.cli.errors import CommandError
 
-__all__ = ["output_paths", "write_whole"]
+__all__ = ["SOFTWARE", "output_paths", "write_whole"]
+
+SOFTWARE = "captum-clrp"
+"""What pictures of this command say in their metadata; only these are written over."""
 
 _ENDING = "_clrp"
 
@@ -25,7 +30,8 @@ def output_paths(images: Sequence[Path], output: str | None, reading: Sequence[P
         reading: Files that must not be overwritten.
 
     Raises:
-        CommandError: if a path cannot be written, is no PNG, or would overwrite one of the images.
+        CommandError: if a path cannot be written, is no PNG, or would overwrite one of the images or a file that is not
+            this command's.
     """
     target = Path(output).expanduser() if output is not None else Path()
     if output is not None and not target.is_dir():
@@ -65,8 +71,23 @@ def _check(path: Path, sources: set[Path]) -> None:
         raise CommandError(f"the output {path} exists and is no ordinary file; choose another name with --output")
     if path.resolve() in sources:
         raise CommandError(f"the output {path} would overwrite the image itself; choose another name with --output")
+    if path.exists() and not _is_ours(path):
+        raise CommandError(
+            f"the output {path} exists and was not written by captum-clrp; choose another name with --output, or move it"
+        )
     if not os.access(path.parent, os.W_OK):
         raise CommandError(f"nothing may be written in {path.parent.resolve()}; choose another place with --output")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is a picture of this command's, or empty."""
+    if path.stat().st_size == 0:
+        return True
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get("Software") == SOFTWARE
+    except (OSError, SyntaxError, ValueError):
+        return False
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -43,6 +43,23 @@ class Box(NamedTuple):
         """
         return cls(xmin - first, ymin - first, xmax - first + 1, ymax - first + 1)
 
+    def upright(self, orientation: int, width: float, height: float) -> Box:
+        """The box in the upright picture, if it refers to the picture as it is stored.
+
+        Args:
+            orientation: What :func:`captum_clrp.images.orientation_of` says of the picture, 1 to 8.
+            width: Width of the *upright* picture, in pixels.
+            height: Its height.
+        """
+        left, top, right, bottom = self
+        if orientation >= 5:  # rows and columns change places
+            left, top, right, bottom = top, left, bottom, right
+        if orientation in (2, 3, 6, 7):
+            left, right = width - right, width - left
+        if orientation in (3, 4, 7, 8):
+            top, bottom = height - bottom, height - top
+        return Box(left, top, right, bottom)
+
     @property
     def area(self) -> float:
         """Area in pixels, 0 for an empty box."""

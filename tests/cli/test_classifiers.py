@@ -8,7 +8,7 @@ from PIL import Image
 from captum_clrp.cli import classifiers, weights
 from captum_clrp.cli.classifiers import load_classifier, model_names
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.images import example_picture
+from captum_clrp.images import example_picture
 
 LITE = {"tf_efficientnet_lite0": 224, "tf_efficientnet_lite1": 240, "tf_efficientnet_lite2": 260}
 

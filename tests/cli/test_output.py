@@ -1,10 +1,13 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from captum_clrp.cli import output
 from captum_clrp.cli.errors import CommandError
+from captum_clrp.cli.figures import Row, draw
 from captum_clrp.cli.output import output_paths, write_whole
 
 
@@ -74,3 +77,14 @@ def test_a_link_stays_a_link(workplace):
     write_whole(Path("link.png"), b"new")
     assert Path("link.png").is_symlink()
     assert Path("real.png").read_bytes() == b"new"
+
+
+def test_only_pictures_of_this_command_are_written_over(workplace):
+    Image.new("RGB", (4, 4)).save("mine.png")
+    with pytest.raises(CommandError, match=r"mine\.png exists and was not written by captum-clrp"):
+        output_paths([Path("a.jpg")], "mine.png", reading=[])
+    Path("notes.png").write_text("no picture at all")
+    with pytest.raises(CommandError, match=r"notes\.png exists"):
+        output_paths([Path("a.jpg")], "notes.png", reading=[])
+    Path("a_clrp.png").write_bytes(draw(np.zeros((4, 4, 3)), "x", ["LRP"], [Row("a", [np.ones((3, 4, 4))])]))
+    assert output_paths([Path("a.jpg")], None, reading=[]) == [Path("a_clrp.png")]

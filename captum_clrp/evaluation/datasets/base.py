@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import overload
@@ -12,8 +13,9 @@ from PIL import Image
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.geometry import Box
+from captum_clrp.images import open_picture, orientation_of, upright
 
-__all__ = ["Dataset", "MissingDatasetError", "Photograph", "Target", "ilsvrc_wnids", "read_rgb"]
+__all__ = ["Dataset", "MissingDatasetError", "Photograph", "Target", "ilsvrc_wnids", "read_rgb", "upright_targets"]
 
 
 class MissingDatasetError(InvalidInputError, FileNotFoundError):
@@ -91,18 +93,36 @@ class Dataset(Sequence[Photograph]):
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """A picture file as it is stored (not turned by its metadata, since boxes refer to what is stored).
+    """A picture file, upright, as ``captum-clrp explain`` decodes it.
 
     Raises:
         InvalidInputError: if it cannot be decoded.
     """
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InvalidInputError(
-            f"the photograph {path} cannot be read ({error}); get it again, or take it out of the dataset"
-        ) from error
+        return open_picture(path)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"a photograph of the dataset cannot be read: {error}; or take it out") from error
+
+
+def upright_targets(path: Path, targets: Iterable[Target]) -> tuple[Target, ...]:
+    """Targets whose places refer to the picture as it is stored, for the picture as it is shown."""
+    orientation = orientation_of(path)
+    if orientation == 1:
+        return tuple(targets)
+    with Image.open(path) as stored:
+        width, height = stored.size if orientation < 5 else stored.size[::-1]
+    return tuple(
+        replace(
+            target,
+            boxes=tuple(box.upright(orientation, width, height) for box in target.boxes),
+            mask=partial(_upright_mask, target.mask, orientation) if target.mask is not None else None,
+        )
+        for target in targets
+    )
+
+
+def _upright_mask(mask: Callable[[], Image.Image], orientation: int) -> Image.Image:
+    return upright(mask(), orientation)
 
 
 def ilsvrc_wnids() -> tuple[str, ...]:

@@ -10,7 +10,14 @@ from typing import Any
 
 from PIL import Image
 
-from captum_clrp.evaluation.datasets.base import Dataset, MissingDatasetError, Photograph, Target, read_rgb
+from captum_clrp.evaluation.datasets.base import (
+    Dataset,
+    MissingDatasetError,
+    Photograph,
+    Target,
+    read_rgb,
+    upright_targets,
+)
 from captum_clrp.evaluation.geometry import Box
 
 __all__ = ["CocoDetection"]
@@ -75,7 +82,7 @@ class CocoDetection(Dataset):
                 mask = partial(_coco_mask, self._coco, annotations)
                 targets.append(Target(self.class_map[name], name, boxes, mask, hard))
         path = self.root / self.split / image["file_name"]
-        return Photograph(str(image["id"]), tuple(targets), partial(read_rgb, path))
+        return Photograph(str(image["id"]), upright_targets(path, targets), partial(read_rgb, path))
 
 
 def _coco(annotations: Path) -> Any:

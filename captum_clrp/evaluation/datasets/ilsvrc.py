@@ -14,6 +14,7 @@ from captum_clrp.evaluation.datasets.base import (
     Target,
     ilsvrc_wnids,
     read_rgb,
+    upright_targets,
 )
 from captum_clrp.evaluation.datasets.xml_boxes import objects
 from captum_clrp.evaluation.geometry import Box
@@ -83,4 +84,4 @@ class ILSVRC2012(Dataset):
                 "numbers such as n01440764"
             )
         targets = tuple(Target(self._labels[wnid], wnid, tuple(b)) for wnid, b in boxes.items())
-        return Photograph(path.stem, targets, partial(read_rgb, path))
+        return Photograph(path.stem, upright_targets(path, targets), partial(read_rgb, path))

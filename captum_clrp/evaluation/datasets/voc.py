@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from captum_clrp.evaluation.datasets.base import Dataset, MissingDatasetError, Photograph, Target, read_rgb
+from captum_clrp.evaluation.datasets.base import (
+    Dataset,
+    MissingDatasetError,
+    Photograph,
+    Target,
+    read_rgb,
+    upright_targets,
+)
 from captum_clrp.evaluation.datasets.xml_boxes import image_area, objects
 from captum_clrp.evaluation.geometry import Box
 
@@ -94,4 +101,5 @@ class VOC2007(Dataset):
             hard = len(every_class) > 1 and sum(box.area for box in of_class) < area / 4
             if name in self.class_map and (hard or not self.hard):
                 targets.append(Target(self.class_map[name], name, tuple(of_class), hard=hard))
-        return Photograph(id_, tuple(targets), partial(read_rgb, self.root / "JPEGImages" / f"{id_}.jpg"))
+        path = self.root / "JPEGImages" / f"{id_}.jpg"
+        return Photograph(id_, upright_targets(path, targets), partial(read_rgb, path))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.images import example_picture, open_picture
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.images import example_picture, open_picture, orientation_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -80,7 +80,7 @@ def test_half_a_file_is_refused(tmp_path, ending):
     Image.fromarray(noise).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CommandError, match=r"damaged or incomplete"):
+    with pytest.raises(InvalidInputError, match=r"damaged or incomplete"):
         open_picture(path)
 
 
@@ -89,25 +89,46 @@ def test_a_giant_picture_is_refused_before_it_is_decoded(tmp_path, size):
     (tmp_path / "giant.png").write_bytes(png_claiming(*size))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nor does Pillow's warning reach the terminal
-        with pytest.raises(CommandError, match="more than 100 million; shrink it"):
+        with pytest.raises(InvalidInputError, match="more than 100 million; shrink it"):
             open_picture(tmp_path / "giant.png")
 
 
 def test_a_thread_of_pixels_is_refused(tmp_path):
     Image.new("RGB", (4, 400)).save(tmp_path / "thread.png")
-    with pytest.raises(CommandError, match="crop it first"):
+    with pytest.raises(InvalidInputError, match="crop it first"):
         open_picture(tmp_path / "thread.png")
 
 
 @pytest.mark.parametrize(("content", "says"), [(b"", "is empty"), (b"hello", "known format")])
 def test_what_is_no_picture_is_refused(tmp_path, content, says):
     (tmp_path / "note.jpg").write_bytes(content)
-    with pytest.raises(CommandError, match=says):
+    with pytest.raises(InvalidInputError, match=says):
         open_picture(tmp_path / "note.jpg")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    with pytest.raises(CommandError, match="there is no picture"):
+    with pytest.raises(InvalidInputError, match="there is no picture"):
         open_picture(tmp_path / "nowhere.jpg")
-    with pytest.raises(CommandError, match="is a folder"):
+    with pytest.raises(InvalidInputError, match="is a folder"):
         open_picture(tmp_path)
+
+
+def test_addresses_are_not_fetched(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"https://example\.com/a\.jpg is an address; download"):
+        open_picture(Path("https://example.com/a.jpg"))
+
+
+def test_twelve_bits_in_sixteen_get_a_note(tmp_path):
+    Image.fromarray(np.full((4, 4), 4000, np.uint16)).save(tmp_path / "dark.png")
+    with pytest.warns(UserWarning, match="highest value is 4000, so that it looks nearly black"):
+        open_picture(tmp_path / "dark.png")
+    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "bright.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_picture(tmp_path / "bright.png")
+
+
+def test_without_an_orientation_a_picture_is_as_it_is_stored(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "plain.png")
+    (tmp_path / "none.jpg").write_text("no picture")
+    assert orientation_of(tmp_path / "plain.png") == orientation_of(tmp_path / "none.jpg") == 1
