@@ -1,20 +1,33 @@
 """Contrastive Layer-wise Relevance Propagation (Gu, Yang, Tresp, ACCV 2018) for Captum."""
 
-from captum_clrp.attribution import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
-from captum_clrp.bounds import bounds_from_transform, normalized_bounds
-from captum_clrp.composites import Composite
-from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses, OtherLogits, SoftmaxGradient, TheseClasses
-from captum_clrp.errors import (
-    ContrastiveLRPError,
-    InvalidInputError,
-    InvalidTargetError,
-    ModelStateError,
-    UnsupportedOperationError,
-)
-from captum_clrp.inspection import check_conservation, explain_plan
-from captum_clrp.layer import LayerContrastiveLRP, LayerContrastiveLRP1, LayerContrastiveLRP2, LayerLRPZBeta
-from captum_clrp.neuron import NeuronContrastiveLRP2, NeuronLRPZBeta
-from captum_clrp.targets import class_scores
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from captum_clrp.attribution import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+    from captum_clrp.bounds import bounds_from_transform, normalized_bounds
+    from captum_clrp.composites import Composite
+    from captum_clrp.contrast import (
+        DualConcept,
+        NegatedWeights,
+        OtherClasses,
+        OtherLogits,
+        SoftmaxGradient,
+        TheseClasses,
+    )
+    from captum_clrp.errors import (
+        ContrastiveLRPError,
+        InvalidInputError,
+        InvalidTargetError,
+        ModelStateError,
+        UnsupportedOperationError,
+    )
+    from captum_clrp.inspection import check_conservation, explain_plan
+    from captum_clrp.layer import LayerContrastiveLRP, LayerContrastiveLRP1, LayerContrastiveLRP2, LayerLRPZBeta
+    from captum_clrp.neuron import NeuronContrastiveLRP2, NeuronLRPZBeta
+    from captum_clrp.targets import class_scores
 
 __version__ = "0.1.0"
 
@@ -48,3 +61,29 @@ __all__ = [
     "explain_plan",
     "normalized_bounds",
 ]
+
+_HOMES = {
+    "attribution": "ContrastiveLRP ContrastiveLRP1 ContrastiveLRP2 LRPZBeta",
+    "bounds": "bounds_from_transform normalized_bounds",
+    "composites": "Composite",
+    "contrast": "DualConcept NegatedWeights OtherClasses OtherLogits SoftmaxGradient TheseClasses",
+    "errors": "ContrastiveLRPError InvalidInputError InvalidTargetError ModelStateError UnsupportedOperationError",
+    "inspection": "check_conservation explain_plan",
+    "layer": "LayerContrastiveLRP LayerContrastiveLRP1 LayerContrastiveLRP2 LayerLRPZBeta",
+    "neuron": "NeuronContrastiveLRP2 NeuronLRPZBeta",
+    "targets": "class_scores",
+}
+"""The module of each public name. It is imported when the name is first used: the command answers ``--help`` without torch."""
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names.split():
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    if name in (*_HOMES, "rules"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -417,7 +417,7 @@ def prepare(
         layer: The operation.
         activations: Its input, ``(N, ...)``.
         nonnegative: Whether no activation is known to be negative.
-        output: What the operation returned, bias included, if it is at hand.
+        output: What the operation returned, bias included, shaped as its output, if it is at hand.
     """
     activations = activations.to(layer.compute_dtype)
     terms = rule.terms(layer, activations, nonnegative)

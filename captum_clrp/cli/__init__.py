@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import captum_clrp
@@ -28,8 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 on success, 2 if the request cannot be met (one line on stderr says why and what to do), 130 on Ctrl-C.
     """
+    interrupted = "nothing was begun"
     try:
-        options = _parser().parse_args(argv)
+        with _leaving_at_once():
+            options = _parser().parse_args(argv)
+            importlib.import_module("captum_clrp.attribution")  # takes seconds
+        interrupted = options.interrupted
         with warnings.catch_warnings():
             warnings.showwarning = _remark
             code: int = options.run(options)
@@ -41,11 +49,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(str(error))
         return 2
     except KeyboardInterrupt:
-        _complain("interrupted; pictures written so far are complete")
-        return 130
+        _complain(f"interrupted; {interrupted}")
+        return _INTERRUPTED
     except BrokenPipeError:  # the reader, such as "head", has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+_INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def _leaving_at_once() -> Iterator[None]:
+    """While libraries are imported, Ctrl-C ends the process at once: an import that is broken off ends in anything."""
+
+    def leave(*_: object) -> None:
+        _complain("interrupted; nothing was begun")
+        sys.stderr.flush()
+        os._exit(_INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Parser(argparse.ArgumentParser):

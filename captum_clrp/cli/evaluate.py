@@ -88,7 +88,7 @@ def add_parser(subparsers: Any) -> None:
     run_options.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     run_options.add_argument("--no-figures", action="store_true", help="write no pictures")
     run_options.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, interrupted="start it again with the same arguments to go on")
 
 
 def _epilog() -> str:

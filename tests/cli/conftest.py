@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from captum_clrp.cli import explain
+from captum_clrp.cli import explaining
 from captum_clrp.cli.classifiers import Classifier
 
 NAMES = ("zebra", "African elephant", "tabby cat", "crane", "crane", "Cardigan", "cardigan", "cup")
@@ -41,7 +41,7 @@ def tiny() -> Classifier:
 @pytest.fixture
 def with_tiny(tiny: Classifier, monkeypatch: pytest.MonkeyPatch) -> Classifier:
     """The command loads the tiny classifier, whatever it is asked for."""
-    monkeypatch.setattr(explain, "load_classifier", lambda *_: tiny)
+    monkeypatch.setattr(explaining, "load_classifier", lambda *_: tiny)
     return tiny
 
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 import captum_clrp
-from captum_clrp.cli import explain, main
+from captum_clrp.cli import explaining, main
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -19,13 +19,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def asked(monkeypatch):
     """The rows of every figure that is drawn."""
     seen = []
-    draw = explain.draw
+    draw = explaining.draw
 
     def recording(picture, title, methods, rows):
         seen.append((title, methods, rows))
         return draw(picture, title, methods, rows)
 
-    monkeypatch.setattr(explain, "draw", recording)
+    monkeypatch.setattr(explaining, "draw", recording)
     return seen
 
 
@@ -95,7 +95,8 @@ def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
     [
         (["nowhere.jpg"], "there is no picture nowhere.jpg"),
         (["."], "is a folder"),
-        (["PICTURE", "broken.png"], "broken.png cannot be decoded"),
+        (["broken.png"], "broken.png cannot be decoded"),
+        (["broken.png", "nowhere.jpg"], "there is no picture nowhere.jpg"),
         (["PICTURE", "-t", "zebraa"], "nearest names are: zebra"),
         (["PICTURE", "-t", "99"], "classes 0 to 7"),
         (["PICTURE", "-m", "gradcam"], "lrp,clrp1,clrp2"),
@@ -126,7 +127,7 @@ def test_a_network_that_cannot_be_explained_is_one_line_too(workplace, with_tiny
             return x.flatten(1)[:, :8].tan()
 
     odd = captum_clrp.cli.classifiers.Classifier(**{**vars(with_tiny), "model": Odd()})
-    monkeypatch.setattr(explain, "load_classifier", lambda *_: odd)
+    monkeypatch.setattr(explaining, "load_classifier", lambda *_: odd)
     code, _, err = run(capsys, "explain", picture)
     assert code == 2
     assert "tan" in err
@@ -146,7 +147,7 @@ def test_ctrl_c_leaves_nothing_half_written(workplace, with_tiny, picture, capsy
     def interrupted(*_: object) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explain, "draw", interrupted)
+    monkeypatch.setattr(explaining, "draw", interrupted)
     code, _, err = run(capsys, "explain", picture)
     assert code == 130
     assert err.count("\n") == 1
@@ -196,3 +197,23 @@ def test_a_transformer_is_explained_and_rules_are_chosen_by_name(tmp_path, capsy
     assert (tmp_path / "vit.png").exists()
     assert main([*command, "--rules", "typo"]) == 2
     assert "rules='typo' is not known; choose 'auto', 'paper'" in capsys.readouterr().err
+
+
+def test_one_bad_picture_of_many_does_not_stop_the_others(workplace, with_tiny, picture, capsys):
+    Path("broken.png").write_bytes(picture.read_bytes()[: len(picture.read_bytes()) // 2])
+    code, out, err = run(capsys, "explain", "broken.png", picture, "nowhere.jpg")
+    assert code == 2
+    assert "-> holiday_clrp.png" in out
+    assert err.splitlines()[-1].startswith("captum-clrp: 2 of 3 pictures left out: broken.png cannot be decoded")
+    assert "there is no picture nowhere.jpg" in err
+
+
+def test_a_photograph_of_the_users_is_never_written_over(workplace, with_tiny, picture, capsys):
+    mine = Path("mine.png")
+    mine.write_bytes(picture.read_bytes())
+    code, _, err = run(capsys, "explain", "-o", "mine.png", picture)
+    assert code == 2
+    assert "was not written by captum-clrp" in err
+    assert mine.read_bytes() == picture.read_bytes()
+    for _ in range(2):  # its own picture it may write again
+        assert run(capsys, "explain", "-o", "ours.png", picture)[0] == 0

@@ -1,6 +1,8 @@
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -35,9 +37,52 @@ def test_python_m_does_the_same(tmp_path):
         text=True,
         cwd=tmp_path,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+        env=environment(),
     )
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("captum-clrp: there is no picture nowhere.jpg")
     assert ran.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_version_need_no_torch():
+    code = """
+import sys
+sys.modules["torch"] = sys.modules["captum"] = sys.modules["matplotlib"] = None  # importing them fails
+from captum_clrp.cli import main
+assert [main(words.split()) for words in ("--version", "--help", "explain --help", "evaluate --help")] == [0, 0, 0, 0]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env=environment())
+
+
+@pytest.mark.parametrize("wait", [0.4, 1.5])
+def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path, wait):
+    started = subprocess.Popen(
+        [sys.executable, "-m", "captum_clrp", "explain"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env=environment(),
+    )
+    time.sleep(wait)
+    started.send_signal(signal.SIGINT)
+    out, err = started.communicate(timeout=60)
+    assert (started.returncode, out) == (130, "")
+    assert err.startswith("captum-clrp: interrupted; ")
+    assert err.count("\n") == 1
+
+
+def test_every_public_name_is_at_home_where_the_package_says():
+    assert set(dir(captum_clrp)) >= set(captum_clrp.__all__)
+    for name in captum_clrp.__all__:
+        assert getattr(captum_clrp, name) is not None
+    named = {name for names in captum_clrp._HOMES.values() for name in names.split()}
+    assert named | {"__version__"} == set(captum_clrp.__all__)
+    assert captum_clrp.bounds.normalized_bounds is captum_clrp.normalized_bounds
+    with pytest.raises(AttributeError, match="no attribute 'typo'"):
+        _ = captum_clrp.typo
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}

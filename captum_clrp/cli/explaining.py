@@ -1,0 +1,172 @@
+"""What ``captum-clrp explain`` does; apart from its options, which need no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.cli.classifiers import Classifier, load_classifier
+from captum_clrp.cli.errors import CommandError
+from captum_clrp.cli.figures import Row, draw
+from captum_clrp.cli.options import default_device
+from captum_clrp.cli.output import output_paths, write_whole
+from captum_clrp.cli.targets import Targets, parse_targets
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.images import EXAMPLE_NAME, example_picture, open_picture
+
+__all__ = ["METHODS", "explain"]
+
+METHODS: dict[str, tuple[str, type[LRPZBeta]]] = {
+    "lrp": ("LRP", LRPZBeta),
+    "clrp1": ("CLRP1", ContrastiveLRP1),
+    "clrp2": ("CLRP2", ContrastiveLRP2),
+}
+_SHOWN = 5
+"""Predictions printed for each picture, besides the classes that are explained."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    name: str
+    source: Path | None
+    output: Path
+
+    def open(self) -> Image.Image:
+        return example_picture() if self.source is None else open_picture(self.source)
+
+
+def explain(options: argparse.Namespace) -> int:
+    """Explain all pictures; everything that can be wrong with them is looked at before the network is loaded.
+
+    Raises:
+        CommandError: if the request cannot be met, or not for all pictures; those written before that are complete.
+    """
+    methods = _methods(options.method)
+    jobs, refused = _readable(_jobs(options.images, options.output))
+    classifier = load_classifier(options.model, options.weights, options.device or default_device())
+    targets = parse_targets(",".join(options.target or ["top2"]), classifier.class_names)
+    explainers = _explainers(classifier, methods, options)
+    _say(f"{classifier.name}, weights: {classifier.weights}")
+    for job in _progress(jobs, "explaining"):
+        explained = _explain(classifier, explainers, job, targets)
+        write_whole(job.output, explained.png)
+        _say(f"{job.name}\n{explained.predictions}\n  -> {job.output}")
+    if refused:
+        raise CommandError(f"{len(refused)} of {len(jobs) + len(refused)} pictures left out: " + "; ".join(refused))
+    return 0
+
+
+def _readable(jobs: Sequence[_Job]) -> tuple[list[_Job], list[str]]:
+    """The jobs whose pictures can be read, and why the others cannot.
+
+    Raises:
+        InvalidInputError: if there is none.
+    """
+    readable, refused = [], []
+    for job in _progress(jobs, "checking"):
+        try:
+            job.open()
+            readable.append(job)
+        except InvalidInputError as error:
+            if len(jobs) == 1:
+                raise
+            refused.append(str(error))
+    if not readable:
+        raise InvalidInputError("; ".join(refused))
+    return readable, refused
+
+
+def _methods(text: str) -> list[str]:
+    asked = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+    unknown = [name for name in asked if name not in METHODS]
+    if unknown or not asked:
+        raise CommandError(f"unknown method {', '.join(unknown) or text!r}; give some of: {','.join(METHODS)}")
+    return asked
+
+
+def _jobs(images: Sequence[str], output: str | None) -> list[_Job]:
+    sources = [Path(image) for image in images]
+    if not sources:
+        return [_Job(EXAMPLE_NAME, None, output_paths([Path(EXAMPLE_NAME)], output, reading=())[0])]
+    outputs = output_paths(sources, output, reading=sources)
+    return [_Job(str(source), source, path) for source, path in zip(sources, outputs, strict=True)]
+
+
+def _explainers(classifier: Classifier, methods: Sequence[str], options: argparse.Namespace) -> dict[str, LRPZBeta]:
+    low, high = (classifier.low, classifier.high) if options.bounds == "pixels" else (None, None)
+    return {
+        METHODS[method][0]: METHODS[method][1](
+            classifier.model, low, high, avg_pool=options.avg_pool, conserve=options.conserve, rules=options.rules
+        )
+        for method in methods
+    }
+
+
+@dataclass(frozen=True)
+class _Explained:
+    png: bytes
+    predictions: str
+
+
+def _explain(classifier: Classifier, explainers: dict[str, LRPZBeta], job: _Job, targets: Targets) -> _Explained:
+    pixels = classifier.prepare(job.open())
+    inputs = classifier.normalize(pixels).unsqueeze(0).to(classifier.device)
+    try:
+        with torch.no_grad():
+            logits = classifier.model(inputs)[0].float().cpu()
+        if not bool(logits.isfinite().all()):
+            raise CommandError(f"{classifier.name} gives no finite logits for {job.name}; check the --weights")
+        classes = targets.of(logits.argsort(descending=True).tolist())
+        # (K, 3, H, W) for each method
+        maps = [one.attribute_classes(inputs, classes)[0].float().cpu().numpy() for one in explainers.values()]
+    except torch.cuda.OutOfMemoryError as error:
+        raise CommandError(
+            f"the memory of {classifier.device} is too small for {classifier.name}; use --device cpu or fewer classes"
+        ) from error
+    chances = logits.softmax(0)
+    rows = [
+        Row(_label(classifier, index, chances, logits), [per_class[row] for per_class in maps])
+        for row, index in enumerate(classes)
+    ]
+    picture = pixels.permute(1, 2, 0).numpy()
+    png = draw(picture, Path(job.name).name, list(explainers), rows)
+    return _Explained(png, _predictions(classifier, chances, logits, classes))
+
+
+def _label(classifier: Classifier, index: int, chances: Tensor, logits: Tensor) -> str:
+    return f"{classifier.class_names[index]}\n{_percent(chances[index])}, logit {logits[index]:.2f}"
+
+
+def _predictions(classifier: Classifier, chances: Tensor, logits: Tensor, classes: Sequence[int]) -> str:
+    """A table of the leading classes and those explained, which are marked."""
+    leading = logits.argsort(descending=True)[:_SHOWN].tolist()
+    shown = leading + [index for index in classes if index not in leading]
+    width = max(len(classifier.class_names[index]) for index in shown)
+    return "\n".join(
+        f"  {'*' if index in classes else ' '} {classifier.class_names[index]:{width}s} {index:5d}"
+        f"  probability {_percent(chances[index]):>7s}  logit {logits[index]:7.2f}"
+        for index in shown
+    )
+
+
+def _percent(chance: Tensor) -> str:
+    return f"{100 * float(chance):.1f} %"
+
+
+def _progress(jobs: Sequence[_Job], doing: str) -> Iterator[_Job]:
+    bar = tqdm(jobs, desc=doing, unit="image", disable=None if len(jobs) > 1 else True, leave=False)
+    yield from bar
+
+
+def _say(text: str) -> None:
+    """Print below or above a progress bar without tearing it."""
+    tqdm.write(text, file=sys.stdout)
