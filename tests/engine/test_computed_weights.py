@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import oracles
-from helpers.networks import CLOSE, body, images, plain
+from helpers.networks import CLOSE, Body, body, images, plain
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
-from captum_clrp import ContrastiveLRP1, LRPZBeta
+from captum_clrp import ContrastiveLRP1, LRPZBeta, UnsupportedOperationError
 
 
 class Standardized(nn.Conv2d):
@@ -111,6 +111,50 @@ def test_weights_that_are_computed_count_as_weights(name: str) -> None:
     twin.eval()
     for method in (LRPZBeta, ContrastiveLRP1):
         torch.testing.assert_close(method(model).attribute(x, 1), method(twin).attribute(x, 1), **CLOSE)
+
+
+def by_convolution(s: Body, h: Tensor, weight: Tensor) -> Tensor:
+    return s.head(F.relu(F.conv2d(h, weight, padding=1)))
+
+
+def by_transposed_convolution(s: Body, h: Tensor, weight: Tensor) -> Tensor:
+    return s.head(F.relu(F.conv_transpose2d(h, weight)))
+
+
+def by_linear(s: Body, h: Tensor, weight: Tensor) -> Tensor:
+    return s.head(F.relu(F.linear(h.movedim(1, -1), weight.flatten(1)[:, :4]).movedim(-1, 1)))
+
+
+@pytest.mark.parametrize("use", [by_convolution, by_transposed_convolution, by_linear], ids=lambda f: f.__name__)
+def test_weights_made_from_the_input_get_no_relevance(use: Callable[..., Tensor]) -> None:
+    """As in dynamic convolutions and hypernetworks: like gates, they count as the numbers that they are."""
+    x = images(1)
+
+    def dynamic(s: Body, x: Tensor) -> Tensor:
+        h = F.relu(s.conv1(x))
+        return use(s, h, s.conv2.weight * (h.mean() - h.amax((0, 2, 3))[:, None, None, None]))
+
+    def frozen(s: Body, x: Tensor) -> Tensor:
+        return use(s, F.relu(s.conv1(x)), weight)
+
+    model = body(dynamic)
+    with torch.no_grad():
+        h = F.relu(model.conv1(x))
+        weight = model.conv2.weight * (h.mean() - h.amax((0, 2, 3))[:, None, None, None])
+    for method in (LRPZBeta, ContrastiveLRP1):
+        for conserve in (False, True):
+            expected = method(body(frozen), conserve=conserve).attribute(x, 1)
+            torch.testing.assert_close(method(model, conserve=conserve).attribute(x, 1), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("function", [F.conv2d, F.conv_transpose2d], ids=lambda f: f.__name__)
+def test_weights_made_from_the_input_for_a_constant_are_refused(function: Callable[..., Tensor]) -> None:
+    """All of the signal would be in the weights, which get no relevance."""
+    model = body(
+        lambda s, x: s.head(function(torch.ones(1, 4, 6, 6).double(), s.conv2.weight * F.relu(s.conv1(x)).mean()))
+    )
+    with pytest.raises(UnsupportedOperationError, match="its weights depend on the input and its operand does not"):
+        LRPZBeta(model).attribute(images(1), 1)
 
 
 def test_weights_that_change_between_calls_are_seen() -> None:
