@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -96,12 +97,12 @@ class Case:
 
 
 IN_TWOS = "internal_batch_size=2"
-NO_CACHE = "no weight cache"
+AT_REST = "weights at rest"
 CASES = (
     Case("saliency", "gradient"),
     Case("guided", "gradient"),
     *(Case("ours", w) for w in ("LRP", "CLRP1", "CLRP2", "classes 1", "classes 5", "classes 20")),
-    *(Case("ours", f"LRP, {how}") for how in (IN_TWOS, NO_CACHE)),
+    *(Case("ours", f"LRP, {how}") for how in (IN_TWOS, AT_REST)),
     *(Case(m, w) for m in ("captum", "zennit", "autolrp") for w in ("LRP", "CLRP1", "CLRP2")),
 )
 
@@ -183,23 +184,16 @@ class Bench:
 
     def _ours(self, work: str) -> Callable[[], object]:
         import captum_clrp
-        from captum_clrp.engine.linear_maps import weight_cache
 
         work, _, how = work.partition(", ")
         classes = {"CLRP1": captum_clrp.ContrastiveLRP1, "CLRP2": captum_clrp.ContrastiveLRP2}.get(
             work, captum_clrp.LRPZBeta
         )
         method = classes(self.model, self.low, self.high)
-        if how == NO_CACHE:
-
-            def without_cache() -> object:
-                weight_cache.enabled = False
-                try:
-                    return method.attribute(self.x, target=self.target)
-                finally:
-                    weight_cache.enabled = True
-
-            return without_cache
+        if how == AT_REST:
+            resting = contextvars.copy_context()  # in the turns of this case only
+            resting.run(captum_clrp.weights_at_rest().__enter__)
+            return lambda: resting.run(method.attribute, self.x, target=self.target)
         size = 2 if how == IN_TWOS else None
         if not work.startswith("classes"):
             return lambda: method.attribute(self.x, target=self.target, internal_batch_size=size)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         SoftmaxGradient,
         TheseClasses,
     )
+    from captum_clrp.engine.weight_cache import weights_at_rest
     from captum_clrp.errors import (
         ContrastiveLRPError,
         InvalidInputError,
@@ -60,6 +61,7 @@ __all__ = [
     "class_scores",
     "explain_plan",
     "normalized_bounds",
+    "weights_at_rest",
 ]
 
 _HOMES = {
@@ -67,6 +69,7 @@ _HOMES = {
     "bounds": "bounds_from_transform normalized_bounds",
     "composites": "Composite",
     "contrast": "DualConcept NegatedWeights OtherClasses OtherLogits SoftmaxGradient TheseClasses",
+    "engine.weight_cache": "weights_at_rest",
     "errors": "ContrastiveLRPError InvalidInputError InvalidTargetError ModelStateError UnsupportedOperationError",
     "inspection": "check_conservation explain_plan",
     "layer": "LayerContrastiveLRP LayerContrastiveLRP1 LayerContrastiveLRP2 LayerLRPZBeta",

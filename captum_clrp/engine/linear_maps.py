@@ -7,100 +7,33 @@ transpose. :class:`LinearMap` offers just that; the weights of the model are rea
 from __future__ import annotations
 
 import copy
-import threading
-import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_clrp.engine.numerics import has_double_precision
+from captum_clrp.engine.weight_cache import derived, kept_weights, memory
 
-__all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "linear_map_of", "weight_cache"]
-
-
-class Probe(NamedTuple):
-    """Part of the memory of a parameter, and what it held."""
-
-    place: Tensor
-    values: Tensor
+__all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "linear_map_of"]
 
 
-class WeightCache:
-    """Weights derived from parameters (such as ``W+``), computed once per version of the parameter.
-
-    An entry is used while the parameter is the same object, with the same memory, the same version counter and the
-    same values where it is probed; it is dropped when the parameter is. The probe sees writes through ``.data``, which
-    PyTorch does not count: every one to small weights, and to large ones those that reach whole rows or columns (filters
-    and channels, as pruning does) or many places. Clamping the 550 MB of VGG16 costs as much as a pass of the network,
-    hence the cache.
-    """
-
-    _PROBES = 2**14
-
-    def __init__(self) -> None:
-        self.enabled = True
-        self._entries: dict[
-            int, tuple[weakref.ref[Tensor], tuple[Any, ...], Sequence[Probe], dict[Hashable, Tensor]]
-        ] = {}
-        self._lock = threading.Lock()
-
-    def get(self, weight: Tensor, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
-        """``derive(weight)``, from memory where ``weight`` is a parameter that has not changed."""
-        if not (self.enabled and isinstance(weight, nn.Parameter)) or weight.is_inference():
-            return derive(weight.detach())
-        state = (weight.data_ptr(), weight._version, weight.dtype, weight.device, weight.shape)
-        with self._lock:
-            entry = self._entries.get(id(weight))
-            if (
-                entry is not None
-                and entry[0]() is weight
-                and entry[1] == state
-                and all(torch.equal(place, values) for place, values in entry[2])
-            ):
-                derived = entry[3]
-            else:
-                identity = id(weight)
-                reference: weakref.ref[Tensor] = weakref.ref(weight, lambda _: self._entries.pop(identity, None))
-                derived = {}
-                self._entries[identity] = (reference, state, self._probes(weight), derived)
-        if key not in derived:
-            derived[key] = derive(weight.detach())
-        return derived[key]
-
-    def _probes(self, weight: Tensor) -> Sequence[Probe]:
-        if weight.device.type != "cpu":  # to look would make an accelerator wait
-            return ()
-        weight = weight.detach()
-        places = [weight]
-        if weight.numel() > self._PROBES:
-            middle_column = weight
-            for dim in range(weight.dim() - 1, 0, -1):
-                middle_column = middle_column.select(dim, weight.shape[dim] // 2)
-            scattered = weight[:: max(1, len(weight) // 8)]
-            if weight.dim() > 1:
-                scattered = scattered[:, :: max(1, weight.shape[1] // 8)]
-            places = [weight[len(weight) // 2], middle_column, scattered]
-        return [Probe(place, place.clone()) for place in places]
-
-    def clear(self) -> None:
-        """Forget everything (the memory of all derived weights is given back)."""
-        with self._lock:
-            self._entries.clear()
+_PARTS: dict[str, Callable[..., Tensor]] = {
+    "positive": partial(torch.clamp, min=0),
+    "negative": partial(torch.clamp, max=0),
+    "absolute": torch.abs,
+}
 
 
-weight_cache = WeightCache()
-"""The cache of this process; ``weight_cache.enabled = False`` trades time for the memory of one copy of the weights."""
-
-
-def _positive(weight: Tensor) -> Tensor:
-    return weight.clamp(min=0)
-
-
-def _negative(weight: Tensor) -> Tensor:
-    return weight.clamp(max=0)
+def _convert(weight: Tensor, part: Tensor, name: str, negated: bool) -> None:
+    """A part of the weights in another precision or of their negatives, so few at a time that they stay in the cache."""
+    rows = max(1, 2**16 // max(1, weight.shape[1:].numel()))
+    for some, of in zip(torch.atleast_1d(part).split(rows), torch.atleast_1d(weight).split(rows), strict=True):
+        some.copy_(of)
+        _PARTS[name](some.neg_() if negated else some, out=some)
 
 
 class LinearMap:
@@ -119,6 +52,7 @@ class LinearMap:
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight = weight
         self.bias = bias
+        self._kept = kept_weights()
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         """The operation without bias on ``activations``, with ``weight`` in place of its own."""
@@ -143,14 +77,34 @@ class LinearMap:
         return self
 
     def transformed(self, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
-        """``derive(W)`` in at least float32, remembered under ``key`` while the parameter stays as it is."""
+        """``derive(W)`` in at least float32, kept under ``key`` while weights are at rest."""
         negated, dtype = self.negated, self.compute_dtype
 
         def derive_from(weight: Tensor) -> Tensor:
             weight = weight.to(dtype)
             return derive(-weight if negated else weight)
 
-        return weight_cache.get(self.weight, (key, negated, dtype), derive_from)
+        return derived(self.weight, (key, negated, dtype), derive_from, self._kept)
+
+    def _parts(self, *names: str) -> Tensor:
+        """Parts of the weights, side by side if there are several."""
+        negated, dtype, dim, kept = self.negated, self.compute_dtype, self.weight_channel_dim, self._kept
+
+        def derive(weight: Tensor) -> Tensor:
+            size = [*weight.shape]
+            if len(names) > 1:
+                size[dim] *= len(names)
+            empty = memory.empty if kept is None else torch.empty
+            made = empty(size, dtype=dtype, device=weight.device)
+            parts = made.chunk(len(names), dim) if len(names) > 1 else (made,)
+            for part, name in zip(parts, names, strict=True):
+                if weight.dtype == dtype and not negated:
+                    _PARTS[name](weight, out=part)
+                else:
+                    _convert(weight, part, name, negated)
+            return made
+
+        return derived(self.weight, (names, dim, negated, dtype), derive, kept)
 
     channel_dim: int | None = None
     """Dimension of the activations along which two terms can stand side by side (see :meth:`both_signs`)."""
@@ -159,8 +113,7 @@ class LinearMap:
     @property
     def both_signs(self) -> Tensor:
         """``W+`` and ``W-`` side by side, for activations of twice the channels: one operation instead of two."""
-        dim = self.weight_channel_dim
-        return self.transformed("both signs", lambda w: torch.cat((w.clamp(min=0), w.clamp(max=0)), dim))
+        return self._parts("positive", "negative")
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -170,17 +123,17 @@ class LinearMap:
     @property
     def positive(self) -> Tensor:
         """``W+``, the positive part of the weights."""
-        return self.transformed("positive", _positive)
+        return self._parts("positive")
 
     @property
     def negative(self) -> Tensor:
         """``W-``, the negative part of the weights (values at most 0)."""
-        return self.transformed("negative", _negative)
+        return self._parts("negative")
 
     @property
     def absolute(self) -> Tensor:
         """``|W|``."""
-        return self.transformed("absolute", torch.abs)
+        return self._parts("absolute")
 
     @property
     def full(self) -> Tensor:

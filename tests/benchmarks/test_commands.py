@@ -10,9 +10,8 @@ pytest.importorskip("autolrp")
 pytest.importorskip("matplotlib")
 
 from benchmarks import architectures, growth, speed
-from benchmarks.cases import CASES, IN_TWOS, NO_CACHE, Bench, Case, Setting
+from benchmarks.cases import AT_REST, CASES, IN_TWOS, Bench, Case, Setting
 from benchmarks.isolation import isolated
-from captum_clrp.engine.linear_maps import weight_cache
 
 
 def test_survey_of_toy_networks(tmp_path, capsys):
@@ -124,7 +123,7 @@ def test_the_table_of_speeds_compares_fastest_rounds_and_rounds_with_each_other(
     results = {
         "saliency: gradient": timed(2.0, 1.0, 4.0),
         "ours: LRP": timed(3.0, 2.0, 6.0),
-        "ours: LRP, no weight cache": timed(5.0, 3.0, 4.0),
+        "ours: LRP, weights at rest": timed(5.0, 3.0, 4.0),
         "zennit: LRP": {"error": "ValueError: no"},
     }
     lines = speed.table({"results": results, "batch": 2}).splitlines()
@@ -133,7 +132,7 @@ def test_the_table_of_speeds_compares_fastest_rounds_and_rounds_with_each_other(
     assert cells == [
         ["Captum Saliency", "1000.0", "1000.0", "1.00", "1.00", "0.50", "2.0"],
         ["captum_clrp, LRP", "2000.0", "2000.0", "2.00", "1.50", "1.00", "1.0"],
-        ["captum_clrp, LRP, no weight cache", "3000.0", "3000.0", "3.00", "2.50", "1.50", "0.7"],
+        ["captum_clrp, LRP, weights at rest", "3000.0", "3000.0", "3.00", "2.50", "1.50", "0.7"],
         ["Zennit, LRP", "fails", "ValueError", "", "", "", ""],
     ]
 
@@ -141,9 +140,8 @@ def test_the_table_of_speeds_compares_fastest_rounds_and_rounds_with_each_other(
 def test_ways_to_save_memory_change_no_map():
     bench = Bench(Setting("toy/plain", 3))
     expected = bench.call(Case("ours", "LRP"))()
-    for how in (IN_TWOS, NO_CACHE):
+    for how in (IN_TWOS, AT_REST):
         torch.testing.assert_close(bench.call(Case("ours", f"LRP, {how}"))(), expected)
-    assert weight_cache.enabled
 
 
 def test_memory_of_a_case_in_a_process_of_its_own():

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import copy
-import gc
-import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
 from helpers import oracles
 from torch import Tensor, nn
 
-from captum_clrp import LRPZBeta
-from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap, WeightCache, weight_cache
-
-
-@pytest.fixture(autouse=True)
-def empty_cache() -> Iterator[None]:
-    weight_cache.clear()
-    yield
-    weight_cache.clear()
+from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
 
 
 def convolution(module: nn.modules.conv._ConvNd) -> Convolution:
@@ -155,111 +144,25 @@ def test_bias_is_shaped_to_be_added_to_an_output() -> None:
     assert FullyConnected(torch.ones(4, 1)).over_outputs(torch.ones(4)).shape == (4,)
 
 
-# --- the cache
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5, 3, 2, 2), (70000, 2), (3, 100000), (7,), ()])
+def test_parts_in_any_shape_and_precision(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    weight = torch.randn(shape).to(dtype)
+    layer = FullyConnected(weight)
+    wide = layer.in_double_precision().with_negated_weights()
+    for kind, of in (("positive", relu), ("negative", lambda w: -relu(-w)), ("absolute", torch.abs)):
+        assert torch.equal(getattr(layer, kind), of(weight.float()))
+        assert torch.equal(getattr(wide, kind), of(-weight.double()))
 
 
-def test_positive_weights_are_computed_once_per_version_of_a_parameter() -> None:
-    weight = nn.Parameter(torch.randn(3, 4))
-    first = FullyConnected(weight).positive
-    assert FullyConnected(weight).positive is first
+def relu(weight: Tensor) -> Tensor:
+    return torch.where(weight > 0, weight, 0.0)
 
 
-def change_in_place(weight: nn.Parameter) -> None:
-    with torch.no_grad():
-        weight.mul_(-1)
-
-
-def change_data_in_place(weight: nn.Parameter) -> None:
-    weight.data.mul_(-1)  # PyTorch counts no version here
-
-
-def replace_data(weight: nn.Parameter) -> None:
-    weight.data = -weight.data
-
-
-def load_state(weight: nn.Parameter) -> None:
-    module = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-    module.weight = weight
-    module.load_state_dict({"weight": -weight.detach()})
-
-
-def take_a_step(weight: nn.Parameter) -> None:
-    weight.grad = 2 * weight.detach().clone()
-    torch.optim.SGD([weight], lr=1.0).step()
-    weight.grad = None
-
-
-@pytest.mark.parametrize("change", [change_in_place, change_data_in_place, replace_data, load_state, take_a_step])
-def test_a_change_of_the_parameter_is_noticed(change) -> None:  # type: ignore[no-untyped-def]
-    weight = nn.Parameter(torch.randn(3, 4))
-    before = FullyConnected(weight).positive.clone()
-    change(weight)
-    after = FullyConnected(weight).positive
-    torch.testing.assert_close(after, weight.detach().clamp(min=0))
-    assert not torch.equal(before, after)
-
-
-def test_a_map_follows_the_weights_after_training() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).double()
-    x = torch.rand(2, 3).double()
-    LRPZBeta(model).attribute(x, target=0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    model(x).sum().backward()
-    optimizer.step()
-    torch.testing.assert_close(LRPZBeta(model).attribute(x, target=0), oracles.lrp(model, x, 0), rtol=1e-9, atol=1e-9)
-
-
-def test_derived_weights_go_with_their_parameter() -> None:
-    cache = WeightCache()
-    weight = nn.Parameter(torch.randn(3, 4))
-    cache.get(weight, "positive", lambda w: w.clamp(min=0))
-    assert len(cache._entries) == 1
-    del weight
-    gc.collect()
-    assert not cache._entries
-
-
-def test_a_derived_weight_serves_its_own_key_only() -> None:
-    cache, weight = WeightCache(), nn.Parameter(torch.tensor([[-1.0, 2.0]]))
-    positive = cache.get(weight, "positive", lambda w: w.clamp(min=0))
-    negative = cache.get(weight, "negative", lambda w: w.clamp(max=0))
-    assert positive.tolist() == [[0, 2]]
-    assert negative.tolist() == [[-1, 0]]
-    assert cache.get(weight, "positive", torch.neg) is positive
-
-
-def test_tensors_that_are_no_parameters_are_not_kept() -> None:
-    cache, weight = WeightCache(), torch.randn(3, 4)
-    first = cache.get(weight, "positive", lambda w: w.clamp(min=0))
-    assert cache.get(weight, "positive", lambda w: w.clamp(min=0)) is not first
-    assert not cache._entries
-
-
-def test_the_cache_can_be_switched_off_and_emptied() -> None:
-    cache, weight = WeightCache(), nn.Parameter(torch.randn(3, 4))
-    first = cache.get(weight, "positive", lambda w: w.clamp(min=0))
-    cache.clear()
-    assert cache.get(weight, "positive", lambda w: w.clamp(min=0)) is not first
-    cache.clear()
-    cache.enabled = False
-    cache.get(weight, "positive", lambda w: w.clamp(min=0))
-    assert not cache._entries
-
-
-def test_threads_may_share_the_cache() -> None:
-    weights = [nn.Parameter(torch.full((2, 2), float(i + 1))) for i in range(4)]
-    wrong: list[float] = []
-
-    def work(offset: int) -> None:
-        for step in range(200):
-            i = (step + offset) % 4
-            positive = FullyConnected(weights[i]).positive
-            if positive.unique().tolist() != [i + 1]:
-                wrong.append(positive.max().item())
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+def test_parts_of_both_signs_side_by_side() -> None:
+    for module in (nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(2, 3, 3)):
+        layer = convolution(module)
+        expected = torch.cat((relu(module.weight), -relu(-module.weight)), 0 if layer.transposed else 1)
+        assert torch.equal(layer.both_signs, expected)
+        dual = torch.cat((relu(-module.weight), -relu(module.weight)), 0 if layer.transposed else 1)
+        assert torch.equal(layer.with_negated_weights().both_signs, dual)
