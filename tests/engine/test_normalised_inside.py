@@ -158,6 +158,13 @@ def test_what_is_not_monotone_at_the_input_still_conserves(inside: Callable[[Ten
     assert first.rule.startswith("ZBeta")
 
 
+def test_values_of_all_examples_in_one_row_have_no_range_of_their_own() -> None:
+    """Which of them belong to one example is not known: the first layer takes the rule of activations."""
+    model = body(lambda s, x: plain(s, (x.flatten() ** 2).view_as(x)))
+    first = next(r for r in explain_plan(model, images()).records if r.operation == "conv2d")
+    assert first.rule == "ZPlus()"
+
+
 def test_bounds_follow_to_every_first_convolution_of_parallel_stems() -> None:
     model = body(lambda s, x: s.head(F.relu(s.conv1(normalized(x))) + F.relu(s.conv1(x.flip(3) * 2))))
     records = explain_plan(model, images()).records
