@@ -154,7 +154,10 @@ class Explanation:
             settings=self.settings,
             place=self.place,
         )
-        yield Pass(propagation, self.dual)
+        try:
+            yield Pass(propagation, self.dual)
+        finally:
+            propagation.close()
 
     def of_target(
         self,

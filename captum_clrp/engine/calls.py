@@ -12,20 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import get_testing_overrides
 
+from captum_clrp.engine.marks import depends_on_input
 from captum_clrp.engine.nested import replace
 
-__all__ = ["Call", "depends_on_input"]
-
-
-def depends_on_input(value: Any) -> bool:
-    """Whether ``value`` is a tensor computed from the explained inputs.
-
-    Gradients are off while a model is recorded, except around recorded operations, which mark what they return.
-    (Constants may have a graph of their own, from before; parameters require gradients, but are leaves.)
-    """
-    return (
-        isinstance(value, Tensor) and value.requires_grad and value.grad_fn is not None and hasattr(value, "_clrp_info")
-    )
+__all__ = ["Call"]
 
 
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:

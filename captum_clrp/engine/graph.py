@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from torch import Tensor
 
-from captum_clrp.engine.nodes import Weighted
+from captum_clrp.engine.nodes import Refusal, Refused, Weighted
 
-__all__ = ["form_output_layer", "nearest_weighted"]
+__all__ = ["form_output_layer", "nearest_weighted", "refused_between"]
 
 
 def nearest_weighted(output: Tensor) -> list[Any]:
@@ -23,6 +23,14 @@ def form_output_layer(output: Tensor, nearest: Sequence[Any]) -> bool:
     goes_around = any(not _is_weighted(f) and not _followers(f) for f in in_front)
     behind = _functions_behind([f for function in nearest for f in _followers(function)])
     return not goes_around and behind.isdisjoint(nearest)
+
+
+def refused_between(output: Tensor, receivers: Iterable[Tensor]) -> set[Refusal]:
+    """What relevance would meet of operations without a rule, on its way from ``output`` to one of ``receivers``."""
+    ends = {tensor.grad_fn for tensor in receivers}
+    behind = _functions_behind([output.grad_fn])
+    refused = [f for f in behind if isinstance(getattr(f, "node", None), Refused)]
+    return {f.node.refusal for f in refused if not ends.isdisjoint(_functions_behind(_followers(f)))}
 
 
 def _is_weighted(function: Any) -> bool:

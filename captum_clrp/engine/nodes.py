@@ -31,6 +31,8 @@ __all__ = [
     "Pooling",
     "Product",
     "Record",
+    "Refusal",
+    "Refused",
     "Role",
     "Saved",
     "Shared",
@@ -55,6 +57,14 @@ class Record(NamedTuple):
     operation: str
     module: str
     rule: str
+    reason: str
+
+
+class Refusal(NamedTuple):
+    """An operation without a rule."""
+
+    operation: str
+    module: str
     reason: str
 
 
@@ -385,6 +395,14 @@ class Sum(Node):
             share = (size / (size + b.abs())).nan_to_num_(nan=0.5)
             relevance_a += unshared * share
         return _sum_to(relevance_a, a.shape), _sum_to(relevance - relevance_a, b.shape)
+
+
+class Refused(Node):
+    """An operation without a rule: it tells where its result came from, and no relevance is to reach it."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(Record(refusal.operation, refusal.module, "refused", refusal.reason))
+        self.refusal = refusal
 
 
 class Product(Node):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_clrp.engine.calls import depends_on_input
+from captum_clrp.engine.marks import depends_on_input
 from captum_clrp.engine.nested import flatten, replace
 from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ModelStateError
@@ -73,10 +73,12 @@ class Reader:
         self._found[module].append(tensors)
         if self._place is not None and self._place.stop:
             raise LayerReached
-        self._trace.refusals.clear()  # relevance that is read here does not pass what ran before
 
         def copy(value: Any) -> Any:
-            return self._trace.describe(value.clone(), self._trace.info(value)) if depends_on_input(value) else value
+            if not depends_on_input(value):
+                return value
+            self._trace.marks.roots.append(value)
+            return self._trace.describe(value.clone(), self._trace.info(value))
 
         with torch.enable_grad():
             return replace(tensors, copy)  # which the model may overwrite

@@ -7,7 +7,7 @@ happens on the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds, InputDomain
 from captum_clrp.engine.borrowed import check_inputs, checked_modules, plain_model
-from captum_clrp.engine.calls import depends_on_input
-from captum_clrp.engine.graph import form_output_layer, nearest_weighted
+from captum_clrp.engine.graph import form_output_layer, nearest_weighted, refused_between
+from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.nested import flatten
 from captum_clrp.engine.nodes import Role, Weighted
 from captum_clrp.engine.numerics import all_finite, is_nonnegative
 from captum_clrp.engine.operations import run_operation
 from captum_clrp.engine.places import LayerReached, Place, Reader
 from captum_clrp.engine.settings import Settings
-from captum_clrp.engine.trace import Info, Trace
+from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ContrastiveLRPError, ModelStateError, UnsupportedOperationError, warn
 
-__all__ = ["OutputLayer", "Propagation", "run_model"]
+__all__ = ["OutputLayer", "Propagation", "run_model", "tensors_of"]
 
 
 class OutputLayer(NamedTuple):
@@ -47,12 +47,13 @@ class Propagation:
     Attributes:
         output: What the model returned (or the output of the layer at which the pass stopped).
         trace: The recorded operations.
+        receivers: The tensors at which relevance is read, place by place.
     """
 
     def __init__(self, output: Any, receivers: tuple[tuple[Tensor, ...], ...], trace: Trace) -> None:
         self.output = output
         self.trace = trace
-        self._receivers = receivers
+        self.receivers = receivers
 
     def output_layer(self, output: Tensor, *, contrast: bool = False, negate_weights: bool = False) -> OutputLayer:
         """The weighted operations nearest to ``output``, with what they are to compute.
@@ -64,9 +65,10 @@ class Propagation:
 
         Raises:
             ModelStateError: if there is no such operation.
-            UnsupportedOperationError: if weights are to be negated and some path goes around them, or their rule cannot
-                tell ``W`` from ``-W``.
+            UnsupportedOperationError: naming the operations without a rule between ``output`` and what is explained; if
+                weights are to be negated and some path goes around them, or their rule cannot tell ``W`` from ``-W``.
         """
+        self.check([output])
         nearest = nearest_weighted(output)
         if not nearest:
             raise ModelStateError(
@@ -77,6 +79,22 @@ class Propagation:
             self._check_negatable(output, nearest)
         role = Role(output=True, contrast=contrast, negate=negate_weights)
         return OutputLayer(tuple(function.node for function in nearest), role)
+
+    def check(self, outputs: Iterable[Tensor]) -> None:
+        """Refuse outputs whose relevance would meet an operation without a rule; others on the way of none do not matter.
+
+        Args:
+            outputs: Tensors of :attr:`output`.
+
+        Raises:
+            UnsupportedOperationError: naming every such operation.
+        """
+        receivers = [tensor for of_place in self.receivers for tensor in of_place]
+        self.trace.raise_refusals({r for output in outputs for r in refused_between(output, receivers)})
+
+    def close(self) -> None:
+        """No more relevance is sent: what the model kept of this pass is a constant without a graph from now on."""
+        self.trace.marks.clear()
 
     def _check_negatable(self, output: Tensor, nearest: Sequence[Any]) -> None:
         nodes = [function.node for function in nearest]
@@ -115,7 +133,7 @@ class Propagation:
         if isinstance(last_operation, Weighted) and last_operation.role.contrast:
             last_operation.unrounded = initial * scale
         with torch.inference_mode(False), torch.autocast(output.device.type, enabled=False):
-            receivers = [tensor for of_place in self._receivers for tensor in of_place]
+            receivers = [tensor for of_place in self.receivers for tensor in of_place]
             received = torch.autograd.grad(
                 output, receivers, (initial * scale).to(output.dtype), retain_graph=not last, allow_unused=True
             )
@@ -130,7 +148,7 @@ class Propagation:
             )
         self._check_size(relevance, initial)
         remaining = iter(relevance)
-        return tuple(tuple(next(remaining) for _ in of_place) for of_place in self._receivers)
+        return tuple(tuple(next(remaining) for _ in of_place) for of_place in self.receivers)
 
     def _check_size(self, relevance: Sequence[Tensor], initial: Tensor) -> None:
         """Warn where relevance grew so much on its way that what is left of it may be rounding."""
@@ -195,29 +213,53 @@ def run_model(
                 output = model(*started, *additional_args)
         except LayerReached:
             output = reader.reached()
-        except ContrastiveLRPError:
+        except BaseException as error:
+            trace.marks.clear()
+            if isinstance(error, Exception) and not isinstance(error, ContrastiveLRPError):
+                trace.raise_refusals()  # the refused operation is the likely cause
             raise
-        except Exception:
-            trace.raise_refusals()  # the refused operation is the likely cause
-            raise
-        trace.raise_refusals()
+    propagation = Propagation(output, (), trace)
+    try:
+        if any(trace.refusals.values()):
+            trace.raise_refusals()
         trace.settle()
+        propagation.receivers = _receivers(output, started, reader, place)
+    except BaseException:
+        propagation.close()
+        raise
+    return propagation
+
+
+def _receivers(
+    output: Any, started: tuple[Tensor, ...], reader: Reader, place: Place | None
+) -> tuple[tuple[Tensor, ...], ...]:
+    """The tensors at which relevance is read, place by place.
+
+    Raises:
+        ModelStateError: if there is none, or no path that could bring relevance there.
+    """
     if place is not None and place.stop:
         reader.check_runs()
-    held = output if isinstance(output, Tensor | tuple | list | dict) else getattr(output, "__dict__", output)
-    tensors = [t for t in flatten(held) if isinstance(t, Tensor)]
-    if not any(depends_on_input(t) for t in tensors):
+    tensors = tensors_of(output)
+    if not tensors:
         raise ModelStateError(
             "the output does not depend on the inputs, as far as torch functions tell; if the model leaves PyTorch "
             "(numpy, scripted functions, custom kernels), rewrite that part with torch functions"
         )
-    if not any(depends_on_input(t) and nearest_weighted(t) for t in tensors):
+    if not any(nearest_weighted(t) for t in tensors):
         raise ModelStateError(
             "the model has no weighted operation (convolution or fully connected layer) between input and output; "
             "there is nothing that a relevance rule could explain"
         )
-    receivers = reader.receivers() if place is not None and not place.stop else (started,)
-    return Propagation(output, receivers, trace)
+    return reader.receivers() if place is not None and not place.stop else (started,)
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors of what a model returned that depend on the inputs; also of objects with attributes or slots."""
+    if not isinstance(output, Tensor | tuple | list | dict):
+        slots = [name for kind in type(output).__mro__ for name in getattr(kind, "__slots__", ())]
+        output = {**getattr(output, "__dict__", {}), **{name: getattr(output, name, None) for name in slots}}
+    return [value for value in flatten(output) if depends_on_input(value)]
 
 
 def start(inputs: Sequence[tuple[Tensor, Bounds]], trace: Trace) -> tuple[Tensor, ...]:
@@ -226,5 +268,6 @@ def start(inputs: Sequence[tuple[Tensor, Bounds]], trace: Trace) -> tuple[Tensor
         started = tuple(x.requires_grad_().view_as(x).clone() for x, _ in inputs)
     for x, (_, bounds) in zip(started, inputs, strict=True):
         trace.origins.add(x.grad_fn)
+        trace.marks.roots.append(x)
         trace.describe(x, Info(nonnegative=is_nonnegative(x), bounds=bounds))
     return started

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,48 +22,22 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
-from captum_clrp.bounds import Bounds, own_range
 from captum_clrp.composites import Structure
 from captum_clrp.engine._captum import PropagationRule
-from captum_clrp.engine.calls import Call, depends_on_input
+from captum_clrp.engine.calls import Call
+from captum_clrp.engine.marks import Info, Marks, depends_on_input, info_of, is_marked
 from captum_clrp.engine.nested import flatten
-from captum_clrp.engine.nodes import Node, Saved
+from captum_clrp.engine.nodes import Node, Refusal, Refused, Saved
 from captum_clrp.engine.settings import Settings
 from captum_clrp.errors import UnsupportedOperationError
 
-__all__ = ["Info", "Trace"]
-
-
-def _still_valid(bounds: Bounds | None, tensor: Tensor) -> Bounds | None:
-    """Bounds of a tensor that was overwritten through a view, or its own range where they no longer hold."""
-    if bounds is None:
-        return None
-    slack = 1e-5 * float((bounds.high - bounds.low).abs().amax())
-    inside = (tensor >= bounds.low - slack) & (tensor <= bounds.high + slack)
-    return bounds if bool(inside.all()) else own_range(tensor)
-
-
-def _version(tensor: Tensor) -> int:
-    """Counts how often the memory of a tensor was written to, through views as well."""
-    return 0 if tensor.is_inference() else tensor._version
+__all__ = ["Trace"]
 
 
 def own_rule(module: nn.Module) -> PropagationRule | None:
     """What was assigned as ``module.rule``; asked for every operation, and ``getattr`` of modules is slow in failing."""
     rule = vars(module).get("rule") or getattr(type(module), "rule", None)
     return rule if rule is not None and isinstance(rule, PropagationRule) else None
-
-
-class Info(NamedTuple):
-    """What is known of a tensor that depends on the inputs.
-
-    ``nonnegative``: no value is negative. ``gate``: values that scale a signal (a sigmoid's, say). ``bounds``: the
-    domain of the input, carried as far as the first weighted operation.
-    """
-
-    nonnegative: bool = False
-    gate: bool = False
-    bounds: Bounds | None = None
 
 
 class _Propagate(torch.autograd.Function):
@@ -90,14 +64,6 @@ class _Propagate(torch.autograd.Function):
             return (None,) * inputs
         grads = (*((None,) * (4 if ctx.overwritten_first else 3)), *ctx.node.backward(arrived))
         return (*grads, *((None,) * (inputs - len(grads))))
-
-
-class Refusal(NamedTuple):
-    """An operation without a rule."""
-
-    operation: str
-    module: str
-    reason: str
 
 
 _PYTHON_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(torch._C.DispatchKey.PythonTLSSnapshot)
@@ -129,12 +95,16 @@ class _Outside(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
 
 
+_GRADIENT_HOOKS = (Tensor.register_hook, Tensor.retain_grad)
+
+
 class Trace(TorchFunctionMode):
     """One recorded forward pass.
 
     Attributes:
         nodes: Recorded operations in the order in which they ran.
-        refusals: Operations that have no rule.
+        refusals: Operations that have no rule, and whether they matter wherever relevance goes.
+        marks: What is known of the tensors that depend on the inputs.
 
     Args:
         names: Name of each module.
@@ -147,7 +117,8 @@ class Trace(TorchFunctionMode):
         self._run_operation = run_operation
         self.settings = settings
         self.nodes: list[Node] = []
-        self.refusals: list[Refusal] = []
+        self.refusals: dict[Refusal, bool] = {}
+        self.marks = Marks()
         self.scope: list[nn.Module] = []
         self._names = names
         self._saved: dict[int, list[Saved]] = {}
@@ -229,33 +200,25 @@ class Trace(TorchFunctionMode):
         return output
 
     def describe(self, tensor: Tensor, info: Info) -> Tensor:
-        tensor._clrp_info = (info, _version(tensor))  # type: ignore[attr-defined]
-        return tensor
+        """Mark a tensor as computed from the inputs, with what is known of it."""
+        return self.marks.set(tensor, info)
 
     def info(self, tensor: Tensor) -> Info:
-        info, version = getattr(tensor, "_clrp_info", None) or (Info(), None)
-        if version == _version(tensor):
-            return info
-        return Info(bounds=_still_valid(info.bounds, tensor))  # overwritten through a view: signs are not known
+        """What is known of a tensor that depends on the inputs."""
+        return info_of(tensor)
 
     def after_overwriting(self, tensor: Tensor) -> None:
         """What was written to a view of a constant is in the constant as well."""
         base = tensor._base
-        if base is not None and base.requires_grad and not self.was_described(base):
+        if base is not None and base.requires_grad and not is_marked(base):
             self.describe(base, Info())
-
-    def was_described(self, tensor: Tensor) -> bool:
-        return getattr(tensor, "_clrp_info", None) is not None
 
     def check_origin(self, tensor: Tensor) -> None:
         """Refuse a tensor that comes from the inputs by a way that torch functions do not tell of."""
-        if self.was_described(tensor):
+        if is_marked(tensor):
             if not tensor.requires_grad:
-                self.refuse(
-                    "custom torch.autograd.Function",
-                    "its result has lost its connection to the input; write it with torch functions instead",
-                )
-        elif tensor._base is not None and self.was_described(tensor._base):
+                self._refuse_lost(tensor)
+        elif tensor._base is not None and is_marked(tensor._base):
             self.describe(tensor, Info())  # a view from before its base was written to
         elif tensor.grad_fn is not None and self._comes_from_inputs(tensor):
             self.refuse(
@@ -276,10 +239,45 @@ class Trace(TorchFunctionMode):
             stack.extend(following for following, _ in function.next_functions)
         return False
 
-    def refuse(self, operation: str, reason: str) -> None:
+    # -- what is refused -----------------------------------------------------------------------------------------
+
+    def refuse(self, operation: str, reason: str, *, linked: bool = False) -> Refusal:
+        """Note an operation without a rule; the model runs on, so that one error can name them all.
+
+        Args:
+            operation: Its name.
+            reason: Why it has no rule.
+            linked: Whether its results stand in the graph (see :meth:`link`). It matters only if relevance would reach
+                it then; otherwise always.
+        """
         refusal = Refusal(operation, self.module_name, reason)
-        if refusal not in self.refusals:
-            self.refusals.append(refusal)
+        self.refusals[refusal] = self.refusals.get(refusal, False) or not linked
+        return refusal
+
+    def link(
+        self,
+        refusal: Refusal,
+        run: Callable[[], Tensor],
+        receivers: Sequence[Tensor],
+        overwritten: Tensor | None = None,
+    ) -> Tensor:
+        """Run a refused operation so that the graph knows where its result came from, as :meth:`propagate`."""
+        first = [] if overwritten is None else [overwritten]
+        with torch.enable_grad():
+            output: Tensor = _Propagate.apply(Refused(refusal), run, bool(first), *first, *receivers)
+        return self.describe(output, Info())
+
+    def _refuse_lost(self, tensor: Tensor) -> None:
+        """The result of a custom function: made from the inputs, but PyTorch has cut it off."""
+        name, reason = (
+            "custom torch.autograd.Function",
+            ("its result has lost its connection to the input; write it with torch functions instead"),
+        )
+        refusal = self.refuse(name, reason, linked=True)
+        try:
+            self.link(refusal, lambda: tensor, self.marks.roots_of(tensor), tensor)
+        except RuntimeError:  # PyTorch does not let a view made without gradients be linked
+            self.refuse(name, reason)
 
     # -- the mode --------------------------------------------------------------------------------------------------
 
@@ -288,6 +286,8 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         if func is torch._C._set_grad_enabled:  # a model's own enable_grad would make constants depend on parameters
             return None
+        if func in _GRADIENT_HOOKS and depends_on_input(args[0]):  # made for gradients, and relevance is none
+            return RemovableHandle({}) if func is Tensor.register_hook else None
         return self._run_operation(self, func, args, kwargs or {})
 
     def handle(self, handler: Callable[[Trace, Call], Any], call: Call) -> Any:
@@ -307,17 +307,21 @@ class Trace(TorchFunctionMode):
         finally:
             self.handling = before
 
-    def raise_refusals(self) -> None:
+    def raise_refusals(self, reached: Collection[Refusal] | None = None) -> None:
         """One error for all operations that have no rule.
+
+        Args:
+            reached: Only those that relevance would reach, besides those of which that is not known. Default: all.
 
         Raises:
             UnsupportedOperationError: if there is any.
         """
-        if not self.refusals:
+        refusals = [r for r, anywhere in self.refusals.items() if reached is None or anywhere or r in reached]
+        if not refusals:
             return
-        listed = "\n".join(f"  - {r.operation} in module '{r.module}': {r.reason}" for r in self.refusals)
+        listed = "\n".join(f"  - {r.operation} in module '{r.module}': {r.reason}" for r in refusals)
         raise UnsupportedOperationError(
-            f"no relevance rule is known for {len(self.refusals)} operation(s) of this model, so a map would be "
+            f"no relevance rule is known for {len(refusals)} operation(s) of this model, so a map would be "
             f"silently wrong:\n{listed}\n"
             "What to do: explain a part of the model without them (LayerLRPZBeta and its contrastive twins stop at a "
             "layer), replace them, or add a row to captum_clrp.engine.operations.TABLE if you know how they share relevance."

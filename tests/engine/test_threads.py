@@ -86,11 +86,11 @@ def test_ordinary_inference_beside_it_is_unaffected() -> None:
         while not done.is_set():
             with torch.no_grad():
                 output = model(x)
-            if not torch.equal(output, expected) or output.requires_grad or hasattr(output, "_clrp_info"):
+            if not torch.equal(output, expected) or output.requires_grad or hasattr(output, "_clrp_mark"):
                 problems.append("inference changed")
             output = model(x)
             (gradient,) = torch.autograd.grad(output.sum(), weight)
-            if not torch.equal(gradient, expected_gradient) or hasattr(output, "_clrp_info"):
+            if not torch.equal(gradient, expected_gradient) or hasattr(output, "_clrp_mark"):
                 problems.append("training changed")
 
     beside = threading.Thread(target=infer)

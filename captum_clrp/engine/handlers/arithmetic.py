@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp.engine.calls import depends_on_input
 from captum_clrp.engine.fixed_maps import ShiftMap
 from captum_clrp.engine.handlers.moving import route
 from captum_clrp.engine.handlers.operation import Operation
+from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.nodes import Pass, Product, Shared, Sum
-from captum_clrp.engine.trace import Info
 
 _DEPRECATED = "its arguments stand in a deprecated order; give them by name"
 

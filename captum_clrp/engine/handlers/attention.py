@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_clrp.engine.calls import depends_on_input
 from captum_clrp.engine.fixed_maps import mixing_map
 from captum_clrp.engine.handlers.elementwise import passing
 from captum_clrp.engine.handlers.operation import Operation
+from captum_clrp.engine.marks import depends_on_input
 from captum_clrp.engine.nodes import Bilinear, Shared, TaylorSoftmax
 from captum_clrp.errors import ModelStateError
 

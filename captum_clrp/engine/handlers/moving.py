@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds
-from captum_clrp.engine.calls import Call, depends_on_input
+from captum_clrp.engine.calls import Call
 from captum_clrp.engine.handlers.elementwise import passing
 from captum_clrp.engine.handlers.operation import Operation
+from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.nodes import Absorb, Padding
-from captum_clrp.engine.trace import Info
 
 
 def constant(op: Operation) -> Any:

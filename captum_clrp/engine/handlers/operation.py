@@ -11,11 +11,12 @@ from torch import Tensor
 from captum_clrp.bounds import Bounds, own_range
 from captum_clrp.composites import Composite
 from captum_clrp.engine._captum import EpsilonRule
-from captum_clrp.engine.calls import Call, depends_on_input
-from captum_clrp.engine.nested import replace
+from captum_clrp.engine.calls import Call
+from captum_clrp.engine.marks import Info, depends_on_input
+from captum_clrp.engine.nested import flatten, replace
 from captum_clrp.engine.nodes import Jacobian, Node, Record, Saved
 from captum_clrp.engine.numerics import is_nonnegative
-from captum_clrp.engine.trace import Info, Trace
+from captum_clrp.engine.trace import Trace
 from captum_clrp.rules import Epsilon, Identity, RelevanceRule, rule_of
 
 __all__ = ["Choice", "Operation", "carries_values"]
@@ -171,20 +172,26 @@ class Operation:
 
     def refuse(self, reason: str) -> Any:
         """Note the refusal and let the model run on, so that one error can name all refused operations."""
-        self.trace.refuse(self.name, reason)
-        result = self.call.run()
-        if self.call.overwrites:
-            return result
+        trace, call = self.trace, self.call
+        if call.overwrites and carries_values(call.args[0]):
+            refusal = trace.refuse(self.name, reason, linked=True)
+            return trace.link(refusal, self._overwritten, call.tracked, call.args[0])
+        result = call.run()
+        linked = any(carries_values(value) for value in flatten(result))
+        refusal = trace.refuse(self.name, reason, linked=linked)
 
         def link(value: Any) -> Any:
             if not carries_values(value):
                 return value
-            value = value.dequantize() if value.is_quantized else value.detach()
-            return value + anchor.to(value.dtype)
+            plain = value.dequantize() if value.is_quantized else value.detach().clone()
+            return trace.link(refusal, lambda: plain, call.tracked)
 
-        with torch.enable_grad():
-            anchor = self.signal.flatten()[:1].sum() * 0
-        return self.trace.route(lambda: replace(result, link), Info())
+        return replace(result, link)
+
+    def _overwritten(self) -> Tensor:
+        self.call.run()
+        overwritten: Tensor = self.call.args[0]
+        return overwritten
 
 
 def carries_values(value: Any) -> bool:

@@ -8,13 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from captum_clrp.engine.calls import depends_on_input
 from captum_clrp.engine.handlers.attention import product_of_signals
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
+from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.nodes import Weighted
 from captum_clrp.engine.numerics import is_nonnegative
-from captum_clrp.engine.trace import Info
 from captum_clrp.errors import InvalidInputError
 
 
