@@ -21,7 +21,7 @@ from captum_clrp.engine._captum import (
 from captum_clrp.engine.batching import in_batches
 from captum_clrp.engine.numerics import at_least_single, has_double_precision
 from captum_clrp.engine.places import Place
-from captum_clrp.engine.propagation import OutputLayer, Propagation, run_model
+from captum_clrp.engine.propagation import OutputLayer, Propagation, run_model, tensors_of
 from captum_clrp.engine.settings import Settings
 from captum_clrp.errors import InvalidInputError, warn
 from captum_clrp.targets import (
@@ -88,7 +88,11 @@ class Pass:
             start: What is explained.
             dual: The dual concept; ``None`` for plain relevance.
         """
-        output, initial = start.start(self.propagation.output, magnitude=dual is not None)
+        try:
+            output, initial = start.start(self.propagation.output, magnitude=dual is not None)
+        except Exception:
+            self.propagation.check(tensors_of(self.propagation.output))  # a refused operation is the likely cause
+            raise
         negates = dual is not None and dual.negates_output_layer
         output_layer = self.propagation.output_layer(output, contrast=dual is not None, negate_weights=negates)
         if dual is not None:

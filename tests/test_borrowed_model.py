@@ -34,6 +34,7 @@ from captum_clrp import (
     explain_plan,
 )
 from captum_clrp.engine._captum import EpsilonRule, GammaRule
+from captum_clrp.engine.nodes import Pass
 from captum_clrp.rules import Epsilon
 
 
@@ -235,23 +236,19 @@ def test_after_an_exception_in_forward(error: type[BaseException], where: str) -
 
 
 @pytest.mark.parametrize("error", [Stop, KeyboardInterrupt], ids=lambda e: e.__name__)
-def test_after_an_exception_in_backward(error: type[BaseException]) -> None:
+def test_after_an_exception_in_backward(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = small_net(), small_pictures()
 
-    def fail(grad: Tensor) -> None:
+    def fail(*_: Any) -> None:
         raise error("on purpose")
 
-    def arm(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        if output.requires_grad:
-            output.register_hook(fail)
-
-    handle = model.conv2.register_forward_hook(arm)
+    monkeypatch.setattr(Pass, "share", fail)
     before = Snapshot(model, x)
     for method in ("lrp", "clrp1", "clrp2", "classes", "conservation"):
         with pytest.raises(error, match="on purpose"):
             all_methods(model, x)[method]()
         before.assert_unchanged()
-    handle.remove()
+    monkeypatch.undo()
     assert torch.equal(LRPZBeta(model).attribute(x, 1), LRPZBeta(small_net()).attribute(x, 1))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -287,7 +288,7 @@ class Trace(TorchFunctionMode):
         if func is torch._C._set_grad_enabled:  # a model's own enable_grad would make constants depend on parameters
             return None
         if func in _GRADIENT_HOOKS and depends_on_input(args[0]):  # made for gradients, and relevance is none
-            return RemovableHandle({}) if func is Tensor.register_hook else None
+            return RemovableHandle(OrderedDict()) if func is Tensor.register_hook else None
         return self._run_operation(self, func, args, kwargs or {})
 
     def handle(self, handler: Callable[[Trace, Call], Any], call: Call) -> Any:

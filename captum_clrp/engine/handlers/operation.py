@@ -177,7 +177,7 @@ class Operation:
             refusal = trace.refuse(self.name, reason, linked=True)
             return trace.link(refusal, self._overwritten, call.tracked, call.args[0])
         result = call.run()
-        linked = any(carries_values(value) for value in flatten(result))
+        linked = not call.overwrites and any(carries_values(value) for value in flatten(result))
         refusal = trace.refuse(self.name, reason, linked=linked)
 
         def link(value: Any) -> Any:
