@@ -5,7 +5,6 @@ from __future__ import annotations
 import doctest
 import importlib
 import pkgutil
-import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +20,7 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 def examples() -> Iterator[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
-    names = [
-        m.name
-        for m in pkgutil.walk_packages(captum_clrp.__path__, "captum_clrp.")
-        if not re.search("__main__|evaluation", m.name)
-    ]
+    names = [m.name for m in pkgutil.walk_packages(captum_clrp.__path__, "captum_clrp.") if "__main__" not in m.name]
     for name in ["captum_clrp", *names]:
         try:
             module = importlib.import_module(name)

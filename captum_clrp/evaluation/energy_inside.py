@@ -25,8 +25,9 @@ def energy_inside(attribution: Tensor, mask: Tensor) -> float:
 
     Example::
 
+        >>> import torch
         >>> heat = torch.tensor([[4.0, -5.0], [3.0, 1.0]])
-        >>> energy_inside(heat, torch.tensor([[1, 1], [0, 0]]))          # 4 / (4 + 3 + 1)
+        >>> energy_inside(heat, torch.tensor([[1, 1], [0, 0]]))  # 4 / (4 + 3 + 1)
         0.5
     """
     values = as_map(attribution)

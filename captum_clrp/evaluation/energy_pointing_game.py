@@ -77,8 +77,10 @@ class EnergyPointingGame(PerImageMetric):
     Example::
 
         >>> game = EnergyPointingGame(shares=(0.1, 0.5, 0.9))
-        >>> game.update(maps, masks)
-        >>> game.compute()                    # (3,)
+        >>> maps = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
+        >>> game.update(maps, torch.tensor([[[1, 1], [0, 1]]]))
+        >>> game.compute()  # the pixels that hold 10 % and 50 % of the energy lie inside, of 90 % one does not
+        tensor([1., 1., 0.], dtype=torch.float64)
     """
 
     higher_is_better = True

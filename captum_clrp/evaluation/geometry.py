@@ -109,9 +109,9 @@ class Geometry:
     """Resizing and a centre crop, as torchvision's and timm's preprocessing for classifiers do them.
 
     Attributes:
-        resize: Length of the shorter side after resizing, or ``(height, width)``; ``None`` to leave the picture
-        alone. crop: ``(height, width)`` of the centre crop, or ``None``. A picture smaller than the crop is padded
-        with zeros. interpolation: How pixels are interpolated.
+        resize: Length of the shorter side after resizing, or ``(height, width)``; ``None`` to leave the picture alone.
+        crop: ``(height, width)`` of the centre crop, or ``None``. A picture smaller than the crop is padded with zeros.
+        interpolation: How pixels are interpolated.
     """
 
     resize: int | tuple[int, int] | None

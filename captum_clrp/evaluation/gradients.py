@@ -2,8 +2,8 @@
 
 - *gradient* (Simonyan et al. 2014, "vanilla gradient"): largest magnitude over the channels of the gradient.
 - *input x gradient*: sum over channels of their product, signed.
-- *Grad-CAM* (Selvaraju et al. 2017): channels of the last feature map, weighted by their mean gradient; positive
-part. - *guided backprop* (Springenberg et al. 2015): the gradient with negative values stopped at every rectifier.
+- *Grad-CAM* (Selvaraju et al. 2017): channels of the last feature map, weighted by their mean gradient; positive part.
+- *guided backprop* (Springenberg et al. 2015): the gradient with negative values stopped at every rectifier.
 
 Captum's ``GuidedBackprop`` hooks ``nn.ReLU`` modules and leaves other rectifiers (``F.relu``, ``ReLU6``) to their
 gradients without a word. Here rectifiers are found as torch functions, so that none is missed.
@@ -75,8 +75,7 @@ def guided_maps(model: nn.Module, inputs: Tensor, concepts: Sequence[Tensor]) ->
             logits = model(variable)
         if not guided.count:
             raise InvalidInputError(
-                f"{type(model).__name__} runs no rectifier (ReLU, ReLU6, leaky ReLU), for which alone guided "
-                f"backprop is "
+                f"{type(model).__name__} runs no rectifier (ReLU, ReLU6, leaky ReLU), for which alone guided backprop is "
                 "defined; leave the method guided-backprop out"
             )
         for k, concept in enumerate(concepts):

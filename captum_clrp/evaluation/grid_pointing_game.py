@@ -99,8 +99,10 @@ class GridPointingGame(PerImageMetric):
     Example::
 
         >>> game = GridPointingGame(n=2)
-        >>> game.update(maps, cells)          # maps of scenes, and the cell of the class that each map explains
-        >>> game.compute()["share"], game.compute()["hit"]
+        >>> maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]])  # of scenes
+        >>> game.update(maps, torch.tensor([0]))  # the cell of the class that each map explains
+        >>> float(game.compute()["share"]), float(game.compute()["hit"])
+        (0.75, 1.0)
     """
 
     higher_is_better = True

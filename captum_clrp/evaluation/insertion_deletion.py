@@ -61,8 +61,7 @@ def curve(
     """
     if steps < 1 or len(order) != start[0].numel():
         raise InvalidInputError(
-            f"{len(order)} pixels in {steps} steps do not take an image of shape {tuple(start.shape)} to "
-            f"another one; "
+            f"{len(order)} pixels in {steps} steps do not take an image of shape {tuple(start.shape)} to another one; "
             "give each pixel once, and at least one step"
         )
     rank = torch.empty_like(order)

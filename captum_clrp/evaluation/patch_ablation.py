@@ -140,9 +140,13 @@ class PatchAblation(PerImageMetric):
 
     Example::
 
-        >>> ablation = PatchAblation(mean_image)
-        >>> ablation.update(model, images, labels, maps)
-        >>> ablation.compute()["probability"]
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 2, bias=False))
+        >>> model[1].weight.data = torch.tensor([[1.0] * 9, [0.0] * 9])
+        >>> images, maps = torch.ones(1, 1, 3, 3), torch.eye(3)[None]
+        >>> ablation = PatchAblation(torch.zeros(1, 3, 3), size=3)
+        >>> ablation.update(model, images, torch.tensor([0]), maps)
+        >>> ablation.compute()["logit"]  # 4 of 9 pixels around the first maximum are replaced
+        tensor(4., dtype=torch.float64)
     """
 
     higher_is_better = True

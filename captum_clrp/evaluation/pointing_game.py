@@ -61,8 +61,11 @@ class PointingGame(PerImageMetric):
     Example::
 
         >>> game = PointingGame()
-        >>> game.update(maps, masks)          # (N, H, W) or (N, C, H, W), and (N, H, W)
-        >>> game.compute()
+        >>> maps = torch.tensor([[[0.0, 3.0], [2.0, 1.0]], [[4.0, 3.0], [2.0, 1.0]]])  # (N, H, W) or (N, C, H, W)
+        >>> masks = torch.tensor([[[0, 1], [0, 0]], [[0, 1], [0, 0]]])  # (N, H, W)
+        >>> game.update(maps, masks)
+        >>> game.compute()  # the first one hits
+        tensor(0.5000, dtype=torch.float64)
     """
 
     higher_is_better = True

@@ -33,9 +33,8 @@ class Ablation(Experiment):
     headline = "probability"
     needs_mean = True
     conventions = (
-        "The patch around the maximum (the first in reading order of several) becomes the mean image; at the "
-        "border it is "
-        "cut off. An all-equal map replaces nothing: its drop is 0."
+        "The patch around the maximum (the first in reading order of several) becomes the mean image; at the border "
+        "it is cut off. An all-equal map replaces nothing: its drop is 0."
     )
 
     def __init__(self, size: int = PATCH_SIZE) -> None:

@@ -32,9 +32,8 @@ class PoolingIndices(Experiment):
     uses_methods = False
     chooses_classes = True
     conventions = (
-        "Regions in which several pixels share the maximum do not count. p-values are one-sided, by permutation "
-        "of signs "
-        "over images."
+        "Regions in which several pixels share the maximum do not count. p-values are one-sided, by permutation of "
+        "signs over images."
     )
 
     def measure(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
