@@ -265,6 +265,24 @@ def test_cp_lrp_is_gradient_times_input_of_the_linearised_network(network: str) 
     assert distance(ours, x * gradient) < 1e-4  # stabilizers
 
 
+def test_group_norm_under_cp_lrp_is_gradient_times_input_with_a_constant_scale() -> None:
+    torch.manual_seed(3)
+    model, x = GroupNormed().double(), pictures(2, 12).double()
+    nn.init.normal_(model[1].weight)
+    nn.init.normal_(model[1].bias)
+
+    def with_constant_scale(x: Tensor) -> Tensor:
+        h = model[0](x).unflatten(1, (2, 4))
+        scale = (h.var((2, 3, 4), unbiased=False, keepdim=True).detach() + model[1].eps).sqrt()
+        normed = ((h - h.mean((2, 3, 4), keepdim=True)) / scale).flatten(1, 2)
+        return nn.Sequential(*list(model)[2:])(normed * model[1].weight[:, None, None] + model[1].bias[:, None, None])
+
+    variable = x.clone().requires_grad_()
+    torch.testing.assert_close(with_constant_scale(variable), model(x))
+    (gradient,) = torch.autograd.grad(with_constant_scale(variable)[:, 2].sum(), variable)
+    assert distance(LRPZBeta(model, rules="cp-lrp").attribute(x, target=2), x * gradient) < 1e-4  # stabilizers
+
+
 # --- Zennit's composites of the same names
 
 
