@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from helpers.networks import alone
-from torch import Tensor
+from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta, check_conservation
+from captum_clrp.engine._captum import EpsilonRule
+from captum_clrp.rules import Epsilon
 
 
 def column(*values: float) -> Tensor:
@@ -29,3 +33,17 @@ def test_relevance_of_a_constant_beside_the_signal(signal: tuple[float, ...], ex
     torch.testing.assert_close(LRPZBeta(model).attribute(x, initial_relevance=start), column(1, 2))
     report = check_conservation(model, x, initial_relevance=start)
     assert (report.score, report.at_input, report.absorbed) == (9, 3, 6)
+
+
+@pytest.mark.parametrize("rule", [EpsilonRule(), Epsilon(bias=True)], ids=["Captum's", "ours"])
+def test_an_epsilon_rule_counts_for_the_very_module_that_has_it(rule: Any) -> None:
+    """``y = x + 1``, values 1 and 3: on the normalisation itself the shift keeps its part, around it nothing changes."""
+    norm = nn.BatchNorm1d(2, eps=0).double().eval()
+    nn.init.ones_(norm.bias)
+    x, start = torch.tensor([[1.0, 3.0]]).double(), torch.tensor([[2.0, 4.0]]).double()
+    around = nn.Sequential(norm)
+    for module, expected in ((None, [2.0, 4.0]), (around, [2.0, 4.0]), (norm, [1.0, 3.0])):
+        if module is not None:
+            module.rule = rule
+        received = LRPZBeta(alone(around, 2)).attribute(x, initial_relevance=start)
+        torch.testing.assert_close(received, torch.tensor([expected]).double())
