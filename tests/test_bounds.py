@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from captum_clrp import ContrastiveLRP1, InvalidInputError, LRPZBeta, bounds_from_transform, normalized_bounds
+from captum_clrp.bounds import InputDomain
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
@@ -186,6 +187,35 @@ def test_several_inputs_have_a_bound_each() -> None:
     torch.testing.assert_close(of_x, oracles.zbeta_dense(W, x, 0.0, 1.0, start[:, :2]))
     W = model.b.weight.detach()
     torch.testing.assert_close(of_y, oracles.zbeta_dense(W, y, None, 9.0, start[:, 2:]))
+
+
+X = torch.tensor([[[0.0, 2.0], [-3.0, 1.0]], [[0.5, 0.5], [0.0, 9.0]]])
+"""Two examples of two channels of two values."""
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "lows", "highs"),
+    [
+        (0.0, 1.0, [[0, -3], [0, 0]], [[2, 1], [1, 9]]),
+        (0.0, None, [[0, -3], [0, 0]], [[2, 1], [0.5, 9]]),
+        (None, 1.0, [[0, -3], [0.5, 0]], [[2, 1], [1, 9]]),
+        (None, None, [[0, -3], [0.5, 0]], [[2, 1], [0.5, 9]]),
+    ],
+)
+def test_widened_bounds_reach_as_far_as_each_example_and_channel(low, high, lows, highs) -> None:  # type: ignore[no-untyped-def]
+    ((x, bounds),) = InputDomain(low, high, outside="widen").of((X,))
+    assert x is X
+    assert torch.equal(bounds.low, torch.tensor(lows).unsqueeze(-1).expand_as(X).float())
+    assert torch.equal(bounds.high, torch.tensor(highs).unsqueeze(-1).expand_as(X).float())
+
+
+def test_clipped_values_lie_on_their_bounds() -> None:
+    ((x, bounds),) = InputDomain(0.0, 1.0, outside="clip").of((X,))
+    assert torch.equal(x, torch.tensor([[[0.0, 1.0], [0.0, 1.0]], [[0.5, 0.5], [0.0, 1.0]]]))
+    assert (bounds.low == 0).all()
+    assert (bounds.high == 1).all()
+    with pytest.raises(InvalidInputError, match="outside='typo' is not known; choose 'error', 'clip' or 'widen'"):
+        InputDomain(0.0, 1.0, outside="typo")  # type: ignore[arg-type]
 
 
 # --- bounds travel with the values as far as the first weighted operation

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.networks import alone
 from torch import Tensor, nn
 
@@ -46,4 +47,18 @@ def test_an_epsilon_rule_counts_for_the_very_module_that_has_it(rule: Any) -> No
         if module is not None:
             module.rule = rule
         received = LRPZBeta(alone(around, 2)).attribute(x, initial_relevance=start)
+        torch.testing.assert_close(received, torch.tensor([expected]).double())
+
+
+def test_relevance_at_a_padded_place_goes_to_the_nearest_value() -> None:
+    cases: list[tuple[tuple[int, ...], Tensor, list[Any]]] = [
+        ((2, 1), torch.arange(1.0, 7).view(1, 1, 6), [[1 + 2 + 3, 4, 5 + 6]]),
+        ((1, 0, 0, 1), torch.arange(1.0, 10).view(1, 1, 3, 3), [[[1 + 2, 3], [4 + 5 + 7 + 8, 6 + 9]]]),
+        ((-1, 0), torch.tensor([[[1.0, 2.0]]]), [[0, 1, 2]]),
+        ((0, 0, 0, -1), torch.arange(1.0, 5).view(1, 1, 2, 2), [[[1, 2], [3, 4], [0, 0]]]),
+    ]
+    for pad, start, expected in cases:
+        shape = [size - sum(pad[2 * k : 2 * k + 2]) for k, size in enumerate(reversed(start.shape))][::-1]
+        model = alone(lambda x, pad=pad: F.pad(x, pad), shape[-1])
+        received = LRPZBeta(model).attribute(torch.ones(shape).double(), initial_relevance=start.double())
         torch.testing.assert_close(received, torch.tensor([expected]).double())
