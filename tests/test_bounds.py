@@ -189,7 +189,7 @@ def test_several_inputs_have_a_bound_each() -> None:
     torch.testing.assert_close(of_y, oracles.zbeta_dense(W, y, None, 9.0, start[:, 2:]))
 
 
-X = torch.tensor([[[0.0, 2.0], [-3.0, 1.0]], [[0.5, 0.5], [0.0, 9.0]]])
+SMALL = torch.tensor([[[0.0, 2.0], [-3.0, 1.0]], [[0.5, 0.5], [0.0, 9.0]]])
 """Two examples of two channels of two values."""
 
 
@@ -203,14 +203,14 @@ X = torch.tensor([[[0.0, 2.0], [-3.0, 1.0]], [[0.5, 0.5], [0.0, 9.0]]])
     ],
 )
 def test_widened_bounds_reach_as_far_as_each_example_and_channel(low, high, lows, highs) -> None:  # type: ignore[no-untyped-def]
-    ((x, bounds),) = InputDomain(low, high, outside="widen").of((X,))
-    assert x is X
-    assert torch.equal(bounds.low, torch.tensor(lows).unsqueeze(-1).expand_as(X).float())
-    assert torch.equal(bounds.high, torch.tensor(highs).unsqueeze(-1).expand_as(X).float())
+    ((x, bounds),) = InputDomain(low, high, outside="widen").of((SMALL,))
+    assert x is SMALL
+    assert torch.equal(bounds.low, torch.tensor(lows).unsqueeze(-1).expand_as(SMALL).float())
+    assert torch.equal(bounds.high, torch.tensor(highs).unsqueeze(-1).expand_as(SMALL).float())
 
 
 def test_clipped_values_lie_on_their_bounds() -> None:
-    ((x, bounds),) = InputDomain(0.0, 1.0, outside="clip").of((X,))
+    ((x, bounds),) = InputDomain(0.0, 1.0, outside="clip").of((SMALL,))
     assert torch.equal(x, torch.tensor([[[0.0, 1.0], [0.0, 1.0]], [[0.5, 0.5], [0.0, 1.0]]]))
     assert (bounds.low == 0).all()
     assert (bounds.high == 1).all()
