@@ -301,6 +301,13 @@ class Explainer:
                 )
         self.model, self.domain, self.settings = model, domain, settings
 
+    def __repr__(self) -> str:
+        shown = {"dual": self.dual} if self.dual is not None else {}
+        shown |= {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
+        return (
+            f"{type(self).__name__}({type(self.model).__name__}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+        )
+
     @property
     def explanation(self) -> Explanation:
         """The explanation that this object hands its calls to."""

@@ -64,8 +64,10 @@ def _acts_differently_in_training(module: nn.Module) -> bool:
         type(hook).__name__ == "SpectralNorm" for hook in module._forward_pre_hooks.values()
     ):
         return True  # iterates its estimate
+    if isinstance(module, nn.RReLU):
+        return True  # draws its slopes
     probability = getattr(module, "drop_prob", None)  # stochastic depth of timm
-    if type(module).__name__ == "StochasticDepth":
+    if type(module).__name__ in ("StochasticDepth", "DropBlock2d", "DropBlock3d"):
         probability = getattr(module, "p", None)
     return isinstance(probability, float) and probability > 0
 

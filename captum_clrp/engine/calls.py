@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import get_testing_overrides
 
-from captum_clrp.engine.marks import depends_on_input
+from captum_clrp.engine.marks import depends_on_input, derived_from
 from captum_clrp.engine.nested import replace
 
 __all__ = ["Call"]
@@ -34,6 +34,7 @@ class Call:
 
     Attributes:
         tensors: All floating-point tensors among the arguments, those in lists included, that of ``out=`` not.
+        derived: What some tensor among the arguments was derived from, if it depends on the inputs by sign or place only.
     """
 
     def __init__(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -45,6 +46,7 @@ class Call:
         if kwargs:
             _collect((value for name, value in kwargs.items() if name != "out"), found)
         self.tensors = [t for t in found if t.is_floating_point()]
+        self.derived = next((d for t in found if (d := derived_from(t)) is not None), None)
 
     @functools.cached_property
     def tracked(self) -> list[Tensor]:

@@ -85,6 +85,26 @@ def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+class Derived(NamedTuple):
+    """On a constant that was made from the inputs by their signs or places (``sign``, comparisons, casts to integers).
+
+    Attributes:
+        source: The tensor that it was made from.
+        operation: By what.
+        bearer: Identity of the constant.
+    """
+
+    source: Tensor
+    operation: str
+    bearer: int
+
+
+def derived_from(tensor: Tensor) -> Derived | None:
+    """What a constant was made from; ``None`` for one that does not depend on the inputs at all."""
+    derived: Derived | None = getattr(tensor, "_clrp_derived", None)
+    return derived if derived is not None and derived.bearer == id(tensor) else None
+
+
 class Marks:
     """The marks of one pass.
 
@@ -102,6 +122,21 @@ class Marks:
         self._bearers.append(weakref.ref(tensor))
         return tensor
 
+    def set_derived(self, tensor: Tensor, source: Tensor, operation: str) -> None:
+        """Mark a constant that was made from ``source``."""
+        tensor._clrp_derived = Derived(source, operation, id(tensor))  # type: ignore[attr-defined]
+        self._bearers.append(weakref.ref(tensor))
+
+    def same_memory(self, tensor: Tensor) -> Tensor | None:
+        """The marked tensor that holds the very same values in the same memory, if there is one."""
+
+        def place(of: Tensor) -> tuple[object, ...]:
+            return of.untyped_storage().data_ptr(), of.storage_offset(), of.shape, of.stride()
+
+        bearers = (bearer() for bearer in reversed(self._bearers))
+        others = (t for t in bearers if t is not None and t is not tensor and depends_on_input(t))
+        return next((other for other in others if place(other) == place(tensor)), None)
+
     def roots_of(self, tensor: Tensor) -> list[Tensor]:
         """The roots that a marked tensor may have been computed from."""
         mark = _mark_of(tensor)
@@ -114,6 +149,7 @@ class Marks:
         bearers.clear()  # a tensor with weak references cannot be swapped
         for tensor in kept:
             vars(tensor).pop("_clrp_mark", None)
+            vars(tensor).pop("_clrp_derived", None)
         for tensor in kept:
             if tensor.requires_grad and not tensor._is_view():
                 tensor.detach_()

@@ -140,10 +140,12 @@ class Shared(Node):
 
     Attributes:
         output: What the operation returned, where it was kept for rules that need it.
+        weights: The weights as the operation found them; the model may overwrite them afterwards.
     """
 
     rule: RelevanceRule
     output: Saved | None = None
+    weights: Saved | None = None
 
     def __init__(
         self,
@@ -177,7 +179,7 @@ class Shared(Node):
 
     def forget(self) -> None:
         super().forget()
-        self.output = None
+        self.output = self.weights = None
 
     def layers(self) -> list[LinearMap]:
         """The map; more than one where their relevance is subtracted from that of the first."""
@@ -187,6 +189,8 @@ class Shared(Node):
         if isinstance(self.rule, Identity):
             return []
         activations = self.saved[0].tensor
+        if self.weights is not None and self.weights.tensor.data_ptr() != self.layer.weight.data_ptr():
+            self.layer.weight = self.weights.tensor
         output = self.output.tensor if self.output is not None else None
 
         def prepared(at: LinearMap) -> Prepared:

@@ -20,7 +20,10 @@ import torch.nn.functional as F
 from captum_clrp.engine import handlers
 from captum_clrp.engine.calls import Call
 from captum_clrp.engine.handlers import Operation
+from captum_clrp.engine.marks import depends_on_input
+from captum_clrp.engine.nested import flatten
 from captum_clrp.engine.trace import Trace
+from captum_clrp.errors import ContrastiveLRPError, ModelStateError
 
 __all__ = ["REFUSED", "ROWS", "TABLE", "Row", "run_operation"]
 
@@ -77,6 +80,7 @@ ROWS: tuple[Row, ...] = (
     Row("matmul mm bmm mv __matmul__", handlers.matmul, *_PRODUCT_WITH_CONSTANT),
     Row("__rmatmul__", partial(handlers.matmul, reflected=True), *_PRODUCT_WITH_CONSTANT),
     Row("addmm", handlers.add_matmul, *_PRODUCT_WITH_CONSTANT),
+    Row("tensordot", handlers.tensordot, *_PRODUCT_WITH_CONSTANT),
     Row("einsum", handlers.einsum, "z+ with a constant tensor; two activations are refused", *_CONTRIBUTIONS),
     Row("scaled_dot_product_attention", handlers.scaled_dot_product_attention, *_ATTENTION),
     Row("multi_head_attention_forward", handlers.multi_head_attention_forward, *_ATTENTION),
@@ -91,10 +95,11 @@ ROWS: tuple[Row, ...] = (
     # activations
     Row("relu relu6 softplus exp", partial(handlers.passing, nonnegative=True), *_ACTIVATION),
     Row(
-        "leaky_relu prelu elu selu celu rrelu sqrt log1p expm1 erf atan nan_to_num round floor ceil",
+        "leaky_relu prelu elu selu celu sqrt log1p expm1 erf atan nan_to_num round floor ceil",
         partial(handlers.passing, keeps_sign=True),
         *_ACTIVATION,
     ),
+    Row("rrelu", handlers.evaluated_rrelu, "passes in evaluation; refused in training", _BACH),
     Row("hardtanh clamp clip clamp_min clamp_max", handlers.clamping, *_ACTIVATION),
     Row(
         "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid log_softmax log threshold sin cos",
@@ -102,11 +107,12 @@ ROWS: tuple[Row, ...] = (
         *_ACTIVATION,
     ),
     Row(
-        "pow float_power __pow__ square abs absolute rsqrt",
+        "pow float_power __pow__ __ipow__ square abs absolute rsqrt",
         partial(handlers.passing, monotone=False, keeps_sign=True),
         "passes",
     ),
-    Row("neg negative reciprocal", handlers.passing, "passes"),
+    Row("neg negative", handlers.passing, "passes"),
+    Row("reciprocal", partial(handlers.passing, monotone=False), "passes"),
     Row(
         "sigmoid hardsigmoid",
         partial(handlers.passing, nonnegative=True, gate=True, monotone=False),
@@ -132,6 +138,7 @@ ROWS: tuple[Row, ...] = (
     Row("__rtruediv__", partial(handlers.multiply, divides=True, reflected=True), *_PRODUCT),
     Row("addcmul", handlers.add_product, "a product, then a sum", "z+ for a sum"),
     Row("addcdiv", partial(handlers.add_product, times=torch.div), "a product, then a sum", "z+ for a sum"),
+    Row("lerp", handlers.interpolate_linearly, "a sum of two products", "z+ for a sum"),
     Row("glu", handlers.gated_linear_unit, "follows the signal, not the gate", _SIGNAL),
     # pooling
     Row(
@@ -148,6 +155,8 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("norm", partial(handlers.pooling, contributions="sizes"), "shares of |x|^p"),
     Row("var std", handlers.deviation, "shares of squared deviations"),
+    Row("var_mean", partial(handlers.deviation_and_mean, deviates=torch.var), "as var, and as mean"),
+    Row("std_mean", partial(handlers.deviation_and_mean, deviates=torch.std), "as std, and as mean"),
     Row("lp_pool1d", partial(handlers.lp_pooling, mean=F.avg_pool1d), "shares of |x|^p"),
     Row("lp_pool2d", partial(handlers.lp_pooling, mean=F.avg_pool2d), "shares of |x|^p"),
     Row("lp_pool3d", partial(handlers.lp_pooling, mean=F.avg_pool3d), "shares of |x|^p"),
@@ -155,12 +164,16 @@ ROWS: tuple[Row, ...] = (
         "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d "
-        "max_unpool1d max_unpool2d max_unpool3d amax amin topk sort kthvalue median",
+        "max_unpool1d max_unpool2d max_unpool3d topk sort kthvalue median",
         handlers.route,
         "all to the winner",
         _PAPER,
     ),
-    Row("max min maximum minimum fmax fmin", handlers.choose, _WINNER, _PAPER),
+    Row("max min", handlers.choose, _WINNER, _PAPER),
+    Row("amax", partial(handlers.extreme, sign=1), "all to the winner", _PAPER),
+    Row("amin", partial(handlers.extreme, sign=-1), "all to the winner", _PAPER),
+    Row("maximum fmax", partial(handlers.larger, sign=1), _WINNER, _PAPER),
+    Row("minimum fmin", partial(handlers.larger, sign=-1), _WINNER, _PAPER),
     Row("where masked_fill", partial(handlers.choose, masked=True), _WINNER, _PAPER),
     Row(
         "interpolate upsample upsample_nearest upsample_bilinear",
@@ -176,7 +189,7 @@ ROWS: tuple[Row, ...] = (
         "unbind narrow select index_select gather take take_along_dim masked_select __getitem__ contiguous clone to type "
         "type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle "
         "unfold as_strided view_as reshape_as atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
-        "requires_grad_ split_with_sizes ravel",
+        "requires_grad_ split_with_sizes ravel as_tensor",
         handlers.route,
         _MOVES,
     ),
@@ -188,12 +201,14 @@ ROWS: tuple[Row, ...] = (
         "all but what constants receive",
     ),
     Row(
-        "__setitem__ copy_ tril triu index_put index_copy index_fill scatter masked_scatter fill_ zero_",
+        "__setitem__ copy_ tril triu index_copy index_fill masked_scatter fill_ zero_",
         handlers.overwrite,
         _MOVES,
         "",
         "all but what arrives at values from elsewhere",
     ),
+    Row("index_put scatter", handlers.overwrite_at, _MOVES, "", "all but what arrives at values from elsewhere"),
+    Row("__deepcopy__", handlers.copied, _MOVES),
     Row("detach data", handlers.detached, "passes: only gradients are cut, not values"),
     # constants
     Row(
@@ -251,21 +266,61 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
     if func in _ASKS_ONLY:
         return func(*args, **kwargs)
     call = Call(func, args, kwargs)
+    if any(type(t) is not torch.Tensor and not isinstance(t, torch.nn.Parameter) for t in call.tensors):
+        call = call.changed(trace.recognised)
     for tensor in call.tensors:
         trace.check_origin(tensor)
-    if not call.tracked:
-        # Gradients make no difference here, but views made without them could not be written to later.
-        with torch.set_grad_enabled(not any(t.requires_grad for t in call.tensors)):
-            return call.run()
-    overwritten = args[0] if call.overwrites and isinstance(args[0], torch.Tensor) else None
+    first = call.args[0] if call.args else None
+    overwritten = first if isinstance(first, torch.Tensor) and call.overwrites else None
     if overwritten is not None:
         trace.before_overwriting(overwritten)
+    row = TABLE.get(func)
+    if not call.tracked:
+        return _of_constants(trace, call, row)
     if any(t.is_inference() for t in call.tensors):
         with torch.inference_mode(False):
             call = call.changed(lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v)
-    row = TABLE.get(func)
-    handler = row.handler if row is not None else handlers.unknown
-    result = trace.handle(lambda trace, call: handler(Operation(trace, call)), call)
+    result = _handled(trace, call, row)
     if overwritten is not None:
         trace.after_overwriting(overwritten)
+    if row is None or row.handler is handlers.constant:
+        _note_derived(trace, result, call.tracked[0], call.name)
     return result
+
+
+def _handled(trace: Trace, call: Call, row: Row | None) -> Any:
+    """What PyTorch refuses of an operation gets its name and its module."""
+    handler = row.handler if row is not None else handlers.unknown
+    try:
+        return trace.handle(lambda trace, call: handler(Operation(trace, call)), call)
+    except (torch.OutOfMemoryError, ContrastiveLRPError):
+        raise
+    except RuntimeError as error:
+        raise ModelStateError(f"{call.name} in module '{trace.module_name}' could not be recorded: {error}") from error
+
+
+def _of_constants(trace: Trace, call: Call, row: Row | None) -> Any:
+    """An operation on tensors that relevance cannot reach; on some of them the inputs may have left their signs."""
+    if call.derived is not None and row is not None and row.handler in _WITH_WEIGHTS:
+        source, operation, _ = call.derived
+        reason = f"its operand is made by {operation}, which cuts the signal; no rule says how it shares relevance"
+        refusal = trace.refuse(call.name, reason, linked=True)
+        with torch.no_grad():
+            result = call.run()
+        return trace.link(refusal, lambda: result, [source])
+    # Gradients make no difference here, but views made without them could not be written to later.
+    with torch.set_grad_enabled(not any(t.requires_grad for t in call.tensors)):
+        result = call.run()
+    if call.derived is not None:
+        _note_derived(trace, result, call.derived.source, call.derived.operation)
+    return result
+
+
+def _note_derived(trace: Trace, result: Any, source: torch.Tensor, operation: str) -> None:
+    for value in flatten(result):
+        if isinstance(value, torch.Tensor) and not depends_on_input(value):
+            trace.marks.set_derived(value, source, operation)
+
+
+_WITH_WEIGHTS = {row.handler for row in ROWS if row.rule.startswith("z+")}
+"""Handlers of operations with weights."""

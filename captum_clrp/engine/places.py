@@ -46,7 +46,7 @@ class Reader:
     """Finds the tensors at a place while the model runs."""
 
     def __init__(self, trace: Trace, place: Place | None) -> None:
-        self._trace = trace
+        self.trace = trace
         self._place = place
         self._found: dict[nn.Module, list[Any]] = {layer: [] for layer in place.layers} if place is not None else {}
 
@@ -77,8 +77,8 @@ class Reader:
         def copy(value: Any) -> Any:
             if not depends_on_input(value):
                 return value
-            self._trace.marks.roots.append(value)
-            return self._trace.describe(value.clone(), self._trace.info(value))
+            self.trace.marks.roots.append(value)
+            return self.trace.describe(value.clone(), self.trace.info(value))
 
         with torch.enable_grad():
             return replace(tensors, copy)  # which the model may overwrite

@@ -17,7 +17,7 @@ from captum_clrp.bounds import Bounds, InputDomain
 from captum_clrp.engine.borrowed import check_inputs, checked_modules, plain_model
 from captum_clrp.engine.graph import form_output_layer, nearest_weighted, refused_between
 from captum_clrp.engine.marks import Info, depends_on_input
-from captum_clrp.engine.nested import flatten
+from captum_clrp.engine.nested import flatten, replace
 from captum_clrp.engine.nodes import Role, Weighted
 from captum_clrp.engine.numerics import all_finite, is_nonnegative
 from captum_clrp.engine.operations import run_operation
@@ -218,6 +218,8 @@ def run_model(
             if isinstance(error, Exception) and not isinstance(error, ContrastiveLRPError):
                 trace.raise_refusals()  # the refused operation is the likely cause
             raise
+    if isinstance(output, Tensor | tuple | list | dict):
+        output = replace(output, trace.recognised)
     propagation = Propagation(output, (), trace)
     try:
         if any(trace.refusals.values()):
@@ -241,6 +243,8 @@ def _receivers(
     if place is not None and place.stop:
         reader.check_runs()
     tensors = tensors_of(output)
+    if not any(nearest_weighted(t) for t in tensors):
+        reader.trace.raise_refusals()  # which are the likely cause
     if not tensors:
         raise ModelStateError(
             "the output does not depend on the inputs, as far as torch functions tell; if the model leaves PyTorch "
@@ -265,7 +269,8 @@ def tensors_of(output: Any) -> list[Tensor]:
 def start(inputs: Sequence[tuple[Tensor, Bounds]], trace: Trace) -> tuple[Tensor, ...]:
     """Inputs with a graph, not leaves, so that even operations in place on them are recorded."""
     with torch.enable_grad():
-        started = tuple(x.requires_grad_().view_as(x).clone() for x, _ in inputs)
+        plain = [x.as_subclass(Tensor).requires_grad_() for x, _ in inputs]  # data loaders hand over types of their own
+        started = tuple(x.view_as(x).clone() for x in plain)
     for x, (_, bounds) in zip(started, inputs, strict=True):
         trace.origins.add(x.grad_fn)
         trace.marks.roots.append(x)

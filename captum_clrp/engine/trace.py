@@ -53,6 +53,8 @@ class _Propagate(torch.autograd.Function):
         ctx.node = node
         ctx.overwritten_first = overwritten_first
         output = run()
+        if output._is_view() and all(t is not output for t in tensors):
+            output = output.clone()  # some kernels return views, which nobody could write to later
         ctx.mark_dirty(*(t for t in tensors if t is output))
         ctx.set_materialize_grads(False)
         return output
@@ -122,6 +124,11 @@ class Trace(TorchFunctionMode):
         self.marks = Marks()
         self.scope: list[nn.Module] = []
         self._names = names
+        self._holders: dict[int, list[nn.Module]] = {}
+        for module in names:
+            if own_rule(module) is not None:
+                for parameter in module.parameters(recurse=False):
+                    self._holders.setdefault(id(parameter), []).append(module)
         self._saved: dict[int, list[Saved]] = {}
         self.handling = False
         self.origins: set[Any] = set()
@@ -137,9 +144,14 @@ class Trace(TorchFunctionMode):
             return "(model)"
         return self._names.get(self.scope[-1]) or f"({type(self.scope[-1]).__name__})"
 
-    def user_rule(self) -> tuple[PropagationRule, nn.Module] | None:
-        """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention)."""
-        for module in reversed(self.scope):
+    def user_rule(self, weight: Tensor | None = None) -> tuple[PropagationRule, nn.Module] | None:
+        """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention).
+
+        Args:
+            weight: Of a weighted operation: the module that holds it counts as running, even if only its ``forward`` was
+                called.
+        """
+        for module in (*self._holders.get(id(weight), ()), *reversed(self.scope)):
             rule = own_rule(module)
             if rule is not None:
                 return rule, module
@@ -213,6 +225,13 @@ class Trace(TorchFunctionMode):
         base = tensor._base
         if base is not None and base.requires_grad and not is_marked(base):
             self.describe(base, Info())
+
+    def recognised(self, value: Any) -> Any:
+        """A tensor that ``as_subclass`` made, of which PyTorch tells nobody, as the one that it was made from."""
+        if not isinstance(value, Tensor) or type(value) in _PLAIN or is_marked(value):
+            return value
+        same = self.marks.same_memory(value)
+        return value if same is None else same
 
     def check_origin(self, tensor: Tensor) -> None:
         """Refuse a tensor that comes from the inputs by a way that torch functions do not tell of."""

@@ -66,7 +66,7 @@ def test_arguments_by_name_however_they_are_given(function: Any, args: Any, kwar
 
 NO_ARGUMENTS_BY_NAME = {"broadcast_tensors", "atleast_1d", "atleast_2d", "atleast_3d", "fill_", "zero_"}
 NO_ARGUMENTS_BY_NAME |= {"rand_like", "randn_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
-NO_ARGUMENTS_BY_NAME |= {"_native_multi_head_attention"}
+NO_ARGUMENTS_BY_NAME |= {"as_tensor"}
 
 
 def test_every_function_of_the_table_has_a_signature() -> None:

@@ -6,6 +6,7 @@ the operation and nothing else.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from typing import Any
@@ -51,6 +52,13 @@ from captum_clrp.engine.settings import Settings
 # Float64 rounding of sums over a few dozen values; a wrong rule is off by 0.1 and more.
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
 
+
+def raised_in_place(x: Tensor) -> Tensor:
+    y = x.clone()
+    y **= 3
+    return y
+
+
 ATTENTION = nn.MultiheadAttention(6, 2, batch_first=True, bias=False).double().eval()
 
 CASES = [
@@ -76,6 +84,13 @@ CASES = [
     Case("__matmul__", lambda x: x @ C[0, 0], "weighted"),
     Case("__rmatmul__", lambda x: x.__rmatmul__(C[0, 0, :4, :5]), "weighted", (2, 5, 6)),
     Case("einsum", lambda x: torch.einsum("nchw,cd->ndhw", x, C[0, 0, :4, :3]), "weighted"),
+    Case("tensordot", lambda x: torch.tensordot(x, C[0, 0, :6, :3], 1), "weighted"),
+    Case("lerp", lambda x: torch.lerp(x, x.flip(1), 0.3), "conserved"),
+    Case("var_mean", lambda x: torch.var_mean(x, (2, 3))[0], "conserved"),
+    Case("std_mean", lambda x: torch.std_mean(x, (2, 3))[1], "mean"),
+    Case("as_tensor", lambda x: torch.as_tensor(x) * 1.0),
+    Case("__deepcopy__", lambda x: copy.deepcopy(x)),
+    Case("__ipow__", raised_in_place),
     Case("scaled_dot_product_attention", lambda x: F.scaled_dot_product_attention(x, x, x), "conserved", (2, 5, 6)),
     Case("multi_head_attention_forward", lambda x: ATTENTION(x, x, x)[0], "conserved", (2, 5, 6)),
     # normalisation
@@ -206,7 +221,7 @@ CASES = [
         "sum",
     ),
     Case("interpolate", lambda x: F.interpolate(x, size=(3, 3), mode="bilinear", antialias=True), "sum"),
-    Case("interpolate", lambda x: F.interpolate(x, size=(4, 4), mode="area"), "sum"),
+    Case("interpolate", lambda x: F.interpolate(x, size=(4, 4), mode="area"), "mean"),
     Case("interpolate", lambda x: F.interpolate(x, size=9, mode="linear"), "sum", (2, 4, 6)),
     Case("interpolate", lambda x: F.interpolate(x, size=(8, 8), mode="bicubic"), "conserved"),
     Case("upsample", lambda x: F.upsample(x, scale_factor=2), "gradient"),

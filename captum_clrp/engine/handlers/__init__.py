@@ -4,21 +4,34 @@ A handler gets an :class:`Operation`, decides which tensors receive relevance an
 distinguishes the functions that share a handler are keyword arguments, which a row of the table fixes.
 """
 
-from captum_clrp.engine.handlers.arithmetic import add, add_product, gated_linear_unit, multiply
+from captum_clrp.engine.handlers.arithmetic import add, add_product, gated_linear_unit, interpolate_linearly, multiply
 from captum_clrp.engine.handlers.attention import multi_head_attention_forward, scaled_dot_product_attention, softmax
 from captum_clrp.engine.handlers.elementwise import (
     clamping,
     evaluated_dropout,
+    evaluated_rrelu,
     group_norm,
+    larger,
     layer_norm,
     normalization,
     passing,
 )
-from captum_clrp.engine.handlers.means import deviation, interpolation, lp_pooling, pooling
-from captum_clrp.engine.handlers.moving import choose, constant, detached, join, overwrite, pad, route
+from captum_clrp.engine.handlers.means import deviation, deviation_and_mean, interpolation, lp_pooling, pooling
+from captum_clrp.engine.handlers.moving import (
+    choose,
+    constant,
+    copied,
+    detached,
+    extreme,
+    join,
+    overwrite,
+    overwrite_at,
+    pad,
+    route,
+)
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.handlers.refusal import refuse, unknown
-from captum_clrp.engine.handlers.weighted import add_matmul, convolution, einsum, linear, matmul
+from captum_clrp.engine.handlers.weighted import add_matmul, convolution, einsum, linear, matmul, tensordot
 
 __all__ = [
     "Operation",
@@ -29,14 +42,20 @@ __all__ = [
     "clamping",
     "constant",
     "convolution",
+    "copied",
     "detached",
     "deviation",
+    "deviation_and_mean",
     "einsum",
     "evaluated_dropout",
+    "evaluated_rrelu",
+    "extreme",
     "gated_linear_unit",
     "group_norm",
+    "interpolate_linearly",
     "interpolation",
     "join",
+    "larger",
     "layer_norm",
     "linear",
     "lp_pooling",
@@ -45,6 +64,7 @@ __all__ = [
     "multiply",
     "normalization",
     "overwrite",
+    "overwrite_at",
     "pad",
     "passing",
     "pooling",
@@ -52,5 +72,6 @@ __all__ = [
     "route",
     "scaled_dot_product_attention",
     "softmax",
+    "tensordot",
     "unknown",
 ]

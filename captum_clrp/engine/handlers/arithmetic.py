@@ -112,3 +112,12 @@ def gated_linear_unit(op: Operation) -> Any:
     half = route(op.of(torch.Tensor.chunk, op.signal, 2, op.get("dim", -1)))[0]
     node = Pass(op.record("pass", "follows the signal, not the gate"), half.shape)
     return op.propagate(node, [half], op.info()._replace(bounds=None))
+
+
+def interpolate_linearly(op: Operation) -> Any:
+    """``lerp``: ``a + weight (b - a)`` as the sum of ``(1 - weight) a`` and ``weight b``."""
+    a, b, weight = op.get("input"), op.get("end"), op.get("weight")
+    if op.call.overwrites or depends_on_input(weight):
+        return op.refuse("in place, or by a weight that depends on the inputs; write it as products and a sum")
+    first, second = (_product(op.of(torch.mul, value, share)) for value, share in ((a, 1 - weight), (b, weight)))
+    return add(op.of(torch.add, first, second))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from captum_clrp.engine.fixed_maps import CentringMap, ShiftMap
 from captum_clrp.engine.handlers.operation import Operation
+from captum_clrp.engine.marks import depends_on_input
 from captum_clrp.engine.nodes import Pass, Shared
 from captum_clrp.errors import ModelStateError
 from captum_clrp.rules import Identity
@@ -61,7 +62,7 @@ def normalization(op: Operation, *, statistics: str = "", default: bool = False)
         )
     rule = op.trace.settings.rules.shifts
     if rule is None or average is None or op.own_epsilon() is not None:
-        return passing(op, monotone=statistics == "training")
+        return passing(op, monotone=statistics == "training" and not of_batch)
     signal = op.signal
     shift = _in_units_of_input(op.get("bias"), op.get("weight"), (op.get("running_var") + op.get("eps", 1e-5)).sqrt())
     shift = (shift - average.detach()).reshape(1, -1, *[1] * (signal.dim() - 2))
@@ -125,9 +126,46 @@ def evaluated_dropout(op: Operation) -> Any:
     return passing(op, keeps_sign=True)
 
 
+def evaluated_rrelu(op: Operation) -> Any:
+    """A rectifier whose slope is drawn in training, where it is refused at once."""
+    if op.get("training", False):
+        raise ModelStateError(
+            f"{op.name} in module '{op.module}' draws its slopes in training mode; call model.eval() first"
+        )
+    return passing(op, keeps_sign=True)
+
+
 def clamping(op: Operation) -> Any:
     """Clamped activations: without negative values if neither end is negative."""
     lowest, highest = op.get("min"), op.get("max")
+    if depends_on_input(lowest) or depends_on_input(highest):
+        return _clamped_by_signals(op, lowest, highest)
     ends = [end for end in (lowest, highest) if end is not None]
     signs_known = all(isinstance(end, int | float) and end >= 0 for end in ends)
     return passing(op, nonnegative=signs_known and lowest is not None, keeps_sign=signs_known)
+
+
+def _clamped_by_signals(op: Operation, lowest: Any, highest: Any) -> Any:
+    """Ends that depend on the inputs win as in a maximum."""
+    if op.call.overwrites:
+        return op.refuse(
+            "in place, with an end that depends on the inputs; write it with torch.maximum and torch.minimum"
+        )
+    result = op.get("input")
+    for end, sign in ((lowest, 1), (highest, -1)):
+        if end is not None:
+            end = torch.as_tensor(end, dtype=result.dtype, device=result.device)
+            result = larger(op.of(torch.maximum if sign > 0 else torch.minimum, result, end), sign=sign)
+    return result
+
+
+def larger(op: Operation, *, sign: int) -> Any:
+    """The larger (``sign=1``) or smaller of two tensors, value by value: the winner takes all, the first one at ties."""
+    a, b = op.get("input"), op.get("other")
+    wins = (a >= b if sign > 0 else a <= b) | a.isnan()
+    if depends_on_input(a) and depends_on_input(b):
+        return op.trace.route(
+            lambda: torch.where(wins, a, b), op.info(nonnegative=op.nonnegative(a) and op.nonnegative(b))
+        )
+    signs = op.nonnegative(a), op.nonnegative(b)
+    return passing(op, nonnegative=any(signs) if sign > 0 else all(signs))

@@ -61,4 +61,17 @@ def interpolation(op: Operation) -> Any:
     mode = op.get("mode", "nearest")
     if mode in ("nearest", "nearest-exact", "bicubic"):
         return route(op, keeps_sign=mode != "bicubic")
+    if mode == "area":  # average pooling by another name
+        return pooling(op)
     return pooling(op, contributions="proportional")
+
+
+def deviation_and_mean(op: Operation, *, deviates: Callable[..., Tensor]) -> Any:
+    """``var_mean`` and ``std_mean``: both, one after the other."""
+    signal, dim = op.signal, op.get("dim")
+    dim = None if isinstance(dim, bool) else dim
+    options = {name: op.get(name) for name in ("unbiased", "correction", "keepdim") if op.get(name) is not None}
+    kept = {"keepdim": bool(op.get("keepdim", False))} if dim is not None else {}
+    spread = deviation(op.of(deviates, signal, **({"dim": dim} if dim is not None else {}), **options))
+    average = pooling(op.of(torch.mean, signal, **({"dim": dim, **kept} if dim is not None else {})))
+    return spread, average

@@ -23,6 +23,8 @@ def constant(op: Operation) -> Any:
 
 def route(op: Operation, *, keeps_sign: bool = True) -> Any:
     """The operation's own gradient moves relevance to where the values came from."""
+    if op.call.kwargs.get("out") is not None or op.call.kwargs.get("sparse_grad"):
+        return op.refuse("with out= or sparse_grad=, which its gradient does not take; leave that argument out")
     op = op.with_constants_detached()
     call = op.call
     nonnegative = keeps_sign and all(depends_on_input(t) and op.nonnegative(t) for t in call.tensors)
@@ -111,3 +113,31 @@ def pad(op: Operation) -> Any:
         return route(op)
     node = Padding(op.record("padding", "padding keeps no relevance"), op.get("pad"))
     return op.propagate(node, [signal], op.info(nonnegative=op.nonnegative(signal) and value >= 0))
+
+
+def extreme(op: Operation, *, sign: int) -> Any:
+    """The largest (``sign=1``) or smallest value over dimensions: one winner takes all, the first one at ties."""
+    signal, dims, keepdim = op.signal, op.get("dim"), bool(op.get("keepdim", False))
+    dims = [dims] if isinstance(dims, int) else list(dims or range(signal.dim()))
+    dims = sorted(d % signal.dim() for d in dims)
+    rest = [d for d in range(signal.dim()) if d not in dims]
+
+    def winner() -> Tensor:
+        in_line = signal.permute(*rest, *dims).flatten(len(rest)) if len(dims) < signal.dim() else signal.flatten()
+        chosen = (in_line if sign > 0 else -in_line).detach().argmax(-1, keepdim=True)
+        value = in_line.gather(-1, chosen).squeeze(-1)
+        return value.reshape([1 if d in dims else signal.shape[d] for d in range(signal.dim())]) if keepdim else value
+
+    return op.trace.route(winner, op.info(nonnegative=op.nonnegative(signal)))
+
+
+def overwrite_at(op: Operation) -> Any:
+    """``index_put`` and ``scatter``: values written to places; what is added there instead is refused."""
+    if op.get("accumulate", False) or op.get("reduce") is not None:
+        return op.refuse("it adds to (or multiplies) the values that it finds; write it as a sum (or a product)")
+    return overwrite(op)
+
+
+def copied(op: Operation) -> Any:
+    """``copy.deepcopy`` of a tensor."""
+    return route(op.of(torch.Tensor.clone, op.signal))

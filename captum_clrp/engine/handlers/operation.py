@@ -56,14 +56,15 @@ class Operation:
         """The argument of a name."""
         return self.call.get(name, default)
 
-    def weighted_rule(self, signal: Tensor, kind: Literal["convolution", "linear"]) -> Choice:
+    def weighted_rule(self, signal: Tensor, kind: Literal["convolution", "linear"], weight: Tensor) -> Choice:
         """The rule of a weighted operation: the user's, or what the composite says when the network has run.
 
         Args:
             signal: The tensor that receives relevance.
             kind: Whose rule of the composite it has unless it is the first weighted operation.
+            weight: Its weight: the module that holds it may carry a rule without running as a module.
         """
-        chosen = self.trace.user_rule()
+        chosen = self.trace.user_rule(weight)
         bounds = self.trace.info(signal).bounds
         if chosen is not None:
             rule = rule_of(*chosen, self.module)

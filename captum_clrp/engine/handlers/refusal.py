@@ -23,7 +23,11 @@ def unknown(op: Operation) -> Any:
     signal = op.signal
     result = op.call.run()
     if any(carries_values(t) for t in flatten(result)):
-        return op.refuse("not known to captum_clrp: it has no rule and is not known to only move values")
+        compiled = isinstance(op.call.func, torch._ops.OpOverload)
+        return op.refuse(
+            "not known to captum_clrp: it has no rule and is not known to only move values"
+            + ("; of an exported program, explain the nn.Module that it was made from" if compiled else "")
+        )
     if op.name in ("numpy", "__array__", "tolist") and signal.numel() > 1:
         warnings.warn(
             f"{op.name}() in module '{op.module}' takes values that depend on the input out of PyTorch; if they "

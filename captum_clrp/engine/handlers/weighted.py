@@ -8,7 +8,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from captum_clrp.engine.handlers.arithmetic import add, multiply
 from captum_clrp.engine.handlers.attention import product_of_signals
+from captum_clrp.engine.handlers.means import pooling
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
 from captum_clrp.engine.marks import Info, depends_on_input
@@ -19,7 +21,7 @@ from captum_clrp.errors import InvalidInputError
 
 def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["convolution", "linear"] = "linear") -> Any:
     """Any weighted operation: find its rule, run it, record it."""
-    choose, reason = op.weighted_rule(signal, kind)
+    choose, reason = op.weighted_rule(signal, kind, layer.weight)
     node = Weighted(
         op.record("", reason),
         op.save(signal),
@@ -28,7 +30,8 @@ def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["con
         nonnegative=op.nonnegative(signal) or is_nonnegative(signal.detach()),
         conserve=op.trace.settings.conserve,
     )
-    node.fixed = op.trace.user_rule() is not None
+    node.fixed = op.trace.user_rule(layer.weight) is not None
+    node.weights = op.save(layer.weight)
     result = op.propagate(node, [signal], Info())
     if op.trace.takes_signed_rules and result.dtype == layer.compute_dtype:
         node.output = op.save(result)
@@ -60,7 +63,8 @@ def convolution(op: Operation, *, transposed: bool = False) -> Any:
     if signal.dim() != spatial + 2:
         raise InvalidInputError(
             f"{op.name} in module '{op.module}' got a tensor of shape {tuple(signal.shape)}; it needs "
-            f"{spatial + 2} dimensions of which the first counts examples: add it with inputs.unsqueeze(0)"
+            f"{spatial + 2} dimensions of which the first counts examples: if the inputs lack it, add it with "
+            "inputs.unsqueeze(0); a model that takes examples one by one must leave it to each (x[i : i + 1])"
         )
     padding, dilation = op.get("padding", 0), per_dimension(op.get("dilation", 1), spatial)
     uneven: list[int] = []
@@ -109,11 +113,30 @@ def matmul(op: Operation, *, reflected: bool = False) -> Any:
 
 
 def add_matmul(op: Operation) -> Any:
-    """``addmm`` with a constant matrix: the base is bypassed like a bias."""
-    return product_with_constant(op, (op.get("mat1"), op.get("other")), torch.matmul)
+    """``addmm``: a matrix product, then a sum with the base."""
+    if op.call.overwrites:
+        return op.refuse("in place; write it as a product and a sum")
+    base, a, b, beta, alpha = (op.get(name) for name in ("input", "mat1", "other", "beta", "alpha"))
+
+    def scaled(value: Tensor, factor: float | None) -> Tensor:
+        if factor in (None, 1):
+            return value
+        return multiply(op.of(torch.mul, value, factor)) if depends_on_input(value) else value * factor
+
+    a, b = (scaled(a, alpha), b) if depends_on_input(b) else (a, scaled(b, alpha))
+    product = op.of(torch.matmul, a, b)
+    return add(op.of(torch.add, scaled(base, beta), matmul(product) if product.call.tracked else product.call.run()))
+
+
+def tensordot(op: Operation) -> Any:
+    """``tensordot`` with a constant tensor."""
+    dims = op.get("dims", 2)
+    return product_with_constant(op, (op.get("a"), op.get("b")), lambda a, b: torch.tensordot(a, b, dims))
 
 
 def einsum(op: Operation) -> Any:
     """``einsum`` with a constant tensor."""
     equation = op.get("equation")
+    if len(op.get("operands")) == 1:  # it only sums (or moves) values
+        return pooling(op, contributions="proportional")
     return product_with_constant(op, op.get("operands"), lambda a, b: torch.einsum(equation, a, b))

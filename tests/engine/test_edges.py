@@ -1,0 +1,246 @@
+"""Operations at their edges: right, or refused by name; each against the same network written in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+
+from captum_clrp import InvalidInputError, LayerLRPZBeta, LRPZBeta, ModelStateError, UnsupportedOperationError
+from captum_clrp.rules import Flat
+
+CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 rounding
+
+
+class Net(nn.Module):
+    """A convolution, something, and a fully connected layer."""
+
+    def __init__(self, between: Callable[[Net, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first, self.second = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.head, self.matrix = nn.Linear(4, 3), nn.Parameter(torch.randn(4, 4))
+        self.between = between
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.between(self, F.relu(self.first(x)))
+        return self.head(h.mean((2, 3)) if h.dim() == 4 else h)
+
+
+X = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(2)).double()
+
+
+def explained(between: Callable[[Net, Tensor], Tensor], **settings: Any) -> Tensor:
+    return LRPZBeta(Net(between).double().eval(), **settings).attribute(X, target=1)
+
+
+def overwritten_weight(net: Net, h: Tensor) -> Tensor:
+    weight = net.matrix.detach().clone()
+    result = F.linear(h.mean((2, 3)), weight)
+    weight.neg_()
+    return result
+
+
+PAIRS: dict[str, tuple[Callable[[Net, Tensor], Tensor], Callable[[Net, Tensor], Tensor]]] = {
+    "addmm with a base of the inputs": (
+        lambda n, h: torch.addmm(n.head.weight.sum() * h.mean((2, 3)), h.mean((2, 3)), n.matrix),
+        lambda n, h: n.head.weight.sum() * h.mean((2, 3)) + h.mean((2, 3)) @ n.matrix,
+    ),
+    "addmm with alpha and beta": (
+        lambda n, h: torch.addmm(h.mean((2, 3)), h.mean((2, 3)), n.matrix, alpha=-1, beta=2),
+        lambda n, h: 2 * h.mean((2, 3)) + h.mean((2, 3)) @ -n.matrix,
+    ),
+    "a weight that is overwritten after use": (overwritten_weight, lambda n, h: F.linear(h.mean((2, 3)), n.matrix)),
+    "amax with ties": (
+        lambda n, h: F.relu6(50 * h).amax((2, 3)),
+        lambda n, h: F.adaptive_max_pool2d(F.relu6(50 * h), 1),
+    ),
+    "amax of one dimension": (lambda n, h: h.amax(3, keepdim=True), lambda n, h: h.max(3, keepdim=True).values),
+    "amin of one dimension": (lambda n, h: h.amin(-1, keepdim=True), lambda n, h: h.min(-1, keepdim=True).values),
+    "clamped by a signal": (lambda n, h: torch.clamp(h, min=n.second(h)), lambda n, h: torch.maximum(h, n.second(h))),
+    "lerp": (lambda n, h: torch.lerp(h, n.second(h), 0.3), lambda n, h: 0.7 * h + 0.3 * n.second(h)),
+    "tensordot": (lambda n, h: torch.tensordot(h.mean((2, 3)), n.matrix, 1), lambda n, h: h.mean((2, 3)) @ n.matrix),
+    "einsum of one tensor": (lambda n, h: torch.einsum("nchw->nc", h), lambda n, h: h.sum((2, 3))),
+    "another type of tensor": (lambda n, h: h.as_subclass(Other), lambda n, h: h * 1),
+    "as_tensor": (lambda n, h: torch.as_tensor(h), lambda n, h: h * 1),
+    "dropout by another name": (lambda n, h: torch.dropout(h, 0.5, train=False), lambda n, h: h * 1),
+    "view of a kernel": (
+        lambda n, h: F.relu_(F.adaptive_avg_pool1d(h.flatten(2), 1)).flatten(1),
+        lambda n, h: h.mean((2, 3)),
+    ),
+    "forward of a module": (lambda n, h: n.second.forward(h), lambda n, h: n.second(h)),
+}
+
+
+class Other(Tensor):
+    """A type of tensor of some library."""
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.filterwarnings("ignore")
+def test_the_same_written_in_two_ways_is_explained_alike(name: str) -> None:
+    one, other = PAIRS[name]
+    torch.testing.assert_close(explained(one), explained(lambda n, h: other(n, h).reshape_as(one(n, h))), **CLOSE)
+
+
+def test_area_interpolation_is_average_pooling() -> None:
+    pooled = explained(lambda n, h: F.adaptive_avg_pool2d(h, 2), avg_pool="even")
+    torch.testing.assert_close(
+        explained(lambda n, h: F.interpolate(h, 2, mode="area"), avg_pool="even"), pooled, **CLOSE
+    )
+
+
+def test_at_ties_one_winner_takes_all() -> None:
+    tied = torch.ones(1, 1, 2, 2).double()
+    for function in (
+        lambda x: x.amax((2, 3)),
+        lambda x: x.amin((2, 3)),
+        lambda x: torch.maximum(x, x.clone()).amax((2, 3)),
+    ):
+        model = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), Lambda(function), nn.Linear(1, 2)).double()
+        received = LayerLRPZBeta(model, model[0], conserve=True).attribute(tied, target=0)
+        assert int((received != 0).sum()) == 1
+
+
+class Lambda(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+class Sign(torch.autograd.Function):
+    """A binarised activation with a straight-through gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
+
+
+class Above(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return (x > 0.1).double()
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> Tensor:
+        return g
+
+
+CUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sign": torch.sign,
+    "custom sign": Sign.apply,
+    "custom comparison": Above.apply,
+    "comparison": lambda h: (h > 0.1).double(),
+    "integers": lambda h: (h * 4).round().int().double() / 4,
+    "a new tensor": lambda h: X.new_tensor(h),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.filterwarnings("ignore")
+def test_a_cut_signal_is_refused_as_the_operand_of_weights_and_stays_a_mask(cut: str) -> None:
+    with pytest.raises(
+        UnsupportedOperationError, match=r"conv2d in module 'second': its operand is made by \w+, which cuts"
+    ):
+        explained(lambda n, h: h + n.second(CUTS[cut](h)))
+    masked = explained(lambda n, h: h * CUTS[cut](h), conserve=True)
+    assert masked.abs().sum() > 0
+
+
+REFUSED: dict[str, tuple[Callable[[Net, Tensor], Tensor], str]] = {
+    "index_put": (lambda n, h: h.index_put((torch.tensor([0, 1]),), h * 1, accumulate=True), "index_put.*it adds to"),
+    "scatter": (lambda n, h: h.scatter(1, torch.zeros_like(h).long(), h, reduce="add"), "scatter.*it adds to"),
+    "gather": (lambda n, h: h.gather(1, torch.zeros_like(h).long(), sparse_grad=True), "gather.*sparse_grad"),
+    "cat": (lambda n, h: torch.cat([h, h], 1, out=torch.empty(2, 8, 8, 8).double())[:, :4], "cat.*out="),
+    "an exported operation": (
+        lambda n, h: torch.ops.aten.relu.default(h),
+        "explain the nn.Module that it was made from",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.filterwarnings("ignore")
+def test_refused_by_name(name: str) -> None:
+    function, message = REFUSED[name]
+    with pytest.raises(UnsupportedOperationError, match=message):
+        explained(function)
+
+
+def test_errors_of_pytorch_name_the_operation_and_its_module() -> None:
+    with pytest.raises(ModelStateError, match=r"conv2d in module 'second' could not be recorded: .*channels"):
+        explained(lambda n, h: n.second(h[:, :2]))
+    with pytest.raises(ModelStateError, match=r"conv2d in module 'first' could not be recorded"):
+        LRPZBeta(Net(lambda n, h: h).eval()).attribute(X.half(), target=1)
+
+
+def test_a_convolution_of_one_example_says_how_examples_are_counted() -> None:
+    with pytest.raises(InvalidInputError, match=r"one by one must leave it to each \(x\[i : i \+ 1\]\)"):
+        explained(lambda n, h: torch.stack([n.second(one) for one in h]))
+
+
+@pytest.mark.parametrize("module", [nn.RReLU(), torchvision.ops.DropBlock2d(0.5, 3)], ids=lambda m: type(m).__name__)
+def test_random_modules_in_training_mode_are_refused(module: nn.Module) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), module, nn.Flatten(), nn.Linear(144, 2)).double()
+    with pytest.raises(ModelStateError, match=type(module).__name__):
+        LRPZBeta(model).attribute(X, target=1)
+    assert LRPZBeta(model.eval()).attribute(X, target=1).isfinite().all()
+
+
+def test_bounds_go_through_a_normalisation_by_statistics_of_the_batch_as_the_range_of_its_result() -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(3, track_running_stats=False).double().eval()
+    rest = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).double().eval()
+    received = LRPZBeta(nn.Sequential(norm, rest), 0.0, 1.0).attribute(X, target=1)
+    torch.testing.assert_close(received, LRPZBeta(rest).attribute(norm(X).detach(), target=1), **CLOSE)
+
+
+def test_a_constant_to_the_power_of_a_signal() -> None:
+    base = torch.full((1,), 2.0, dtype=torch.float64, requires_grad=True) * 1  # with a graph of its own
+    received = explained(lambda n, h: torch.pow(base, h), conserve=True)
+    score = Net(lambda n, h: torch.pow(base, h)).double()(X)[:, 1].detach()
+    torch.testing.assert_close(received.flatten(1).sum(1), score, **CLOSE)
+
+
+@pytest.mark.parametrize("norm", [nn.InstanceNorm2d(4), nn.InstanceNorm2d(4, affine=True)], ids=["plain", "affine"])
+def test_instance_norm_in_front_of_anything_in_place(norm: nn.Module) -> None:
+    maps = [
+        LRPZBeta(
+            nn.Sequential(nn.Conv2d(3, 4, 3), norm, nn.ReLU(inplace), nn.Flatten(), nn.Linear(144, 2)).double().eval()
+        )
+        for inplace in (True, False)
+    ]
+    maps[0].model.load_state_dict(maps[1].model.state_dict())
+    torch.testing.assert_close(*(m.attribute(X, target=1) for m in maps), **CLOSE)
+
+
+def test_tensors_of_other_types_are_taken_as_inputs() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 2)).double().eval()
+    received = LRPZBeta(model).attribute(X.as_subclass(Other), target=1)
+    torch.testing.assert_close(received.as_subclass(Tensor), LRPZBeta(model).attribute(X, target=1), **CLOSE)
+
+
+def test_a_rule_holds_where_only_forward_is_called() -> None:
+    called, forwarded = Net(lambda n, h: n.second(h)).double(), Net(lambda n, h: n.second.forward(h)).double()
+    plain = LRPZBeta(called).attribute(X, target=1)
+    called.second.rule = forwarded.second.rule = Flat()
+    expected = LRPZBeta(called).attribute(X, target=1)
+    torch.testing.assert_close(LRPZBeta(forwarded).attribute(X, target=1), expected, **CLOSE)
+    assert not torch.equal(plain, expected)
+
+
+def test_an_explainer_shows_its_settings() -> None:
+    shown = repr(LRPZBeta(Net(lambda n, h: h), conserve=True))
+    assert shown == "LRPZBeta(Net, avg_pool='proportional', conserve=True, rules=Composite(auto))"
