@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.bodies import Body, Snapshot, body, images
 from helpers.nets import small_net, small_pictures
-from helpers.networks import Body, Snapshot, body, images
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP as Contrast

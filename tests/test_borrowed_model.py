@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.bodies import Body, SmallUNet, Snapshot, body, images
 from helpers.nets import small_net, small_pictures
-from helpers.networks import Body, SmallUNet, Snapshot, body, images
 from torch import Tensor, nn
 
 from captum_clrp import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.networks import CLOSE, Operation, body, images, plain
+from helpers.bodies import CLOSE, Operation, body, images, plain
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta

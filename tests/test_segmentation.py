@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 import torchvision
+from helpers.bodies import SmallUNet
 from helpers.nets import pictures, randomised
-from helpers.networks import SmallUNet
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, InvalidTargetError, LRPZBeta, check_conservation

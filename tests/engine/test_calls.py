@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.bodies import alone
 from helpers.cases import C
-from helpers.networks import alone
 from torch import Tensor
 
 from captum_clrp import LRPZBeta, UnsupportedOperationError

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import oracles
-from helpers.networks import CLOSE, Body, body, images, plain
+from helpers.bodies import CLOSE, Body, body, images, plain
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 

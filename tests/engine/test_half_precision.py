@@ -6,8 +6,8 @@ import copy
 
 import pytest
 import torch
+from helpers.bodies import SmallUNet
 from helpers.nets import distance, pictures, randomised, small_net, small_pictures
-from helpers.networks import SmallUNet
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta, ModelStateError, check_conservation

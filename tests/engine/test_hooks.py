@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from helpers.networks import CLOSE, Body, body, images, plain
+from helpers.bodies import CLOSE, Body, body, images, plain
 from torch import Tensor
 
 from captum_clrp import LRPZBeta

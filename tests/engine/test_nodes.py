@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.networks import alone
+from helpers.bodies import alone
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta, check_conservation

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.networks import CLOSE, body, images, plain
+from helpers.bodies import CLOSE, body, images, plain
 from torch import Tensor
 
 from captum_clrp import LRPZBeta, UnsupportedOperationError, explain_plan

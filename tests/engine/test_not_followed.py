@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.networks import Body, body, images
+from helpers.bodies import Body, body, images
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.networks import CLOSE, Body, body, images, plain
+from helpers.bodies import CLOSE, Body, body, images, plain
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import oracles
+from helpers.bodies import Called, alone
 from helpers.cases import (
     DRAWN,
     IMAGE,
@@ -39,7 +40,6 @@ from helpers.cases import (
     set_part,
     swap_data,
 )
-from helpers.networks import Called, alone
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta, check_conservation

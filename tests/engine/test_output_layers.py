@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import oracles
-from helpers.networks import CLOSE, Body, body, images, plain
+from helpers.bodies import CLOSE, Body, body, images, plain
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, InvalidTargetError, LRPZBeta, UnsupportedOperationError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.bodies import alone
 from helpers.cases import C, Case, inputs_of
-from helpers.networks import alone
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta, UnsupportedOperationError

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.bodies import SmallUNet, Snapshot
 from helpers.nets import small_net, small_pictures
-from helpers.networks import SmallUNet, Snapshot
 from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LayerLRPZBeta, LRPZBeta, ModelStateError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.networks import CLOSE, Body, body, images, plain
+from helpers.bodies import CLOSE, Body, body, images, plain
 from torch import nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta, ModelStateError

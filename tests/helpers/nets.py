@@ -1,4 +1,4 @@
-"""Networks that several test modules explain, and how two maps are compared."""
+"""Whole networks and pictures that several test files explain, and how two maps are compared."""
 
 from __future__ import annotations
 

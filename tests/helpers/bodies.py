@@ -1,4 +1,4 @@
-"""Small networks that do one thing each, and what a hostile caller would look at afterwards."""
+"""Small networks whose forward pass a test writes down, and what a hostile caller would look at afterwards."""
 
 from __future__ import annotations
 
