@@ -49,8 +49,8 @@ def mean_image(
         InvalidInputError: if the source is empty or samples differ in size.
     """
     team = team or Team()
-    file = None if cache is None else cache / f"mean-{source.fingerprint()}.pt"
-    kept = team.broadcast(_read(file) if team.leads else None)
+    file = cache / f"mean-{source.fingerprint()}.pt" if cache is not None and team.leads else None
+    kept = team.broadcast(_read(file))
     if kept is not None:
         return kept
     if not len(source):
@@ -66,7 +66,7 @@ def mean_image(
         total += sample.pixels
         progress(1)
     mean = (team.total(total).double() / len(source)).float()
-    if file is not None and team.leads:
+    if file is not None:
         _write(file, mean)
     return mean
 

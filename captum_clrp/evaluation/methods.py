@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import re
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -218,6 +220,7 @@ class MethodSet:
         self.names = [*check_methods([*names])] if names or not others else []
         self.names += [name for name in others if name not in self.names]
         model, (low, high) = network.model, network.bounds
+        self._layer = next((name for name, module in model.named_modules() if module is layer), None)
         families: list[Family] = []
         relevance: dict[tuple[str, bool, bool], dict[str, LRPZBeta]] = {}
         for name in self.names:
@@ -237,6 +240,11 @@ class MethodSet:
         families += [_Random(seed)] if "random" in self.names else []
         families += [_Centre()] if "centre" in self.names else []
         self._families = families + [_Relevance(explainers) for explainers in relevance.values()]
+
+    def settings(self) -> dict[str, Any]:
+        """What decides about the maps besides the names: the layer, and the source of methods from elsewhere."""
+        elsewhere = {name for name in self.names if ":" in name and not name.startswith("captum")}
+        return {"cam_layer": self._layer} | {name: _source_checksum(name) for name in sorted(elsewhere)}
 
     def maps(
         self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str], only: Sequence[str] | None = None
@@ -258,6 +266,15 @@ class MethodSet:
             if wanted.intersection(family.names):
                 found |= family.maps(inputs, concepts, ids)
         return {name: found[name].detach().cpu() for name in self.names if name in wanted}
+
+
+def _source_checksum(name: str) -> str | None:
+    """Of the file that a method ``PACKAGE.MODULE:NAME`` comes from, if it is one that can be read."""
+    file = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else None
+    except OSError:
+        return None
 
 
 def _made(name: str, model: nn.Module) -> Any:

@@ -13,19 +13,25 @@ import torch
 
 import captum_clrp
 
-__all__ = ["commit", "versions"]
+__all__ = ["commit", "packages", "versions"]
 
 _PACKAGES = ("torch", "torchvision", "captum", "numpy", "timm", "torchmetrics", "pillow")
 
 
-def versions(device: torch.device) -> dict[str, str]:
-    """Versions of what computes, where it runs, and when."""
-    found = {"captum_clrp": captum_clrp.__version__, "python": platform.python_version()}
+def packages() -> dict[str, str]:
+    """Versions of what computes."""
+    found = {"captum_clrp": captum_clrp.__version__}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    return found
+
+
+def versions(device: torch.device) -> dict[str, str]:
+    """Versions of what computes, where it runs, and when."""
+    found = packages() | {"python": platform.python_version()}
     found["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     found["processor"] = _processor()
     found["system"] = f"{platform.system()} {platform.machine()}"

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,6 @@ class Run:
             return None
         summary = summarise(self.experiment, records, total=len(self.source), over=self.average, seed=self.seed)
         summary.made_with = self._configuration() | {
-            "commit": provenance.commit(),
             "versions": provenance.versions(self.bench.network.device),
             "processes": self.team.size,
             "cost": self._cost(time.perf_counter() - began, len(records) - len(done)),
@@ -102,20 +101,28 @@ class Run:
 
     def _configuration(self) -> dict[str, Any]:
         """What decides about the numbers; two runs that differ in it are never mixed."""
-        methods = self.bench.methods
+        methods, network = self.bench.methods, self.bench.network
+        with Progress(len(self.source), 0, self.team, quiet=self.quiet, what="looking at the data") as progress:
+            fingerprint = self.source.fingerprint(progress.add)
         return {
             "metric": self.experiment.name,
             "settings": self.experiment.settings(),
             "data": self.source.name,
+            "data_settings": self.source.settings(),
             "images": len(self.source),
-            "data_fingerprint": self.source.fingerprint(),
-            "model": self.bench.network.name,
-            "weights": self.bench.network.weights,
-            "weights_checksum": self.bench.network.checksum(),
+            "data_fingerprint": fingerprint,
+            "model": network.name,
+            "preprocessing": f"{network.geometry}, mean {network.mean}, std {network.std}",
+            "weights": network.weights,
+            "weights_checksum": network.checksum(),
             "methods": methods.names if methods else [],
+            "method_settings": methods.settings() if methods else {},
             "batch": self.batch,
             "average": self.average,
             "seed": self.seed,
+            "device": network.device.type,
+            "packages": provenance.packages(),
+            "commit": provenance.commit(),
         }
 
     def _claim_folder(self) -> None:
@@ -140,7 +147,7 @@ class Run:
             before = json.loads(path.read_text())
         except ValueError:
             before = {}
-        different = [key for key in configuration if before.get(key) != configuration[key]]
+        different = list(_differences(before if isinstance(before, dict) else {}, configuration))
         if not different:
             return None
         return (
@@ -227,6 +234,23 @@ class Run:
         write_whole(self.folder / "summary.csv", summary.csv())
         if summary.curves:
             write_whole(self.folder / "curves.csv", summary.curves_csv())
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What differs, with both values where they are short."""
+    for key, value in now.items():
+        old = before.get(key)
+        if isinstance(value, dict):
+            old = old if isinstance(old, dict) else {}
+            yield from _differences({name: old.get(name) for name in {**old, **value}}, dict.fromkeys(old) | value)
+        elif key == "data_fingerprint" and old != value:
+            yield "data_fingerprint (the photographs, their classes or their places)"
+        elif json.loads(json.dumps(value)) != old:
+            values = f" ({json.dumps(old)} there, {json.dumps(value)} here)"
+            yield key + (values if len(values) <= _SHORT else "")
+
+
+_SHORT = 80
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

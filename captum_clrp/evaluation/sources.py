@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.datasets.base import Dataset, Target
 from captum_clrp.evaluation.geometry import Geometry, box_mask
 from captum_clrp.evaluation.grid_pointing_game import cell_mask, compose_grid
+from captum_clrp.evaluation.loading import ahead
 
 __all__ = ["Explained", "GridSource", "PhotographSource", "Sample", "Source", "subset"]
 
@@ -64,21 +65,45 @@ class Source(Sequence[Sample]):
     Attributes:
         name: What reports call it.
         ids: The unique names of its samples.
-        description: What, besides the ids, decides about its content.
+        description: What, besides the samples' digests, decides about its content.
     """
 
     name: str
     ids: Sequence[str]
     description: str
+    _fingerprint: str | None = None
 
     def sample(self, index: int) -> Sample:
         """The sample at position ``index``."""
         raise NotImplementedError(f"{type(self).__name__} must implement sample")
 
-    def fingerprint(self) -> str:
-        """Changes when samples are added, removed or shown in another way."""
-        text = "\n".join([self.name, self.description, *self.ids])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, besides the place of the data."""
+        return {}
+
+    def digest(self, index: int) -> str:
+        """Changes with the sample at position ``index``: its pixels, its classes and their places."""
+        sample = self.sample(index)
+        state = hashlib.sha256(repr((tuple(sample.pixels.shape), sample.explained, sample.cropped_away)).encode())
+        for tensor in (sample.pixels, *(e.mask for e in sample.explained if e.mask is not None)):
+            state.update(tensor.contiguous().numpy().tobytes())
+        return state.hexdigest()
+
+    def fingerprint(self, progress: Callable[[int], object] = lambda count: None) -> str:
+        """Changes when samples are added, removed, changed or shown in another way, not when they are moved.
+
+        The data are read for it once and are then taken to stay as they are.
+
+        Args:
+            progress: Called with the number of samples just read.
+        """
+        if self._fingerprint is None:
+            state = hashlib.sha256(self.description.encode())
+            for id_, digest in zip(self.ids, ahead(self.digest, range(len(self)), count=16, threads=4), strict=True):
+                state.update(f"\n{id_}\n{digest}".encode())
+                progress(1)
+            self._fingerprint = state.hexdigest()[:16]
+        return self._fingerprint
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -121,9 +146,15 @@ class PhotographSource(Source):
         self.dataset = dataset
         self.geometry = geometry
         self.name = dataset.name
-        self.description = f"{getattr(dataset, 'root', '')} {geometry}"
+        self.description = str(geometry)
         self._positions = subset(dataset.ids, limit, seed)
         self.ids = [dataset.ids[i] for i in self._positions]
+
+    def settings(self) -> dict[str, Any]:
+        return self.dataset.settings()
+
+    def digest(self, index: int) -> str:
+        return self.dataset.digest(self._positions[index])
 
     def sample(self, index: int) -> Sample:
         photograph = self.dataset[self._positions[index]]
@@ -189,7 +220,7 @@ class GridSource(Source):
         self.dataset = dataset
         self.geometry = geometry.scaled_to((height // n, width // n)) if shrink else geometry
         self.name = f"{n}x{n} scenes of {dataset.name}"
-        self.description = f"{getattr(dataset, 'root', '')} {self.geometry} {n}"
+        self.description = f"{self.geometry} {n}"
         usable = [(i, p.targets[0].label) for i, p in enumerate(dataset) if len(p.targets) == 1]
         self._scenes: list[list[int]] = []
         for turn in range(rounds):
@@ -204,6 +235,12 @@ class GridSource(Source):
                 f"for a grid of {n} x {n}; use more photographs or a smaller n"
             )
         self.ids = [f"{k}: " + " | ".join(dataset.ids[i] for i in scene) for k, scene in enumerate(self._scenes)]
+
+    def settings(self) -> dict[str, Any]:
+        return self.dataset.settings()
+
+    def digest(self, index: int) -> str:
+        return " ".join(self.dataset.digest(i) for i in self._scenes[index])
 
     def sample(self, index: int) -> Sample:
         photographs = [self.dataset[i] for i in self._scenes[index]]

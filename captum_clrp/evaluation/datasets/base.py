@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import overload
+from typing import Any, Protocol, overload
 
 from PIL import Image
 
@@ -47,6 +48,14 @@ class Target:
         return bool(self.boxes) or self.mask is not None
 
 
+class Readable(Protocol):
+    """A file on the disk or in the package."""
+
+    def read_bytes(self) -> bytes:
+        """Its content."""
+        ...
+
+
 @dataclass(frozen=True)
 class Photograph:
     """A photograph with what it shows.
@@ -55,11 +64,13 @@ class Photograph:
         id: Its name in the dataset, unique.
         targets: The classes it shows.
         read: Returns the picture, RGB.
+        files: What it is read from; where empty, what ``read`` returns tells it apart from others.
     """
 
     id: str
     targets: tuple[Target, ...]
     read: Callable[[], Image.Image] = field(repr=False, compare=False)
+    files: tuple[Readable, ...] = field(default=(), repr=False, compare=False)
 
 
 class Dataset(Sequence[Photograph]):
@@ -76,6 +87,26 @@ class Dataset(Sequence[Photograph]):
     def photograph(self, index: int) -> Photograph:
         """The photograph at position ``index``."""
         raise NotImplementedError(f"{type(self).__name__} must implement photograph")
+
+    def settings(self) -> dict[str, Any]:
+        """What was asked for, besides the place: lists, sets of objects, maps of classes."""
+        return {}
+
+    def digest(self, index: int) -> str:
+        """Changes with the photograph at position ``index``, its classes and their places, not with its folder."""
+        photograph = self[index]
+        state = hashlib.sha256(repr(photograph.targets).encode())
+        for target in photograph.targets:
+            if target.mask is not None:
+                state.update(target.mask().tobytes())
+        if not photograph.files:
+            state.update(photograph.read().tobytes())
+        for file in photograph.files:
+            try:
+                state.update(hashlib.sha256(file.read_bytes()).digest())
+            except OSError as error:
+                raise InvalidInputError(_unreadable(file, error)) from error
+        return state.hexdigest()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -123,6 +154,10 @@ def upright_targets(path: Path, targets: Iterable[Target]) -> tuple[Target, ...]
 
 def _upright_mask(mask: Callable[[], Image.Image], orientation: int) -> Image.Image:
     return upright(mask(), orientation)
+
+
+def _unreadable(file: object, error: Exception) -> str:
+    return f"the photograph {file} cannot be read ({error}); get it again, or take it out of the dataset"
 
 
 def ilsvrc_wnids() -> tuple[str, ...]:

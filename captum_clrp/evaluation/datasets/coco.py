@@ -63,7 +63,11 @@ class CocoDetection(Dataset):
         self.ids = [str(image["id"]) for image in self._images]
         categories = [self._coco.cats[c] for c in sorted(self._coco.cats)]
         self._names = {c["id"]: c["name"] for c in categories}
+        self._given = None if class_map is None else dict(class_map)
         self.class_map = dict(class_map) if class_map is not None else {c["name"]: i for i, c in enumerate(categories)}
+
+    def settings(self) -> dict[str, Any]:
+        return {"split": self.split, "hard": self.hard, "class_map": self._given}
 
     def photograph(self, index: int) -> Photograph:
         image = self._images[index]
@@ -82,7 +86,7 @@ class CocoDetection(Dataset):
                 mask = partial(_coco_mask, self._coco, annotations)
                 targets.append(Target(self.class_map[name], name, boxes, mask, hard))
         path = self.root / self.split / image["file_name"]
-        return Photograph(str(image["id"]), upright_targets(path, targets), partial(read_rgb, path))
+        return Photograph(str(image["id"]), upright_targets(path, targets), partial(read_rgb, path), (path,))
 
 
 def _coco(annotations: Path) -> Any:

@@ -46,11 +46,15 @@ class Embedded(Dataset):
         annotation = self._annotations[index]
         boxes = tuple(Box(*box) for box in annotation["boxes"])
         target = Target(annotation["class"], annotation["name"], boxes)
-        return Photograph(self.ids[index], (target,), partial(_read, annotation["file"]))
+        return Photograph(self.ids[index], (target,), partial(_read, annotation["file"]), (_file(annotation["file"]),))
 
 
-def _read(file: str) -> Image.Image:
-    with (resources.files("captum_clrp.evaluation") / "data" / file).open("rb") as stream:
+def _file(name: str) -> Any:
+    return resources.files("captum_clrp.evaluation") / "data" / name
+
+
+def _read(name: str) -> Image.Image:
+    with _file(name).open("rb") as stream:
         return Image.open(stream).convert("RGB")
 
 
@@ -65,7 +69,9 @@ def _collage(id_: str, parts: Sequence[Photograph]) -> Photograph:
         for target in part.targets:
             boxes = tuple(_SQUARE.box(box, width, height).shifted(column * _CELL, row * _CELL) for box in target.boxes)
             targets.append(Target(target.label, target.name, boxes))
-    return Photograph(id_, tuple(targets), partial(_draw_collage, tuple(parts)))
+    return Photograph(
+        id_, tuple(targets), partial(_draw_collage, tuple(parts)), tuple(f for p in parts for f in p.files)
+    )
 
 
 def _draw_collage(parts: Sequence[Photograph]) -> Image.Image:

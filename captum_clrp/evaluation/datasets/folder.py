@@ -66,7 +66,7 @@ class ImageFolder(Dataset):
     def photograph(self, index: int) -> Photograph:
         path, label, id_ = self._found[index]
         name = path.parent.name if path.parent != self.root else str(label)
-        return Photograph(id_, (Target(label, name),), partial(read_rgb, path))
+        return Photograph(id_, (Target(label, name),), partial(read_rgb, path), (path,))
 
 
 def _pictures(folder: Path) -> list[Path]:

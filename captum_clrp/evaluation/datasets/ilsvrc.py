@@ -84,4 +84,4 @@ class ILSVRC2012(Dataset):
                 "numbers such as n01440764"
             )
         targets = tuple(Target(self._labels[wnid], wnid, tuple(b)) for wnid, b in boxes.items())
-        return Photograph(path.stem, upright_targets(path, targets), partial(read_rgb, path))
+        return Photograph(path.stem, upright_targets(path, targets), partial(read_rgb, path), (path,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from captum_clrp.evaluation.datasets.base import (
     Dataset,
@@ -83,8 +84,13 @@ class VOC2007(Dataset):
             )
         self.ids = listing.read_text().split()
         self.flagged = flagged
+        self.split = split
         self.hard = hard
+        self._given = None if class_map is None else dict(class_map)
         self.class_map = dict(class_map) if class_map is not None else {c: i for i, c in enumerate(VOC_CLASSES)}
+
+    def settings(self) -> dict[str, Any]:
+        return {"split": self.split, "hard": self.hard, "flagged": self.flagged, "class_map": self._given}
 
     def photograph(self, index: int) -> Photograph:
         id_ = self.ids[index]
@@ -102,4 +108,4 @@ class VOC2007(Dataset):
             if name in self.class_map and (hard or not self.hard):
                 targets.append(Target(self.class_map[name], name, tuple(of_class), hard=hard))
         path = self.root / "JPEGImages" / f"{id_}.jpg"
-        return Photograph(id_, upright_targets(path, targets), partial(read_rgb, path))
+        return Photograph(id_, upright_targets(path, targets), partial(read_rgb, path), (path,))
