@@ -90,6 +90,7 @@ class Run:
             return None
         summary = summarise(self.experiment, records, total=len(self.source), over=self.average, seed=self.seed)
         summary.made_with = self._configuration() | {
+            "commit": provenance.commit(),
             "versions": provenance.versions(self.bench.network.device),
             "processes": self.team.size,
             "cost": self._cost(time.perf_counter() - began, len(records) - len(done)),
@@ -122,7 +123,6 @@ class Run:
             "seed": self.seed,
             "device": network.device.type,
             "packages": provenance.packages(),
-            "commit": provenance.commit(),
         }
 
     def _claim_folder(self) -> None:

@@ -6,10 +6,13 @@ import time
 import pytest
 import torch
 from evaluation.conftest import CLASSES, SIZE, ColourCounter, Squares, network
+from helpers import shaped
+from PIL import Image
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation import (
     EXPERIMENTS,
+    VOC2007,
     Bench,
     Geometry,
     GridSource,
@@ -23,6 +26,7 @@ from captum_clrp.evaluation import (
 )
 from captum_clrp.evaluation.experiments import NEURON_METHODS
 from captum_clrp.evaluation.figures import figures
+from captum_clrp.evaluation.mean_image import mean_image
 from captum_clrp.evaluation.records import read_records
 from captum_clrp.evaluation.sources import Explained, Sample, Source
 
@@ -86,6 +90,9 @@ class StopsAfter(Source):
         if index >= self.count:
             raise Stopped
         return self.source[index]
+
+    def digest(self, index):
+        return self.source.digest(index)
 
 
 @pytest.mark.parametrize("name", ["energy-pointing", "ablation", "insertion-deletion"])
@@ -169,12 +176,60 @@ def test_runs_that_differ_are_not_mixed(change, word, deep, tmp_path):
 
 def test_other_data_and_other_weights_are_not_mixed(deep, tmp_path):
     run("pointing", Squares(3), deep, tmp_path).go()
-    with pytest.raises(InvalidInputError, match="images, data_fingerprint"):
+    with pytest.raises(InvalidInputError, match=r"images \(3 there, 4 here\), data_fingerprint \(the photographs"):
         run("pointing", Squares(4), deep, tmp_path).go()
     with torch.no_grad():
         deep.model.classifier.weight[0, 0] += 1
     with pytest.raises(InvalidInputError, match="weights_checksum"):
         run("pointing", Squares(3), deep, tmp_path).go()
+
+
+CHANGES = {
+    "class map": lambda root: VOC2007(root, class_map={"dog": 1, "cat": 2, "horse": 0}),
+    "difficult set": lambda root: VOC2007(root, class_map=ANIMALS, hard=True),
+    "flagged objects": lambda root: VOC2007(root, class_map=ANIMALS, flagged=True),
+    "another photograph of the same name": lambda root: replaced(root, "JPEGImages/000002.jpg", b"\xff\xd9"),
+    "another box": lambda root: replaced(root, "Annotations/000002.xml", b"<!-- -->", of=b"<xmax>50", by=b"<xmax>40"),
+}
+ANIMALS = {"dog": 0, "cat": 1, "horse": 2}
+
+
+def replaced(root, file, more, of=b"", by=b""):
+    path = root / "VOCdevkit" / "VOC2007" / file
+    path.write_bytes(path.read_bytes().replace(of, by) + more)
+    return VOC2007(root, class_map=ANIMALS)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_a_number_is_part_of_the_identity_of_a_run(change, deep, tmp_path):
+    root = shaped.voc(tmp_path / "voc")
+    geometry = Geometry(SIZE, (SIZE, SIZE))
+    run("pointing", PhotographSource(VOC2007(root, class_map=ANIMALS), geometry), deep, tmp_path / "out").go()
+    run("pointing", PhotographSource(VOC2007(root, class_map=ANIMALS), geometry), deep, tmp_path / "out").go()
+    with pytest.raises(InvalidInputError, match="holds another run, which differs in"):
+        run("pointing", PhotographSource(CHANGES[change](root), geometry), deep, tmp_path / "out").go()
+
+
+def test_the_layer_of_grad_cam_is_part_of_the_identity_of_a_run(deep, tmp_path):
+    def job(layer):
+        bench = Bench(deep, MethodSet(deep, ["grad-cam"], layer=deep.model.get_submodule(layer)))
+        return Run(EXPERIMENTS["pointing"](), Squares(3), bench, tmp_path, quiet=True)
+
+    job("features.3").go()
+    with pytest.raises(InvalidInputError, match=r"cam_layer \(\"features.3\" there, \"features.0\" here\)"):
+        job("features.0").go()
+
+
+def test_mean_images_are_kept_by_the_content_of_their_data(tmp_path, monkeypatch):
+    means = []
+    for colour in ("red", "blue"):
+        (tmp_path / colour / "photos").mkdir(parents=True)
+        Image.new("RGB", (SIZE, SIZE), colour).save(tmp_path / colour / "photos" / "0_a.png")
+        monkeypatch.chdir(tmp_path / colour)
+        source = PhotographSource(ImageFolder("photos"), Geometry(SIZE, (SIZE, SIZE)))
+        means.append(mean_image(source, cache=tmp_path / "cache"))
+    assert means[0][0].min() == 1
+    assert means[1][0].max() == 0
 
 
 def test_the_summary_says_what_it_was_made_with(deep, tmp_path):
