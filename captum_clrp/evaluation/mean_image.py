@@ -59,9 +59,8 @@ def mean_image(
     for sample in ahead(source.sample, team.share(list(range(len(source)))), count=8):
         if sample.pixels.shape != total.shape:
             raise InvalidInputError(
-                f"{sample.id} is {tuple(sample.pixels.shape[1:])} pixels large, others "
-                f"{tuple(total.shape[1:])}; a mean "
-                "image needs one size: use a geometry with a crop"
+                f"{sample.id} is {tuple(sample.pixels.shape[1:])} pixels large, others {tuple(total.shape[1:])}; "
+                "a mean image needs one size: use a geometry with a crop"
             )
         total += sample.pixels
         progress(1)

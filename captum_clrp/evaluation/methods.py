@@ -284,8 +284,7 @@ def _made(name: str, model: nn.Module) -> Any:
     except (ImportError, AttributeError, TypeError) as error:
         raise InvalidInputError(
             f"the method {name} cannot be made ({error}); PACKAGE.MODULE:NAME must name a function or class "
-            f"that takes the "
-            "model alone and returns an object with attribute(inputs, target=...)"
+            "that takes the model alone and returns an object with attribute(inputs, target=...)"
         ) from error
     if not callable(getattr(made, "attribute", None)):
         raise InvalidInputError(f"the method {name} made a {type(made).__name__} without attribute(inputs, target=...)")

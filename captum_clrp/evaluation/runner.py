@@ -207,18 +207,16 @@ class Run:
         sizes = {tuple(sample.pixels.shape) for sample in samples}
         if len(sizes) > 1:
             raise InvalidInputError(
-                f"images of a batch differ in size ({', '.join(map(str, sorted(sizes)))}); use a geometry with "
-                f"a crop, or a "
-                "batch of 1"
+                f"images of a batch differ in size ({', '.join(map(str, sorted(sizes)))}); use a geometry "
+                "with a crop, or a batch of 1"
             )
         outputs = len(self.bench.network.class_names)
         for sample in samples:
             for e in sample.explained:
                 if outputs and not 0 <= e.label < outputs:
                     raise InvalidInputError(
-                        f"{sample.id} shows class {e.label} ({e.name}), but {self.bench.network.name} has "
-                        f"{outputs} outputs; "
-                        "use a network for this dataset, or map classes with --class-map"
+                        f"{sample.id} shows class {e.label} ({e.name}), but {self.bench.network.name} has {outputs} "
+                        "outputs; use a network for this dataset, or map classes with --class-map"
                     )
 
     def _cost(self, seconds: float, images: int) -> dict[str, float]:

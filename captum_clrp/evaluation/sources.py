@@ -230,9 +230,8 @@ class GridSource(Source):
         self._scenes = self._scenes[:limit]
         if not self._scenes:
             raise InvalidInputError(
-                f"{dataset.name} has {len({label for _, label in usable})} classes with a photograph of their "
-                f"own, too few "
-                f"for a grid of {n} x {n}; use more photographs or a smaller n"
+                f"{dataset.name} has {len({label for _, label in usable})} classes with a photograph of their own, "
+                f"too few for a grid of {n} x {n}; use more photographs or a smaller n"
             )
         self.ids = [f"{k}: " + " | ".join(dataset.ids[i] for i in scene) for k, scene in enumerate(self._scenes)]
 

@@ -53,9 +53,8 @@ class ImageFolder(Dataset):
             self._found += [(path, label, f"{folder.name}/{path.stem}") for path in _pictures(folder)]
         if not self._found:
             raise MissingDatasetError(
-                f"no photograph in {self.root} tells its class; name files <class index>_..., e.g. "
-                f"340_zebra.jpg, or put "
-                f"them into one folder per class (endings: {', '.join(_ENDINGS)})"
+                f"no photograph in {self.root} tells its class; name files <class index>_..., e.g. 340_zebra.jpg, "
+                f"or put them into one folder per class (endings: {', '.join(_ENDINGS)})"
             )
         self._found.sort(key=lambda found: found[2])
         self.ids = [id_ for _, _, id_ in self._found]
@@ -82,7 +81,6 @@ def _folder_labels(names: Sequence[str], class_names: Sequence[str]) -> list[int
     if unknown:
         raise InvalidInputError(
             f"the folders {', '.join(unknown[:5])} are named neither by class index nor WordNet number nor by a "
-            f"class of "
-            "the network, while others are; rename them or move them away"
+            "class of the network, while others are; rename them or move them away"
         )
     return [label for label in labels if label is not None]

@@ -79,8 +79,7 @@ class VOC2007(Dataset):
             raise MissingDatasetError(
                 f"no PASCAL VOC 2007 below {root} ({listing} is missing); from "
                 "host.robots.ox.ac.uk/pascal/VOC/voc2007 get VOCtest_06-Nov-2007.tar (430 MB; "
-                "VOCtrainval_06-Nov-2007.tar "
-                f"for trainval) and unpack it in {root}, so that {places[0]} appears"
+                f"VOCtrainval_06-Nov-2007.tar for trainval) and unpack it in {root}, so that {places[0]} appears"
             )
         self.ids = listing.read_text().split()
         self.flagged = flagged
