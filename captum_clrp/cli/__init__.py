@@ -54,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as "head", has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, say; what was written before is whole
+        _complain(f"{error.filename or 'a file'} cannot be read or written ({error.strerror or error}); {interrupted}")
+        return 2
 
 
 _INTERRUPTED = 130

@@ -84,7 +84,7 @@ def add_parser(subparsers: Any) -> None:
     run_options.add_argument("-o", "--output", metavar="FOLDER", help="for results (default: evaluation/METRIC)")
     run_options.add_argument("--restart", action="store_true", help="throw away what the folder holds and begin anew")
     run_options.add_argument("--batch", type=_positive, default=8, metavar="N", help="images at once (default: 8)")
-    run_options.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    run_options.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything random (default: 0)")
     run_options.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     run_options.add_argument("--no-figures", action="store_true", help="write no pictures")
     run_options.add_argument("--quiet", action="store_true", help="show no progress")
@@ -101,7 +101,7 @@ def _epilog() -> str:
         "METHODS are random, centre, gradient, guided-backprop, input-x-gradient, grad-cam, lrp, clrp1, clrp2; "
         "the last",
         "three also with a composite (-paper, -gamma, -epsilon-plus, ...), then -even (the paper's average pooling) and",
-        "-conserve; captum:NAME for any attribution of Captum;",
+        "-conserve; captum:NAME for an attribution of Captum (one that explains a layer takes --cam-layer);",
         "PACKAGE.MODULE:NAME for any function from the model to an object with Captum's attribute.",
         "",
         "examples:",
@@ -181,6 +181,12 @@ def _report(experiment: Experiment, summary: Any, folder: Path) -> str:
         summary.table(experiment),
         "Means with 95 % bootstrap intervals. " + summary.conventions,
     ]
+    targets = made["targets"]
+    lines.append(
+        f"The explained class is the network's top one in {targets['top_class']} of {targets['explained']} cases, and its "
+        f"score is negative in {targets['negative_score']} (relevance starts with its magnitude, for LRP as well). "
+        "In brackets behind a method: its difference to lrp."
+    )
     lines += [f"left out: {count} x {reason}" for reason, count in summary.skipped.items()]
     if "p_values" in summary.extra:
         lines += [
@@ -289,7 +295,8 @@ def _make_folder(folder: Path, restart: bool, team: Team) -> None:
     if team.leads:
         try:
             if restart and (folder / "run.json").is_file():
-                shutil.rmtree(folder / "records", ignore_errors=True)
+                for old in ("records", "figures"):
+                    shutil.rmtree(folder / old, ignore_errors=True)
                 (folder / "run.json").unlink()
             folder.mkdir(parents=True, exist_ok=True)
             if not os.access(folder, os.W_OK):
@@ -305,6 +312,10 @@ def _positive(text: str) -> int:
     return _whole(text, lambda n: n >= 1, "a whole number of at least 1")
 
 
+def _seed(text: str) -> int:
+    return _whole(text, lambda n: n >= 0, "a whole number of at least 0")
+
+
 def _odd(text: str) -> int:
     return _whole(text, lambda n: n >= 1 and n % 2 == 1, "an odd number, e.g. 9")
 
@@ -317,7 +328,7 @@ def _whole(text: str, accepted: Any, what: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = 0
+        number = -1
     if not accepted(number):
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return number

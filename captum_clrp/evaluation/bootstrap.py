@@ -45,6 +45,14 @@ def _percentiles(draws: Array, level: float) -> tuple[Array, Array]:
     return low, high
 
 
+def _of_images(values: Array, images: NDArray[np.int64], count: int) -> Array:
+    """The mean over each image's rows, ``(count, Q)``."""
+    sums, counts = np.zeros((count, values.shape[1])), np.zeros((count, values.shape[1]))
+    np.add.at(sums, images, np.nan_to_num(values))
+    np.add.at(counts, images, ~np.isnan(values))
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+
+
 def bootstrap(
     values: Array,
     images: NDArray[np.int64],
@@ -60,7 +68,8 @@ def bootstrap(
         values: ``(n, Q)``, a row for each explained class of each image; NaN where a quantity was not measured.
         images: ``(n,)``, the image of each row, numbered from 0 without gaps; whole images are drawn.
         labels: ``(n,)``, the class of each row.
-        over: ``"images"``: mean over rows; ``"classes"``: mean over classes of the mean over a class's rows.
+        over: ``"images"``: mean over images of the mean over an image's rows; ``"classes"``: mean over classes of the mean
+            over a class's rows.
         draws: Number of bootstrap samples.
         seed: Of the drawing.
 
@@ -68,6 +77,8 @@ def bootstrap(
         Means and samples; NaN where nothing was measured.
     """
     count = int(images.max()) + 1 if len(images) else 0
+    if over == "images" and count:
+        values, images, labels = _of_images(values, images, count), np.arange(count), np.zeros(count, dtype=np.int64)
     rng = np.random.default_rng(seed)
     measured = ~np.isnan(values)
     filled = np.where(measured, values, 0.0)

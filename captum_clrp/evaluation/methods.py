@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -107,14 +108,18 @@ class _Guided:
 
 
 class _Scores:
-    """Initial relevance of the classes of a concept, different for each image: their logits, or the magnitudes."""
+    """Initial relevance of the classes of a concept, different for each image: the magnitudes of their logits.
 
-    def __init__(self, concept: Concept, magnitude: bool) -> None:
-        self.concept, self.magnitude = concept, magnitude
+    A contrast compares amounts, and what is compared with it starts with the same amount: a map of LRP for a class with a
+    negative logit would be negative throughout, and every measure of where it is positive would find nothing.
+    """
+
+    def __init__(self, concept: Concept) -> None:
+        self.concept = concept
 
     def __call__(self, output: Tensor) -> Tensor:
         chosen = torch.zeros_like(output).scatter_(1, self.concept.to(output.device), 1.0)
-        return chosen * (output.abs() if self.magnitude else output)
+        return chosen * output.abs()
 
 
 class _Relevance:
@@ -133,7 +138,7 @@ class _Relevance:
         maps: dict[str, list[Tensor]] = {name: [] for name in self.explainers}
         with first.explanation.run(inputs) as passed:
             seeds = [
-                (name, passed.contrasting(Given(_Scores(concept, explainer.dual is not None)), explainer.dual))
+                (name, passed.contrasting(Given(_Scores(concept)), explainer.dual))
                 for name, explainer in self.explainers.items()
                 for concept in concepts
             ]
@@ -159,7 +164,14 @@ class _Captum:
         return {self.name: torch.stack(of_concepts, dim=1)}
 
     def _one(self, inputs: Tensor, labels: Tensor) -> Tensor:
-        attributed = self.attribution.attribute(inputs.detach().clone(), target=labels)
+        attribute = self.attribution.attribute
+        try:
+            attributed = attribute(inputs.detach().clone(), target=labels, **_arguments(attribute, inputs))
+        except InvalidInputError:
+            raise
+        except Exception as error:  # it is not ours: anything may come
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InvalidInputError(f"the method {self.name} failed on this network ({reason})") from error
         attributed = attributed[0] if isinstance(attributed, tuple) else attributed
         if not isinstance(attributed, Tensor) or attributed.dim() != 4 or len(attributed) != len(inputs):
             raise InvalidInputError(
@@ -233,7 +245,7 @@ class MethodSet:
                 )
                 relevance.setdefault((rules, even, conserve), {})[name] = explainer
             elif ":" in name:
-                families.append(_Captum(name, _made(name, model)))
+                families.append(_Captum(name, _made(name, model, layer)))
         plain = [n for n in self.names if n in ("gradient", "input-x-gradient", "grad-cam")]
         families += [_Gradients(model, plain, layer)] if plain else []
         families += [_Guided(model)] if "guided-backprop" in self.names else []
@@ -277,15 +289,48 @@ def _source_checksum(name: str) -> str | None:
         return None
 
 
-def _made(name: str, model: nn.Module) -> Any:
+def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
+    """A method from elsewhere; one that explains a layer gets the one that was chosen."""
     place, _, attribute = name.rpartition(":")
     try:
-        made = getattr(importlib.import_module("captum.attr" if place == "captum" else place), attribute)(model)
-    except (ImportError, AttributeError, TypeError) as error:
+        maker = getattr(importlib.import_module("captum.attr" if place == "captum" else place), attribute)
+        wants_layer = "layer" in _parameters(maker)
+        if wants_layer and layer is None:
+            raise InvalidInputError(f"the method {name} explains a layer; name one (the layer of grad-cam)")
+        made = maker(model, layer) if wants_layer else maker(model)
+    except (ImportError, AttributeError, TypeError, AssertionError) as error:
         raise InvalidInputError(
-            f"the method {name} cannot be made ({error}); PACKAGE.MODULE:NAME must name a function or class "
-            "that takes the model alone and returns an object with attribute(inputs, target=...)"
+            f"the method {name} cannot be made ({error}); PACKAGE.MODULE:NAME must name a function or class that takes the "
+            "model alone, or the model and a layer, and returns an object with attribute(inputs, target=...)"
         ) from error
     if not callable(getattr(made, "attribute", None)):
         raise InvalidInputError(f"the method {name} made a {type(made).__name__} without attribute(inputs, target=...)")
     return made
+
+
+def _parameters(function: Any) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+_PATCHES = 8
+"""Patches a side that methods of Captum which replace parts of the image work with."""
+
+
+def _arguments(attribute: Any, inputs: Tensor) -> dict[str, Any]:
+    """What some attributions of Captum need besides inputs and target: patches, and black images to start from."""
+    parameters, (channels, height, width) = _parameters(attribute), inputs.shape[1:]
+    side = max(1, height // _PATCHES), max(1, width // _PATCHES)
+    found: dict[str, Any] = {}
+    if "sliding_window_shapes" in parameters:
+        found |= {"sliding_window_shapes": (channels, *side), "strides": (channels, *side)}
+    elif "feature_mask" in parameters:
+        rows, columns = (torch.arange(n, device=inputs.device) // s for n, s in zip((height, width), side, strict=True))
+        patches = rows[:, None] * (int(columns[-1]) + 1) + columns
+        found["feature_mask"] = patches.repeat(1, channels, 1, 1)
+    baselines = parameters.get("baselines")
+    if baselines is not None and baselines.default is baselines.empty:
+        found["baselines"] = torch.zeros_like(inputs[:1]).repeat(2, 1, 1, 1)  # DeepLiftShap wants more than one
+    return found

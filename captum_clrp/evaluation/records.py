@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,11 +26,15 @@ class Measured:
         label: The class.
         name: What the dataset calls it.
         values: For each method the measured quantities: numbers, or lists of numbers.
+        top: Whether it is the class with the highest score.
+        negative: Whether its score is negative.
     """
 
     label: int
     name: str
     values: Mapping[str, Values]
+    top: bool = False
+    negative: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Record:
 
     def line(self) -> str:
         """The record as one line of JSON; NaN becomes null."""
-        measured = [{"label": m.label, "name": m.name, "values": m.values} for m in self.measured]
+        measured = [asdict(m) for m in self.measured]
         content = {"id": self.id, "index": self.index, "measured": measured, "skipped": list(self.skipped)}
         return json.dumps(_to_json(content), separators=(",", ":"), allow_nan=False) + "\n"
 
@@ -60,7 +64,10 @@ class Record:
         """The record of a line, or ``None`` for a line that is not whole."""
         try:
             content = json.loads(line)
-            measured = tuple(Measured(m["label"], m["name"], _from_json(m["values"])) for m in content["measured"])
+            measured = tuple(
+                Measured(m["label"], m["name"], _from_json(m["values"]), m["top"], m["negative"])
+                for m in content["measured"]
+            )
             return cls(content["id"], content["index"], measured, tuple(content["skipped"]))
         except (ValueError, KeyError, TypeError):
             return None

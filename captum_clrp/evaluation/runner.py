@@ -10,10 +10,14 @@ import contextlib
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation import provenance
@@ -67,8 +71,11 @@ class Run:
             InvalidInputError: if the folder holds the results of another run, or the data cannot be used.
         """
         began = time.perf_counter()
+        if self.seed < 0:
+            raise InvalidInputError(f"a seed of {self.seed} is negative; give 0 or more")
         if self.batch < 1:
             raise InvalidInputError(f"a batch of {self.batch} images is none; give at least 1")
+        self._check_data()
         if self.bench.methods is not None:
             self.experiment.check(self.bench.methods.names)
         self._claim_folder()
@@ -88,9 +95,14 @@ class Run:
         records = self._everything()
         if not self.team.leads:
             return None
+        if not any(record.measured for record in records):
+            reasons = Counter(reason for record in records for reason in record.skipped)
+            why = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
+            raise InvalidInputError(f"nothing could be measured on {self.source.name}: {why or 'it has no images'}")
         summary = summarise(self.experiment, records, total=len(self.source), over=self.average, seed=self.seed)
         summary.made_with = self._configuration() | {
             "commit": provenance.commit(),
+            "targets": _targets(records),
             "versions": provenance.versions(self.bench.network.device),
             "processes": self.team.size,
             "cost": self._cost(time.perf_counter() - began, len(records) - len(done)),
@@ -124,6 +136,24 @@ class Run:
             "device": network.device.type,
             "packages": provenance.packages(),
         }
+
+    def _check_data(self) -> None:
+        """Refuse data without what the metric needs, and classes that are numbered for another network.
+
+        Raises:
+            InvalidInputError: saying what is missing.
+        """
+        outputs, classes = len(self.bench.network.class_names), self.source.own_classes
+        if classes is not None and outputs and classes != outputs:
+            raise InvalidInputError(
+                f"{self.source.name} numbers {classes} classes of its own, and {self.bench.network.name} has {outputs} "
+                "outputs; say which class is which output (a class map), or use a network for this dataset"
+            )
+        if self.experiment.needs_places and not self.source.has_places:
+            raise InvalidInputError(
+                f"{self.experiment.name} needs to know where objects are, and {self.source.name} has no boxes; use a dataset "
+                "with boxes, or another metric (grid, ablation, insertion-deletion and similarity need none)"
+            )
 
     def _claim_folder(self) -> None:
         """Write down what this run is, or find that the folder's run is the same."""
@@ -199,7 +229,11 @@ class Run:
             alike.setdefault(count, []).append((index, sample))
         for group in alike.values():
             found = self.experiment.measure(self.bench, [sample for _, sample in group])
-            measured |= {index: m for (index, _), m in zip(group, found, strict=True)}
+            logits = self.bench.logits(torch.stack([sample.pixels for _, sample in group]))
+            measured |= {
+                index: tuple(_standing(m, of_image) for m in of_classes)
+                for (index, _), of_classes, of_image in zip(group, found, logits, strict=True)
+            }
         return [Record(sample.id, index, measured.get(index, ()), tuple(reasons[index])) for index, sample in samples]
 
     def _check(self, samples: Sequence[Sample]) -> None:
@@ -232,6 +266,24 @@ class Run:
         write_whole(self.folder / "summary.csv", summary.csv())
         if summary.curves:
             write_whole(self.folder / "curves.csv", summary.curves_csv())
+
+
+def _targets(records: Sequence[Record]) -> dict[str, int]:
+    """How the network stands to the classes that were explained."""
+    measured = [m for record in records for m in record.measured]
+    return {
+        "explained": len(measured),
+        "top_class": sum(m.top for m in measured),
+        "negative_score": sum(m.negative for m in measured),
+    }
+
+
+def _standing(measured: Measured, logits: Tensor) -> Measured:
+    """With what the network itself says of the class: logits ``(m,)``."""
+    if not 0 <= measured.label < len(logits):
+        return measured
+    score = logits[measured.label]
+    return replace(measured, top=bool(score >= logits.max()), negative=bool(score < 0))
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:

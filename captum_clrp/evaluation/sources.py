@@ -66,11 +66,15 @@ class Source(Sequence[Sample]):
         name: What reports call it.
         ids: The unique names of its samples.
         description: What, besides the samples' digests, decides about its content.
+        own_classes: How many classes the data has, where it numbers them itself instead of naming outputs of a network.
+        has_places: Whether it can tell where objects are.
     """
 
     name: str
     ids: Sequence[str]
     description: str
+    own_classes: int | None = None
+    has_places: bool = True
     _fingerprint: str | None = None
 
     def sample(self, index: int) -> Sample:
@@ -147,6 +151,7 @@ class PhotographSource(Source):
         self.geometry = geometry
         self.name = dataset.name
         self.description = str(geometry)
+        self.own_classes, self.has_places = dataset.own_classes, dataset.has_places
         self._positions = subset(dataset.ids, limit, seed)
         self.ids = [dataset.ids[i] for i in self._positions]
 
@@ -220,6 +225,7 @@ class GridSource(Source):
         self.dataset = dataset
         self.geometry = geometry.scaled_to((height // n, width // n)) if shrink else geometry
         self.name = f"{n}x{n} scenes of {dataset.name}"
+        self.own_classes = dataset.own_classes
         self.description = f"{self.geometry} {n}"
         usable = [(i, p.targets[0].label) for i, p in enumerate(dataset) if len(p.targets) == 1]
         self._scenes: list[list[int]] = []

@@ -28,7 +28,7 @@ class Row:
 
     Attributes:
         quantity, method: What was measured with what.
-        mean, low, high: Mean and ends of its 95 % interval; NaN where nothing was measured.
+        mean, low, high: Mean and ends of its 95 % interval; NaN where nothing was measured, and of one image.
         n: Explained classes that it was measured on.
         images: Images that they belong to.
         difference, difference_low, difference_high: To :data:`BASELINE` on the same images; NaN without it.
@@ -103,12 +103,19 @@ class Summary:
         """The numbers as text, methods down and the quantities of ``experiment`` across."""
         methods = list(dict.fromkeys(row.method for row in self.rows))
         cell = {(row.method, row.quantity): row for row in self.rows}
-        lines = [["", *(f"{q.name}{_ARROWS[q.better]}" for q in experiment.quantities)]]
+        lines = [["", *(f"{q.name}{_ARROWS[q.better]}" for q in experiment.quantities), "images"]]
         for method in methods:
             found = [cell[method, q.name] for q in experiment.quantities]
-            lines.append([method, *(f"{r.mean:.4f} [{r.low:.4f}, {r.high:.4f}]" for r in found)])
+            lines.append([method, *(_cell(row) for row in found), str(max(row.images for row in found))])
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def _cell(row: Row) -> str:
+    """Mean, interval, and the difference to the baseline."""
+    interval = "-" if math.isnan(row.low) else f"[{row.low:.4f}, {row.high:.4f}]"
+    difference = "" if math.isnan(row.difference) else f" ({BASELINE} {row.difference:+.4f})"
+    return f"{row.mean:.4f} {interval}{difference}"
 
 
 _ARROWS = {"high": " (higher is better)", "low": " (lower is better)", "": ""}
@@ -155,6 +162,7 @@ def summarise(
         for j, q in enumerate(experiment.quantities):
             at = k * width + j
             measured = ~np.isnan(values[:, at])
+            several = len(np.unique(images[measured])) > 1  # one image has no interval
             difference = (math.nan,) * 3
             if BASELINE in methods and method != BASELINE:
                 difference = means.difference(at, methods.index(BASELINE) * width + j)
@@ -163,11 +171,10 @@ def summarise(
                     q.name,
                     method,
                     float(means.mean[at]),
-                    float(low[at]),
-                    float(high[at]),
+                    *((float(low[at]), float(high[at])) if several else (math.nan, math.nan)),
                     int(measured.sum()),
                     len(np.unique(images[measured])),
-                    *difference,
+                    *(difference if several else (difference[0], math.nan, math.nan)),
                 )
             )
         start = k * width + len(experiment.quantities)

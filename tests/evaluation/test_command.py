@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from helpers import shaped
+from PIL import Image
 
 from captum_clrp.cli import evaluate, main
 from captum_clrp.evaluation import EXPERIMENTS
-from captum_clrp.evaluation.records import read_records
+from captum_clrp.evaluation.datasets.voc import VOC_CLASSES
+from captum_clrp.evaluation.records import Recorder, read_records
 
 pytest.importorskip("timm")
 
@@ -51,8 +53,8 @@ def test_every_metric_runs_on_the_embedded_data(metric, tmp_path, capsys):
     ("make", "data", "metric", "more"),
     [
         (shaped.ilsvrc, "ilsvrc:", "energy-pointing", []),
-        (shaped.voc, "voc07:", "pointing", ["--hard", "--tolerance", "15", "--average", "classes"]),
-        (shaped.coco, "coco:", "energy-inside", []),
+        (shaped.voc, "voc07:", "pointing", ["--hard", "--tolerance", "15", "--average", "classes", "--class-map"]),
+        (shaped.coco, "coco:", "energy-inside", ["--class-map"]),
     ],
 )
 def test_published_datasets_go_through(make, data, metric, more, tmp_path):
@@ -60,6 +62,9 @@ def test_published_datasets_go_through(make, data, metric, more, tmp_path):
         pytest.importorskip("pycocotools")
     make(tmp_path)
     out = tmp_path / "out"
+    classes = {"voc07:": VOC_CLASSES, "coco:": ("dog", "person", "cat")}.get(data, ())
+    (tmp_path / "map.json").write_text(json.dumps({name: i for i, name in enumerate(classes)}))
+    more = [*more, tmp_path / "map.json"] if more else more
     assert call(metric, *TINY, "--data", f"{data}{tmp_path}", "-m", "centre,clrp1", "-o", out, "--quiet", *more) == 0
     found = summary(out)
     assert found["rows"][0]["n"] == {"ilsvrc:": 2, "voc07:": 1, "coco:": 2}[data]
@@ -268,3 +273,55 @@ def worker(parent: int, rank: int) -> int:
         if int(status[1]) == parent and f"RANK={rank}".encode() in variables:
             return int(entry.name)
     raise AssertionError(f"no worker of rank {rank}")
+
+
+@pytest.mark.parametrize(("make", "data"), [(shaped.voc, "voc07:"), (shaped.coco, "coco:")])
+def test_a_dataset_of_other_classes_needs_a_class_map(make, data, tmp_path, capsys):
+    pytest.importorskip("pycocotools")
+    make(tmp_path)
+    assert call("pointing", *TINY, "--data", f"{data}{tmp_path}", "-m", "lrp", "-o", tmp_path / "out", "--quiet") == 2
+    assert "classes of its own" in capsys.readouterr().err
+
+
+def test_a_negative_seed_is_refused_before_anything_is_measured(tmp_path, capsys):
+    assert call("pointing", *TINY, "--seed", "-1", "-o", tmp_path / "out") == 2
+    assert "at least 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_metric_that_needs_boxes_says_so(tmp_path, capsys):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "1_red.png")
+    assert call("pointing", *TINY, "--data", tmp_path, "-m", "lrp", "-o", tmp_path / "out", "--quiet") == 2
+    assert "has no boxes; use a dataset with boxes" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "records")
+
+    monkeypatch.setattr(Recorder, "add", full)
+    assert call("energy-inside", *TINY, "-m", "centre", "-o", tmp_path / "out", "--quiet", "--limit", "2") == 2
+    err = capsys.readouterr().err
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
+    monkeypatch.undo()
+    assert call("energy-inside", *TINY, "-m", "centre", "-o", tmp_path / "out", "--quiet", "--limit", "2") == 0
+
+
+def test_restarting_throws_old_figures_away_and_the_report_says_who_was_explained(tmp_path, capsys):
+    out = tmp_path / "out"
+    options = ["-m", "lrp,centre", "-o", out, "--quiet", "--limit", "2"]
+    assert call("energy-inside", *TINY, *options) == 0
+    assert (out / "figures").exists()
+    assert call("energy-inside", *TINY, *options, "--restart", "--no-figures") == 0
+    assert not (out / "figures").exists()
+    printed = capsys.readouterr().out
+    assert "The explained class is the network's top one in " in printed
+    assert "(lrp " in printed
+    assert set(summary(out)["made_with"]["targets"]) == {"explained", "top_class", "negative_score"}
+
+
+def test_one_image_has_no_interval(tmp_path, capsys):
+    assert call("energy-inside", *TINY, "-m", "centre", "-o", tmp_path / "out", "--quiet", "--limit", "1") == 0
+    assert " -" in capsys.readouterr().out
+    assert summary(tmp_path / "out")["rows"][0]["low"] is None

@@ -238,3 +238,38 @@ def test_datasets_decode_photographs_as_explain_does(tmp_path):
     clear.save(tmp_path / "clear.png")
     for name, expected in (("deep.png", 117), ("clear.png", 255)):  # a transparent picture stands on white
         assert np.asarray(read_rgb(tmp_path / name)).min() == expected
+
+
+def photograph(path):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    Image.new("RGB", (8, 8)).save(path)
+
+
+def test_names_of_classes_match_whatever_their_capitals(tmp_path):
+    for name in ("Zebra", "african_elephant"):
+        photograph(tmp_path / name / "a.png")
+    dataset = ImageFolder(tmp_path, ["cat", "zebra", "African elephant"])
+    assert {p.id: p.targets[0].label for p in dataset} == {"Zebra/a": 1, "african_elephant/a": 2}
+    assert dataset.own_classes is None
+
+
+def test_numbers_of_a_camera_are_no_classes(tmp_path):
+    for name in ("0001.png", "0002.png"):
+        photograph(tmp_path / name)
+    with pytest.raises(MissingDatasetError, match="tells its class"):
+        ImageFolder(tmp_path)
+
+
+def test_what_is_left_out_is_said_and_pictures_of_ours_are_none(tmp_path):
+    photograph(tmp_path / "3_a.png")
+    photograph(tmp_path / "holiday.png")
+    photograph(tmp_path / "explained" / "3_a_clrp.png")
+    with pytest.warns(UserWarning, match=r"1 of 2 files in .* are left out.*holiday\.png"):
+        dataset = ImageFolder(tmp_path)
+    assert list(dataset.ids) == ["3_a"]
+
+
+def test_folders_that_name_no_class_number_their_own(tmp_path):
+    for name in ("flat", "raw", "frames"):
+        photograph(tmp_path / name / "a.png")
+    assert ImageFolder(tmp_path, ["cat", "dog"]).own_classes == 3

@@ -78,12 +78,16 @@ def test_relevance_is_that_of_the_public_classes(alexnet, inputs):
     names = ["clrp2", "lrp", "clrp1", "lrp-even-conserve", "clrp2-even-conserve"]
     maps = MethodSet(alexnet, names).maps(inputs, CONCEPTS, IDS)
     assert list(maps) == names
+    # In comparisons LRP starts with the magnitude of the score, as the contrasts do.
+    signs = alexnet.model(inputs).gather(1, classes).sign()[:, :, None, None].detach()
+    assert (signs < 0).any()
     for name, kind in (("lrp", LRPZBeta), ("clrp1", ContrastiveLRP1), ("clrp2", ContrastiveLRP2)):
         expected = kind(alexnet.model, low, high).attribute_classes(inputs, classes).sum(2)
-        assert torch.equal(maps[name], expected), name
+        assert torch.equal(maps[name], expected * signs if kind is LRPZBeta else expected), name
     for name, kind in (("lrp", LRPZBeta), ("clrp2", ContrastiveLRP2)):
         explainer = kind(alexnet.model, low, high, avg_pool="even", conserve=True)
-        assert torch.equal(maps[f"{name}-even-conserve"], explainer.attribute_classes(inputs, classes).sum(2))
+        expected = explainer.attribute_classes(inputs, classes).sum(2)
+        assert torch.equal(maps[f"{name}-even-conserve"], expected * signs if kind is LRPZBeta else expected)
 
 
 def test_several_classes_are_explained_together(alexnet, inputs):
@@ -239,3 +243,33 @@ def test_a_method_that_returns_no_map_is_refused(alexnet, inputs):
 
     with pytest.raises(InvalidInputError, match=r"wrong returned Tensor \(3,\)"):
         MethodSet(alexnet, [], others={"wrong": Wrong()}).maps(inputs, CONCEPTS, IDS)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Occlusion", "FeatureAblation", "DeepLiftShap", "GradientShap", "KernelShap", "Lime", "ShapleyValueSampling"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_attributions_of_captum_get_what_they_need(name, alexnet, inputs):
+    torch.manual_seed(0)
+    small = Network(
+        "small",
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 7)).eval(),
+        Geometry(16, (16, 16)),
+        (0.5,) * 3,
+        (0.5,) * 3,
+    )
+    (found,) = MethodSet(small, [f"captum:{name}"]).maps(inputs[:, :, :16, :16], CONCEPTS, IDS).values()
+    assert found.shape == (2, 2, 16, 16)
+    assert found.isfinite().all()
+
+
+def test_an_attribution_of_a_layer_takes_the_layer_and_failures_are_one_line(alexnet, inputs):
+    (found,) = (
+        MethodSet(alexnet, ["captum:LayerGradCam"], layer=alexnet.model.avgpool).maps(inputs, CONCEPTS, IDS).values()
+    )
+    assert found.shape == (2, 2, SIZE, SIZE)
+    with pytest.raises(InvalidInputError, match="explains a layer"):
+        MethodSet(alexnet, ["captum:LayerGradCam"])
+    with pytest.raises(InvalidInputError, match="captum:NoiseTunnel cannot be made"):
+        MethodSet(alexnet, ["captum:NoiseTunnel"])

@@ -228,7 +228,7 @@ def test_mean_images_are_kept_by_the_content_of_their_data(tmp_path, monkeypatch
         monkeypatch.chdir(tmp_path / colour)
         source = PhotographSource(ImageFolder("photos"), Geometry(SIZE, (SIZE, SIZE)))
         means.append(mean_image(source, cache=tmp_path / "cache"))
-    assert means[0][0].min() == 1
+    assert means[0][0].min() == 255
     assert means[1][0].max() == 0
 
 

@@ -17,7 +17,7 @@ from captum_clrp.evaluation.records import Measured, Record
 def test_means_by_hand():
     values = np.array([[1.0], [0.0], [4.0], [np.nan]])
     images, labels = np.array([0, 0, 1, 2]), np.array([7, 7, 9, 9])
-    assert bootstrap(values, images, labels).mean == pytest.approx([5 / 3])
+    assert bootstrap(values, images, labels).mean == pytest.approx([(0.5 + 4) / 2])  # of images, not of their classes
     assert bootstrap(values, images, labels, over="classes").mean == pytest.approx([(0.5 + 4) / 2])
 
 

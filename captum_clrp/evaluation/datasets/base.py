@@ -79,10 +79,14 @@ class Dataset(Sequence[Photograph]):
     Attributes:
         name: What reports call it.
         ids: The unique names of its photographs.
+        own_classes: How many classes it has, where it numbers them itself instead of naming outputs of a network.
+        has_places: Whether it can tell where objects are.
     """
 
     name: str
     ids: Sequence[str]
+    own_classes: int | None = None
+    has_places: bool = True
 
     def photograph(self, index: int) -> Photograph:
         """The photograph at position ``index``."""

@@ -64,6 +64,7 @@ class CocoDetection(Dataset):
         categories = [self._coco.cats[c] for c in sorted(self._coco.cats)]
         self._names = {c["id"]: c["name"] for c in categories}
         self._given = None if class_map is None else dict(class_map)
+        self.own_classes = len(categories) if class_map is None else None
         self.class_map = dict(class_map) if class_map is not None else {c["name"]: i for i, c in enumerate(categories)}
 
     def settings(self) -> dict[str, Any]:

@@ -86,6 +86,7 @@ class VOC2007(Dataset):
         self.split = split
         self.hard = hard
         self._given = None if class_map is None else dict(class_map)
+        self.own_classes = len(VOC_CLASSES) if class_map is None else None
         self.class_map = dict(class_map) if class_map is not None else {c: i for i, c in enumerate(VOC_CLASSES)}
 
     def settings(self) -> dict[str, Any]:

@@ -91,6 +91,12 @@ class Bench:
         maps: dict[str, Tensor] = self.timed(lambda: methods.maps(inputs, concepts, ids))
         return maps
 
+    def logits(self, pixels: Tensor) -> Tensor:
+        """What the network says of images ``(N, 3, H, W)`` with pixels in 0 ... 255: ``(N, m)``, on the CPU."""
+        with torch.no_grad():
+            logits: Tensor = self.network.model(self.network.inputs(pixels))
+        return logits.float().cpu()
+
     def timed(self, attribute: Callable[[], Any]) -> Any:
         """What ``attribute`` returns; its time is counted."""
         began = time.perf_counter()

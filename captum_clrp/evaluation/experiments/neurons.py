@@ -53,6 +53,10 @@ def default_layer(model: nn.Module) -> str:
     return convolutions[-1]
 
 
+MOST_NEURONS = 256
+"""Neurons of an image that are looked at at most: time and memory grow with their square."""
+
+
 class Neurons(Experiment):
     """The paper's ablation of neurons; see :mod:`captum_clrp.evaluation.neuron_ablation`.
 
@@ -80,6 +84,10 @@ class Neurons(Experiment):
     )
 
     def __init__(self, layer: str | None = None, count: int = 8, size: int = PATCH_SIZE) -> None:
+        if not 1 <= count <= MOST_NEURONS:
+            raise InvalidInputError(
+                f"{count} neurons are not from 1 to {MOST_NEURONS}; each neuron is tried on the patch of every other one"
+            )
         self.layer = layer
         self.count = count
         self.size = size
