@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from captum.attr import InputXGradient, IntegratedGradients, Occlusion, Saliency
@@ -13,11 +11,11 @@ from torch import Tensor, nn
 from benchmarks.digits.collages import BACKGROUND, INK
 from benchmarks.digits.scores import PATCH
 from captum_clrp import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
-from captum_clrp.errors import UnsupportedOperationError
+from captum_clrp.composites import COMPOSITES
 
 OURS: dict[str, type[LRPZBeta]] = {"LRP": LRPZBeta, "CLRP1": ContrastiveLRP1, "CLRP2": ContrastiveLRP2}
 
-RULES = ("auto", "paper", "gamma", "epsilon-plus", "epsilon-plus-flat", "epsilon-gamma-box", "cp-lrp", "attnlrp")
+RULES = ("auto", *COMPOSITES)
 
 
 def relevance(method: str, rules: str, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -26,12 +24,7 @@ def relevance(method: str, rules: str, network: nn.Module, images: Tensor, targe
     The contrastive maps are not cut off at zero, so that a patch can weigh what speaks for the target against what speaks for its
     rivals. Cut off at zero, their pixels are the maps of the paper.
     """
-    settings: dict[str, Any] = {}
-    if "rules" in inspect.signature(LRPZBeta).parameters:
-        settings["rules"] = rules
-    elif rules != "paper":
-        raise UnsupportedOperationError(f"rules={rules!r} are not in this version of captum_clrp")
-    explainer = OURS[method](network, BACKGROUND, INK, **settings)
+    explainer = OURS[method](network, BACKGROUND, INK, rules=rules)
     signed = {"relu_attributions": False} if isinstance(explainer, ContrastiveLRP) else {}
     return explainer.attribute(images, target=targets, **signed)[:, 0]
 

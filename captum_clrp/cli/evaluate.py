@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -71,7 +73,9 @@ def add_parser(subparsers: Any) -> None:
     )
     metric = parser.add_argument_group("metric")
     metric.add_argument("--average", choices=("images", "classes"), default="images", help="what means are taken over")
-    metric.add_argument("--tolerance", type=float, default=0.0, metavar="PIXELS", help="pointing: still on the object")
+    metric.add_argument(
+        "--tolerance", type=_tolerance, default=0.0, metavar="PIXELS", help="pointing: still on the object"
+    )
     metric.add_argument("--patch", type=_odd, default=9, metavar="SIDE", help="ablation, neurons: pixels (default: 9)")
     metric.add_argument("--steps", type=_positive, default=16, metavar="N", help="insertion-deletion (default: 16)")
     metric.add_argument("--grid", type=_side, metavar="N", help="scenes of N x N photographs (default for grid: 2)")
@@ -88,7 +92,45 @@ def add_parser(subparsers: Any) -> None:
     run_options.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     run_options.add_argument("--no-figures", action="store_true", help="write no pictures")
     run_options.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.set_defaults(defaults={name: parser.get_default(name) for name in _APPLIES})
     parser.set_defaults(run=run, interrupted="start it again with the same arguments to go on")
+
+
+_APPLIES: dict[str, tuple[tuple[str, ...], str]] = {
+    "tolerance": (("pointing",), ""),
+    "patch": (("ablation", "neurons"), ""),
+    "steps": (("insertion-deletion",), ""),
+    "layer": (("neurons",), ""),
+    "neurons": (("neurons",), ""),
+    "split": ((), "voc07 coco"),
+    "hard": ((), "voc07 coco"),
+    "class_map": ((), "voc07 coco"),
+    "flagged": ((), "voc07"),
+}
+"""Options that belong to some metrics, or to some data."""
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options that would make no difference.
+
+    Raises:
+        CommandError: naming the option and what it belongs to.
+    """
+    kind = options.data.partition(":")[0]
+    for name, (metrics, data) in _APPLIES.items():
+        if getattr(options, name) == options.defaults[name]:
+            continue
+        option = "--" + name.replace("_", "-")
+        if metrics and options.metric not in metrics:
+            raise CommandError(f"{option} is for {' and '.join(metrics)}; it makes no difference to {options.metric}")
+        if data and kind not in data.split():
+            raise CommandError(
+                f"{option} is for data of {' or '.join(data.split())}; it makes no difference to {options.data}"
+            )
+    if options.shrink and not options.grid and options.metric != "grid":
+        raise CommandError("--shrink is for scenes: give --grid N as well")
+    if options.cam_layer and options.methods and not re.search(r"grad-cam|captum:", options.methods):
+        raise CommandError("--cam-layer is for grad-cam and attributions of layers, and none of the --methods is one")
 
 
 def _epilog() -> str:
@@ -119,6 +161,7 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         CommandError: if the request cannot be met.
     """
+    _check_options(options)
     try:
         from captum_clrp.evaluation import team_of_environment
     except ImportError as error:
@@ -143,6 +186,11 @@ def _run(options: argparse.Namespace, team: Team) -> int:
     _make_folder(folder, options.restart, team)
     network = Network.of(load_classifier(options.model, options.weights, _device(options.device, team)))
     source = _source(options, network)
+    size = min(network.geometry.crop or (options.patch,))
+    if options.patch > size:
+        raise CommandError(
+            f"a patch of {options.patch} pixels is larger than the network's input of {size}; give a smaller --patch"
+        )
     bench = Bench(
         network,
         MethodSet(network, names, seed=options.seed, layer=_layer(network, options.cam_layer))
@@ -310,6 +358,16 @@ def _make_folder(folder: Path, restart: bool, team: Team) -> None:
 
 def _positive(text: str) -> int:
     return _whole(text, lambda n: n >= 1, "a whole number of at least 1")
+
+
+def _tolerance(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no distance in pixels, 0 or more")
+    return number
 
 
 def _seed(text: str) -> int:

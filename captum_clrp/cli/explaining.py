@@ -30,6 +30,7 @@ METHODS: dict[str, tuple[str, type[LRPZBeta]]] = {
     "clrp1": ("CLRP1", ContrastiveLRP1),
     "clrp2": ("CLRP2", ContrastiveLRP2),
 }
+_UNLIKELY = 0.001
 _SHOWN = 5
 """Predictions printed for each picture, besides the classes that are explained."""
 
@@ -138,12 +139,40 @@ def _explain(classifier: Classifier, explainers: dict[str, LRPZBeta], job: _Job,
         for row, index in enumerate(classes)
     ]
     picture = pixels.permute(1, 2, 0).numpy()
-    png = draw(picture, Path(job.name).name, list(explainers), rows)
-    return _Explained(png, _predictions(classifier, chances, logits, classes))
+    png = draw(picture, Path(job.name).name, list(explainers), rows, settings=_settings(classifier, explainers))
+    told = [_predictions(classifier, chances, logits, classes)]
+    for row, index in enumerate(classes):
+        sums = [f"{name} {float(of_class[row].sum()):.3g}" for name, of_class in zip(explainers, maps, strict=True)]
+        told.append(
+            f"    {classifier.class_names[index]}: relevance sums to {', '.join(sums)} (logit {logits[index]:.2f})"
+        )
+        if (why := _unlikely(chances[index], logits[index])) is not None:
+            told.append(
+                f"    {classifier.class_names[index]} {why}: a contrast then shows what speaks for it most, not that it is there"
+            )
+    return _Explained(png, "\n".join(told))
+
+
+def _settings(classifier: Classifier, explainers: dict[str, LRPZBeta]) -> str:
+    """Network, weights and what was chosen for the propagation."""
+    settings = next(iter(explainers.values())).settings
+    return (
+        f"{classifier.name}, weights {classifier.weights}; rules {settings.rules.name}, average pooling {settings.avg_pool}, "
+        f"conserve {'on' if settings.conserve else 'off'}; sums are in units of the logit"
+    )
+
+
+def _unlikely(chance: Tensor, logit: Tensor) -> str | None:
+    """Why a map of the class may mislead."""
+    if logit < 0:
+        return "has a negative score"
+    return "has a probability below 0.1 %" if chance < _UNLIKELY else None
 
 
 def _label(classifier: Classifier, index: int, chances: Tensor, logits: Tensor) -> str:
-    return f"{classifier.class_names[index]}\n{_percent(chances[index])}, logit {logits[index]:.2f}"
+    label = f"{classifier.class_names[index]}\n{_percent(chances[index])}, logit {logits[index]:.2f}"
+    why = _unlikely(chances[index], logits[index])
+    return label if why is None else f"{label}\n({why})"
 
 
 def _predictions(classifier: Classifier, chances: Tensor, logits: Tensor, classes: Sequence[int]) -> str:

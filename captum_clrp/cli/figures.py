@@ -23,7 +23,7 @@ __all__ = ["Row", "draw", "stacked"]
 _COLOURS = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
 _GAP = 0.06
 """White space between two maps of a column, in units of a map's height."""
-_PANEL, _LABELS, _TITLES, _FOOT = 2.3, 1.6, 0.42, 0.46
+_PANEL, _LABELS, _TITLES, _FOOT = 2.3, 1.6, 0.42, 0.72
 """Inches: side of a map, width of the class labels, height of the headings and of the note below."""
 _OUTLIERS = 1
 """Percent of a column's relevance that may lie in pixels of full colour."""
@@ -40,7 +40,13 @@ class Row:
 
 
 def draw(
-    picture: NDArray[np.floating], title: str, methods: Sequence[str], rows: Sequence[Row], dpi: int = 150
+    picture: NDArray[np.floating],
+    title: str,
+    methods: Sequence[str],
+    rows: Sequence[Row],
+    dpi: int = 150,
+    *,
+    settings: str = "",
 ) -> bytes:
     """Draw a picture beside the relevance maps of K classes.
 
@@ -53,6 +59,7 @@ def draw(
         methods: Names of the M methods, headings of the columns.
         rows: One for each class, with M maps of ``(3, H, W)``.
         dpi: Dots per inch.
+        settings: Network, weights and rules, in words: they stand below and in the file's metadata.
 
     Returns:
         The bytes of a PNG file.
@@ -88,6 +95,15 @@ def draw(
             if not rows[index].maps[column].any():
                 middle = (width / 2, top + height / 2)
                 place.text(*middle, "nothing", ha="center", va="center", fontsize=9, color="#888888")
+            place.text(
+                width - 0.03 * width,
+                top + height - 0.03 * height,
+                f"sum {rows[index].maps[column].sum():.3g}",
+                ha="right",
+                va="bottom",
+                fontsize=7,
+                color="#555555",
+            )
             if column == 0:
                 place.text(
                     -0.05 * width,
@@ -100,9 +116,10 @@ def draw(
                 )
     against = any((one.sum(0) < 0).any() for row in rows for one in row.maps)
     note = "    ".join([_RED] + [_BLUE] * against) + f"\n{_SCALE}" * (count > 1)
+    note += f"\n{_wrapped(settings, 110)}" if settings else ""
     figure.text(0.5, _FOOT / 2 / total_h, note, ha="center", va="center", fontsize=8, color="#555555")
     file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": SOFTWARE})
+    figure.savefig(file, format="png", metadata={"Software": SOFTWARE, "Title": title, "Description": settings})
     return file.getvalue()
 
 

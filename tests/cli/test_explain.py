@@ -21,9 +21,9 @@ def asked(monkeypatch):
     seen = []
     draw = explaining.draw
 
-    def recording(picture, title, methods, rows):
+    def recording(picture, title, methods, rows, **more):
         seen.append((title, methods, rows))
-        return draw(picture, title, methods, rows)
+        return draw(picture, title, methods, rows, **more)
 
     monkeypatch.setattr(explaining, "draw", recording)
     return seen
@@ -50,7 +50,8 @@ def test_the_maps_and_figures_are_those_of_the_library(workplace, with_tiny, pic
     with torch.no_grad():
         logit = tiny.model(inputs)[0, 3]
         chance = tiny.model(inputs)[0].softmax(0)[3]
-    assert row.label == f"crane\n{100 * chance:.1f} %, logit {logit:.2f}"
+    assert row.label == f"crane\n{100 * chance:.1f} %, logit {logit:.2f}\n(has a negative score)"
+    assert logit < 0
     for kind, found in zip(("LRPZBeta", "ContrastiveLRP1", "ContrastiveLRP2"), row.maps, strict=True):
         explainer = getattr(captum_clrp, kind)(tiny.model, tiny.low, tiny.high, avg_pool="even", conserve=True)
         expected = explainer.attribute(inputs, target=3)[0].detach().numpy()
@@ -144,7 +145,7 @@ def test_weights_that_are_not_finite_are_said(workplace, with_tiny, picture, cap
 
 
 def test_ctrl_c_leaves_nothing_half_written(workplace, with_tiny, picture, capsys, monkeypatch):
-    def interrupted(*_: object) -> bytes:
+    def interrupted(*_: object, **__: object) -> bytes:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(explaining, "draw", interrupted)
@@ -217,3 +218,18 @@ def test_a_photograph_of_the_users_is_never_written_over(workplace, with_tiny, p
     assert mine.read_bytes() == picture.read_bytes()
     for _ in range(2):  # its own picture it may write again
         assert run(capsys, "explain", "-o", "ours.png", picture)[0] == 0
+
+
+def test_a_picture_says_how_it_was_made_and_how_much_of_the_score_arrived(workplace, with_tiny, picture, capsys):
+    _, out, _ = run(capsys, "explain", picture, "-t", "3,0", "--conserve", "--rules", "gamma")
+    told = Image.open("holiday_clrp.png").info
+    assert told["Title"] == "holiday.png"
+    assert told["Description"].startswith(
+        "tiny, weights random; rules gamma, average pooling proportional, conserve on"
+    )
+    (sums,) = [line for line in out.splitlines() if line.strip().startswith("zebra: relevance sums to LRP ")]
+    logit = float(sums.rpartition("logit ")[2].rstrip(")"))
+    assert float(sums.partition("LRP ")[2].partition(",")[0]) == pytest.approx(
+        logit, abs=0.006
+    )  # conserved, two digits
+    assert "crane has a negative score" in out

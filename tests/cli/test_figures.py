@@ -49,7 +49,8 @@ def test_tiny_relevance_is_drawn_as_large_relevance_is():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tiny, large = (draw(PICTURE, "x", ["LRP"], row) for row in rows)
-    assert tiny == large
+    differ = (pixels(tiny) != pixels(large)).any(-1)
+    assert differ.mean() < 0.01  # the numbers in the corners
 
 
 def test_no_relevance_at_all_is_white_without_a_warning():

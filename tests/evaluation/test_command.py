@@ -325,3 +325,26 @@ def test_one_image_has_no_interval(tmp_path, capsys):
     assert call("energy-inside", *TINY, "-m", "centre", "-o", tmp_path / "out", "--quiet", "--limit", "1") == 0
     assert " -" in capsys.readouterr().out
     assert summary(tmp_path / "out")["rows"][0]["low"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["pointing", "--steps", "3"], "--steps is for insertion-deletion; it makes no difference to pointing"),
+        (["pointing", "--neurons", "2"], "--neurons is for neurons"),
+        (["ablation", "--tolerance", "4"], "--tolerance is for pointing"),
+        (["pointing", "--hard"], "--hard is for data of voc07 or coco; it makes no difference to embedded"),
+        (["pointing", "--flagged", "--data", "coco:x"], "--flagged is for data of voc07"),
+        (["pointing", "--shrink"], "--shrink is for scenes"),
+        (["pointing", "--cam-layer", "x", "-m", "lrp"], "--cam-layer is for grad-cam"),
+        (["pointing", "--tolerance", "-5"], "no distance in pixels"),
+        (["pointing", "--tolerance", "nan"], "no distance in pixels"),
+        (["ablation", *TINY, "--patch", "999"], "larger than the network's input"),
+        (["neurons", *TINY, "--neurons", "100000"], "not from 1 to 256"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(arguments, says, tmp_path, capsys):
+    assert call(*arguments, "-o", tmp_path / "out", "--quiet") == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
