@@ -36,8 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _leaving_at_once():
             options = _parser().parse_args(argv)
-            importlib.import_module("captum_clrp.attribution")  # takes seconds
+            for module in options.needs:  # takes seconds
+                with contextlib.suppress(ImportError):  # of an extra that is missing the command itself tells
+                    importlib.import_module(module)
         interrupted = options.interrupted
+        _remarked.clear()
         with warnings.catch_warnings():
             warnings.showwarning = _remark
             code: int = options.run(options)
@@ -101,7 +104,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _remark(message: Warning | str, *_: object, **__: object) -> None:
-    _complain(f"note: {message}")
+    if str(message) not in _remarked:
+        _remarked.add(str(message))
+        _complain(f"note: {message}")
+
+
+_remarked: set[str] = set()
 
 
 def _complain(message: str) -> None:

@@ -93,7 +93,11 @@ def add_parser(subparsers: Any) -> None:
     run_options.add_argument("--no-figures", action="store_true", help="write no pictures")
     run_options.add_argument("--quiet", action="store_true", help="show no progress")
     parser.set_defaults(defaults={name: parser.get_default(name) for name in _APPLIES})
-    parser.set_defaults(run=run, interrupted="start it again with the same arguments to go on")
+    parser.set_defaults(
+        run=run,
+        needs=("captum_clrp.cli.classifiers", "captum_clrp.evaluation", "captum_clrp.evaluation.figures", "timm"),
+    )
+    parser.set_defaults(interrupted="start it again with the same arguments to go on")
 
 
 _APPLIES: dict[str, tuple[tuple[str, ...], str]] = {

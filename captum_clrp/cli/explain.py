@@ -82,7 +82,8 @@ def add_parser(subparsers: Any) -> None:
         default="pixels",
         help="domain of the first layer's input: all pixel values (default) or the image's own range",
     )
-    parser.set_defaults(run=run, interrupted="pictures written so far are complete")
+    parser.set_defaults(run=run, needs=("captum_clrp.cli.explaining", "timm"))
+    parser.set_defaults(interrupted="pictures written so far are complete")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
@@ -80,7 +81,7 @@ def draw(
     place = axes(0.15, _FOOT + (stack_h - picture_h) / 2, picture_w, picture_h)
     place.imshow(picture)
     place.set_axis_off()
-    place.set_title(_shortened(title, 32), fontsize=10, parse_math=False)
+    place.set_title(_drawable(_shortened(title, 32)), fontsize=10, parse_math=False)
     left = 0.15 + picture_w + _LABELS
     for column, method in enumerate(methods):
         place = axes(left + column * (panel_w + 0.12), _FOOT, panel_w, stack_h)
@@ -108,7 +109,7 @@ def draw(
                 place.text(
                     -0.05 * width,
                     top + height / 2,
-                    _wrapped(rows[index].label, 19),
+                    _drawable(_wrapped(rows[index].label, 19)),
                     ha="right",
                     va="center",
                     fontsize=10,
@@ -121,6 +122,12 @@ def draw(
     file = io.BytesIO()
     figure.savefig(file, format="png", metadata={"Software": SOFTWARE, "Title": title, "Description": settings})
     return file.getvalue()
+
+
+def _drawable(text: str) -> str:
+    """The text with a box for each letter that the font does not have."""
+    font = get_font(findfont(FontProperties()))
+    return "".join(c if c == "\n" or font.get_char_index(ord(c)) else "\u25a1" for c in text)
 
 
 def _shortened(text: str, length: int) -> str:

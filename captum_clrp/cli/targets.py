@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import resources
 
 from captum_clrp.cli.errors import CommandError, nearest
+from captum_clrp.errors import warn
 
 __all__ = ["MOST_CLASSES", "Targets", "parse_targets"]
 
@@ -35,8 +37,8 @@ class Targets:
 def parse_targets(text: str, class_names: Sequence[str]) -> Targets:
     """Read a list such as ``zebra, African elephant``, ``340,386``, ``top3`` or ``top1,zebra``.
 
-    Names are compared without regard to upper case (unless two classes differ by it alone: a Cardigan is a dog, a
-    cardigan is not), and underscores stand for spaces.
+    WordNet numbers such as ``n02391049`` name classes of ILSVRC2012. Names are compared without regard to upper case (unless two
+    classes differ by it alone: a Cardigan is a dog, a cardigan is not), and underscores stand for spaces.
 
     Raises:
         CommandError: for a name that no class or more than one has, an index out of range, or too many classes.
@@ -62,10 +64,15 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
         if not 0 <= int(part) < count:
             raise CommandError(f"class index {part} is out of range; the network has classes 0 to {count - 1}")
         return int(part)
+    if part in _WNIDS and count == len(_WNIDS):
+        return _WNIDS.index(part)
     plain = _plain(part)
     exact = [index for index, name in enumerate(class_names) if name == part]
     found = exact or [index for index, name in enumerate(class_names) if _plain(name) == plain]
     if len(found) == 1:
+        alike = [name for name in class_names if plain in _plain(name).split() and _plain(name) != plain]
+        if alike:
+            warn(f"{part!r} is class {found[0]}, {class_names[found[0]]}; there are also {', '.join(alike[:5])}")
         return found[0]
     if found:
         indices = " or ".join(map(str, found))
@@ -73,6 +80,10 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
     close = nearest(plain, class_names)
     hint = f"the nearest names are: {', '.join(close)}" if close else "no name is like it; give a class index, or top2"
     raise CommandError(f"the network has no class {part!r}; {hint}")
+
+
+# Read as a file: the package around it builds on more than this command needs.
+_WNIDS = (resources.files("captum_clrp") / "evaluation" / "data" / "ilsvrc2012_wnids.txt").read_text().split()
 
 
 def _plain(name: str) -> str:

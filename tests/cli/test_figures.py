@@ -80,3 +80,11 @@ def test_long_names_are_wrapped_and_long_titles_shortened():
     assert len(short) <= 32
     assert short.endswith("_17.jpg")
     assert figures._shortened("cat.jpg", 32) == "cat.jpg"
+
+
+def test_letters_that_the_font_lacks_become_boxes_without_a_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(PICTURE, "\u732b.png", ["LRP"], [Row("\u732b", [flat(1)])])
+    assert figures._drawable("\u732b.png") == "\u25a1.png"
+    assert figures._drawable("Katze \u00e9") == "Katze \u00e9"

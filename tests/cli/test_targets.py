@@ -42,3 +42,15 @@ def test_targets_as_people_write_them(text, classes):
 def test_what_cannot_be_meant_is_refused_with_a_way_on(text, says):
     with pytest.raises(CommandError, match=says):
         parse_targets(text, NAMES)
+
+
+def test_wordnet_numbers_name_classes_of_ilsvrc():
+    names = [f"class {i}" for i in range(1000)]
+    assert parse_targets("n02391049", names).of(range(1000)) == [340]
+    with pytest.raises(CommandError, match="no class 'n02391049'"):
+        parse_targets("n02391049", NAMES)
+
+
+def test_other_classes_of_which_a_name_is_a_part_are_told():
+    with pytest.warns(UserWarning, match="'maillot' is class 0, maillot; there are also maillot tank suit"):
+        assert parse_targets("maillot", ["maillot", "maillot tank suit"]).of([0, 1]) == [0]
