@@ -97,7 +97,11 @@ class Dataset(Sequence[Photograph]):
         return {}
 
     def digest(self, index: int) -> str:
-        """Changes with the photograph at position ``index``, its classes and their places, not with its folder."""
+        """Changes with the photograph at position ``index``, its classes and their places, not with its folder.
+
+        Raises:
+            InvalidInputError: if a file of the photograph cannot be read.
+        """
         photograph = self[index]
         state = hashlib.sha256(repr(photograph.targets).encode())
         for target in photograph.targets:
