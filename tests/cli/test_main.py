@@ -67,6 +67,8 @@ def test_ctrl_c_while_libraries_are_imported_is_one_line(tmp_path, wait, command
         env=environment(),
     )
     time.sleep(wait)
+    if started.poll() is not None:
+        pytest.skip(f"a fast machine: the command was done after {wait} seconds")
     started.send_signal(signal.SIGINT)
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130
