@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = [
     ["__main__", "cli", "app"],
     ["evaluation"],
-    ["classifiers", "images", "visualization"],
+    ["classifiers", "geometry", "images", "visualization"],
     ["__init__"],
     ["inspection", "neuron", "layer", "attribution"],
     ["explanation", "targets", "contrast", "theory"],

@@ -20,7 +20,6 @@ from captum_clrp.evaluation.datasets import (
 from captum_clrp.evaluation.energy_inside import EnergyInside, energy_inside
 from captum_clrp.evaluation.energy_pointing_game import EnergyPointingGame, critical_share, energy_hits
 from captum_clrp.evaluation.experiments import EXPERIMENTS, Bench, Experiment
-from captum_clrp.evaluation.geometry import Box, Geometry, box_mask
 from captum_clrp.evaluation.grid_pointing_game import GridPointingGame, cell_mask, compose_grid, grid_score
 from captum_clrp.evaluation.insertion_deletion import InsertionDeletion, insertion_deletion
 from captum_clrp.evaluation.mean_image import mean_image
@@ -34,6 +33,7 @@ from captum_clrp.evaluation.processes import Team, team_of_environment
 from captum_clrp.evaluation.runner import Run
 from captum_clrp.evaluation.sources import Explained, GridSource, PhotographSource, Sample, Source
 from captum_clrp.evaluation.summary import Summary, summarise
+from captum_clrp.geometry import Box, Geometry, box_mask
 
 __all__ = [
     "EXPERIMENTS",

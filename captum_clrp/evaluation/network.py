@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.bounds import normalized_bounds
-from captum_clrp.evaluation.geometry import Geometry
+from captum_clrp.geometry import Geometry
 
 __all__ = ["Network"]
 

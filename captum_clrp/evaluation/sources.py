@@ -20,9 +20,9 @@ from torchvision.transforms import InterpolationMode
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.datasets.base import Dataset, Target
-from captum_clrp.evaluation.geometry import Geometry, box_mask
 from captum_clrp.evaluation.grid_pointing_game import cell_mask, compose_grid
 from captum_clrp.evaluation.loading import ahead
+from captum_clrp.geometry import Geometry, box_mask
 
 __all__ = ["Explained", "GridSource", "PhotographSource", "Sample", "Source", "subset"]
 

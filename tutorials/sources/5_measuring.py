@@ -26,7 +26,7 @@ from captum_clrp.evaluation import (
     critical_share,
 )
 from captum_clrp.evaluation.datasets import Embedded
-from captum_clrp.evaluation.geometry import Geometry, box_mask
+from captum_clrp.geometry import Geometry, box_mask
 
 network = load_classifier("tf_efficientnet_lite0")
 model, low, high = network.model, network.low, network.high

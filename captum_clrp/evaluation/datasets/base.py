@@ -13,7 +13,7 @@ from typing import Any, Protocol, overload
 from PIL import Image
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.geometry import Box
+from captum_clrp.geometry import Box
 from captum_clrp.images import open_picture, orientation_of, upright
 
 __all__ = ["Dataset", "MissingDatasetError", "Photograph", "Target", "ilsvrc_wnids", "read_rgb", "upright_targets"]

@@ -18,7 +18,7 @@ from captum_clrp.evaluation.datasets.base import (
     read_rgb,
     upright_targets,
 )
-from captum_clrp.evaluation.geometry import Box
+from captum_clrp.geometry import Box
 
 __all__ = ["CocoDetection"]
 

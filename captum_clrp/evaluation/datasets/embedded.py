@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from captum_clrp.evaluation.datasets.base import Dataset, Photograph, Target
-from captum_clrp.evaluation.geometry import Box, Geometry
+from captum_clrp.geometry import Box, Geometry
 
 __all__ = ["Embedded"]
 

@@ -17,7 +17,7 @@ from captum_clrp.evaluation.datasets.base import (
     upright_targets,
 )
 from captum_clrp.evaluation.datasets.xml_boxes import objects
-from captum_clrp.evaluation.geometry import Box
+from captum_clrp.geometry import Box
 
 __all__ = ["ILSVRC2012"]
 

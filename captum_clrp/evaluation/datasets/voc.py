@@ -16,7 +16,7 @@ from captum_clrp.evaluation.datasets.base import (
     upright_targets,
 )
 from captum_clrp.evaluation.datasets.xml_boxes import image_area, objects
-from captum_clrp.evaluation.geometry import Box
+from captum_clrp.geometry import Box
 
 __all__ = ["VOC2007", "VOC_CLASSES"]
 

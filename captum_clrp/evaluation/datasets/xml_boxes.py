@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.geometry import Box
+from captum_clrp.geometry import Box
 
 __all__ = ["image_area", "objects"]
 

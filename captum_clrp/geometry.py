@@ -123,12 +123,14 @@ class Geometry:
         """Read the geometry of a preprocessing.
 
         Args:
-            prepare: A torchvision weights' ``transforms()``, or a composition of ``Resize``, ``CenterCrop`` and steps
-                that leave pixels where they are (``ToTensor`` and the like), as timm makes it.
+            prepare: A torchvision weights' ``transforms()``, a composition of ``Resize``, ``CenterCrop`` and steps
+                that leave pixels where they are (``ToTensor`` and the like), as timm makes it, or a geometry.
 
         Raises:
             InvalidInputError: if it holds a step that moves pixels in another way.
         """
+        if isinstance(prepare, cls):
+            return prepare
         if hasattr(prepare, "resize_size") and hasattr(prepare, "crop_size"):
             return cls(_length(prepare.resize_size), _pair(prepare.crop_size), prepare.interpolation)
         resize: int | tuple[int, int] | None = None
@@ -169,6 +171,10 @@ class Geometry:
             return self.crop
         new_width, new_height = self.resized(width, height)
         return new_height, new_width
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """An RGB ``image``, resized and cropped, as ``(3, H, W)`` with pixels in [0, 1]."""
+        return F.to_tensor(self.picture(image))
 
     def picture(self, image: Image.Image) -> Image.Image:
         """An ``image``, resized and cropped."""

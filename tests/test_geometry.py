@@ -10,7 +10,7 @@ from torchvision.models import get_model_weights
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, RandomCrop, Resize, ToTensor
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation import Box, Geometry, box_mask
+from captum_clrp.geometry import Box, Geometry, box_mask
 
 
 def drawn(box: Box, width: int, height: int) -> Image.Image:
@@ -117,3 +117,10 @@ def test_cropping_before_resizing_is_refused():
 
 def test_scaled_to_keeps_the_view():
     assert Geometry(256, (224, 224)).scaled_to((112, 112)) == Geometry(128, (112, 112))
+
+
+def test_a_geometry_is_a_preprocessing():
+    image = Image.effect_noise((90, 70), 60).convert("RGB")
+    expected = Compose([Resize(40), CenterCrop(32), ToTensor()])(image)
+    assert torch.equal(Geometry(40, (32, 32))(image), expected)
+    assert Geometry.of(geometry := Geometry(40, (32, 32))) is geometry
