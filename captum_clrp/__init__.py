@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from captum_clrp.engine.weight_cache import weights_at_rest
     from captum_clrp.errors import (
+        ClassifierError,
         ContrastiveLRPError,
         InvalidInputError,
         InvalidTargetError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClassifierError",
     "Composite",
     "ContrastiveLRP",
     "ContrastiveLRP1",
@@ -70,7 +72,7 @@ _HOMES = {
     "composites": "Composite",
     "contrast": "DualConcept NegatedWeights OtherClasses OtherLogits SoftmaxGradient TheseClasses",
     "engine.weight_cache": "weights_at_rest",
-    "errors": "ContrastiveLRPError InvalidInputError InvalidTargetError ModelStateError UnsupportedOperationError",
+    "errors": "ClassifierError ContrastiveLRPError InvalidInputError InvalidTargetError ModelStateError UnsupportedOperationError",
     "inspection": "check_conservation explain_plan",
     "layer": "LayerContrastiveLRP LayerContrastiveLRP1 LayerContrastiveLRP2 LayerLRPZBeta",
     "neuron": "NeuronContrastiveLRP2 NeuronLRPZBeta",

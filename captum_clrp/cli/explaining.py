@@ -14,10 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
-from captum_clrp.cli.classifiers import Classifier, load_classifier
+from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.figures import Row, draw
-from captum_clrp.cli.options import default_device
+from captum_clrp.cli.options import asked_classifier, default_device
 from captum_clrp.cli.output import output_paths, write_whole
 from captum_clrp.cli.targets import Targets, parse_targets
 from captum_clrp.errors import InvalidInputError
@@ -53,7 +53,7 @@ def explain(options: argparse.Namespace) -> int:
     """
     methods = _methods(options.method)
     jobs, refused = _readable(_jobs(options.images, options.output))
-    classifier = load_classifier(options.model, options.weights, options.device or default_device())
+    classifier = asked_classifier(options, options.device or default_device())
     targets = parse_targets(",".join(options.target or ["top2"]), classifier.class_names)
     explainers = _explainers(classifier, methods, options)
     _say(f"{classifier.name}, weights: {classifier.weights}")

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-__all__ = ["DEFAULT_MODEL", "add_model_options", "default_device"]
+from captum_clrp.cli.errors import CommandError
+from captum_clrp.errors import ClassifierError
+
+if TYPE_CHECKING:
+    from captum_clrp.classifiers import Classifier
+
+__all__ = ["DEFAULT_MODEL", "add_model_options", "asked_classifier", "default_device"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 
@@ -32,3 +39,21 @@ def default_device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+_OPTIONS = {"name": "--model", "weights": "--weights", "device": "--device"}
+"""Which option gives which argument of :func:`captum_clrp.classifiers.load_classifier`."""
+
+
+def asked_classifier(options: argparse.Namespace, device: str) -> Classifier:
+    """The classifier that the options ask for.
+
+    Raises:
+        CommandError: if it cannot be had; it names the option.
+    """
+    from captum_clrp.classifiers import load_classifier
+
+    try:
+        return load_classifier(options.model, options.weights, device)
+    except ClassifierError as error:
+        raise CommandError(f"{_OPTIONS[error.argument]}: {error}") from error

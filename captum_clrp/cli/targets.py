@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-from captum_clrp.cli.errors import CommandError, nearest
-from captum_clrp.errors import warn
+from captum_clrp.classifiers import imagenet_wnids
+from captum_clrp.cli.errors import CommandError
+from captum_clrp.errors import nearest, warn
 
 __all__ = ["MOST_CLASSES", "Targets", "parse_targets"]
 
@@ -64,8 +64,8 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
         if not 0 <= int(part) < count:
             raise CommandError(f"class index {part} is out of range; the network has classes 0 to {count - 1}")
         return int(part)
-    if part in _WNIDS and count == len(_WNIDS):
-        return _WNIDS.index(part)
+    if part in imagenet_wnids() and count == len(imagenet_wnids()):
+        return imagenet_wnids().index(part)
     plain = _plain(part)
     exact = [index for index, name in enumerate(class_names) if name == part]
     found = exact or [index for index, name in enumerate(class_names) if _plain(name) == plain]
@@ -80,10 +80,6 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
     close = nearest(plain, class_names)
     hint = f"the nearest names are: {', '.join(close)}" if close else "no name is like it; give a class index, or top2"
     raise CommandError(f"the network has no class {part!r}; {hint}")
-
-
-# Read as a file: the package around it builds on more than this command needs.
-_WNIDS = (resources.files("captum_clrp") / "evaluation" / "data" / "ilsvrc2012_wnids.txt").read_text().split()
 
 
 def _plain(name: str) -> str:

@@ -24,7 +24,6 @@ from captum_clrp.evaluation.grid_pointing_game import GridPointingGame, cell_mas
 from captum_clrp.evaluation.insertion_deletion import InsertionDeletion, insertion_deletion
 from captum_clrp.evaluation.mean_image import mean_image
 from captum_clrp.evaluation.methods import METHODS, MethodSet
-from captum_clrp.evaluation.network import Network
 from captum_clrp.evaluation.neuron_ablation import NeuronAblation, diagonal_share, neuron_drops, strongest_neurons
 from captum_clrp.evaluation.patch_ablation import PatchAblation, ablate_patch, patch_drop
 from captum_clrp.evaluation.pointing_game import PointingGame, pointing_hit
@@ -57,7 +56,6 @@ __all__ = [
     "InsertionDeletion",
     "MethodSet",
     "MissingDatasetError",
-    "Network",
     "NeuronAblation",
     "PatchAblation",
     "Photograph",

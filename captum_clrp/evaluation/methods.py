@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.attribution import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.classifiers import Classifier
 from captum_clrp.composites import COMPOSITES
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.gradients import gradient_maps, guided_maps
-from captum_clrp.evaluation.network import Network
 from captum_clrp.targets import Given
 
 __all__ = ["METHODS", "Concept", "MethodSet", "check_methods", "image_seed"]
@@ -221,7 +221,7 @@ class MethodSet:
 
     def __init__(
         self,
-        network: Network,
+        network: Classifier,
         names: Sequence[str],
         *,
         seed: int = 0,

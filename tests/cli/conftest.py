@@ -11,8 +11,8 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
+from captum_clrp.classifiers import Classifier
 from captum_clrp.cli import explaining
-from captum_clrp.cli.classifiers import Classifier
 
 NAMES = ("zebra", "African elephant", "tabby cat", "crane", "crane", "Cardigan", "cardigan", "cup")
 
@@ -33,15 +33,13 @@ def tiny() -> Classifier:
         mean=(0.5,) * 3,
         std=(0.25,) * 3,
         class_names=NAMES,
-        input_size=(16, 16),
-        device=torch.device("cpu"),
     )
 
 
 @pytest.fixture
 def with_tiny(tiny: Classifier, monkeypatch: pytest.MonkeyPatch) -> Classifier:
     """The command loads the tiny classifier, whatever it is asked for."""
-    monkeypatch.setattr(explaining, "load_classifier", lambda *_: tiny)
+    monkeypatch.setattr(explaining, "asked_classifier", lambda *_: tiny)
     return tiny
 
 

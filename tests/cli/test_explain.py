@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_one_picture_one_png_with_all_methods(workplace, with_tiny, picture, cap
 def test_the_maps_and_figures_are_those_of_the_library(workplace, with_tiny, picture, capsys, asked):
     run(capsys, "explain", picture, "--target", "3", "--avg-pool", "even", "--conserve")
     tiny = with_tiny
-    inputs = tiny.preprocess(Image.open(picture).convert("RGB"))[None]
+    inputs = tiny.inputs(Image.open(picture).convert("RGB"))
     ((_, _, (row,)),) = asked
     with torch.no_grad():
         logit = tiny.model(inputs)[0, 3]
@@ -76,7 +77,7 @@ def test_the_default_target_is_the_top_two(workplace, with_tiny, picture, capsys
     run(capsys, "explain", picture, "-m", "clrp2, lrp")
     ((_, methods, rows),) = asked
     with torch.no_grad():
-        top = with_tiny.model(with_tiny.preprocess(Image.open(picture).convert("RGB"))[None]).topk(2).indices[0]
+        top = with_tiny.model(with_tiny.inputs(Image.open(picture).convert("RGB"))).topk(2).indices[0]
     assert methods == ["CLRP2", "LRP"]
     assert [row.label.split("\n")[0] for row in rows] == [with_tiny.class_names[i] for i in top]
 
@@ -127,8 +128,8 @@ def test_a_network_that_cannot_be_explained_is_one_line_too(workplace, with_tiny
         def forward(self, x):
             return x.flatten(1)[:, :8].tan()
 
-    odd = captum_clrp.cli.classifiers.Classifier(**{**vars(with_tiny), "model": Odd()})
-    monkeypatch.setattr(explaining, "load_classifier", lambda *_: odd)
+    odd = dataclasses.replace(with_tiny, model=Odd())
+    monkeypatch.setattr(explaining, "asked_classifier", lambda *_: odd)
     code, _, err = run(capsys, "explain", picture)
     assert code == 2
     assert "tan" in err
@@ -165,7 +166,8 @@ def test_weights_that_need_the_network(workplace, picture, capsys, monkeypatch, 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     code, out, err = run(capsys, "explain", picture, "--model", "vgg16")
     assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "vgg16-397923af.pth elsewhere and pass the file with --weights FILE" in err
+    assert "vgg16-397923af.pth elsewhere and give the path of the file" in err
+    assert err.startswith("captum-clrp: --weights: ")
 
 
 @pytest.mark.filterwarnings("default")

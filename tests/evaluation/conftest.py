@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 pytest.importorskip("torchmetrics")
 
-from captum_clrp.evaluation import Geometry, Network, Sample, Source
+from captum_clrp.classifiers import Classifier
+from captum_clrp.evaluation import Geometry, Sample, Source
 from captum_clrp.evaluation.sources import Explained
 
 SIZE = 24
@@ -55,17 +56,17 @@ class Deep(nn.Module):
         return self.classifier(self.features(x).mean((2, 3)))
 
 
-def network(model: nn.Module, size: int = SIZE, names: Sequence[str] = CLASSES) -> Network:
-    return Network("tiny", model.eval(), Geometry(size, (size, size)), (0.0,) * 3, (1.0,) * 3, names, "by hand")
+def network(model: nn.Module, size: int = SIZE, names: Sequence[str] = CLASSES) -> Classifier:
+    return Classifier("tiny", model.eval(), Geometry(size, (size, size)), (0.0,) * 3, (1.0,) * 3, names, "by hand")
 
 
 @pytest.fixture
-def counter() -> Network:
+def counter() -> Classifier:
     return network(ColourCounter())
 
 
 @pytest.fixture
-def deep() -> Network:
+def deep() -> Classifier:
     torch.manual_seed(3)
     return network(Deep())
 

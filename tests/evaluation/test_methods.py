@@ -8,8 +8,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.classifiers import Classifier
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation import METHODS, Geometry, MethodSet, Network
+from captum_clrp.evaluation import METHODS, Geometry, MethodSet
 from captum_clrp.evaluation.gradients import GuidedRectifiers, gradient_maps, guided_maps
 
 SIZE = 64
@@ -19,7 +20,7 @@ SIZE = 64
 def alexnet():
     torch.manual_seed(0)
     model = torchvision.models.alexnet(num_classes=7).eval()
-    return Network("alexnet", model, Geometry(SIZE, (SIZE, SIZE)), (0.5,) * 3, (0.5,) * 3)
+    return Classifier("alexnet", model, Geometry(SIZE, (SIZE, SIZE)), (0.5,) * 3, (0.5,) * 3)
 
 
 @pytest.fixture
@@ -252,7 +253,7 @@ def test_a_method_that_returns_no_map_is_refused(alexnet, inputs):
 @pytest.mark.filterwarnings("ignore")
 def test_attributions_of_captum_get_what_they_need(name, alexnet, inputs):
     torch.manual_seed(0)
-    small = Network(
+    small = Classifier(
         "small",
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 14 * 14, 7)).eval(),
         Geometry(16, (16, 16)),

@@ -9,6 +9,7 @@ from evaluation.conftest import CLASSES, SIZE, ColourCounter, Squares, network
 from helpers import shaped
 from PIL import Image
 
+from captum_clrp.classifiers import Classifier
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation import (
     EXPERIMENTS,
@@ -18,7 +19,6 @@ from captum_clrp.evaluation import (
     GridSource,
     ImageFolder,
     MethodSet,
-    Network,
     PhotographSource,
     PointingGame,
     Run,
@@ -338,7 +338,7 @@ def test_grids_of_colours(folder, tmp_path):
     torch.manual_seed(0)
     from evaluation.conftest import Deep
 
-    net = Network("deep", Deep(7).eval(), Geometry(24, (24, 24)), (0.0,) * 3, (1.0,) * 3, names)
+    net = Classifier("deep", Deep(7).eval(), Geometry(24, (24, 24)), (0.0,) * 3, (1.0,) * 3, names)
     source = GridSource(ImageFolder(folder), net.geometry, 2)
     summary = run("grid", source, net, tmp_path / "out", ["centre", "clrp1"]).go()
     share = {row.method: row.mean for row in summary.rows if row.quantity == "share"}
@@ -350,7 +350,7 @@ def test_the_evaluation_costs_little_beside_the_attributions(lite0, tmp_path):
     """At most 1.15 times the attributions in it (and the forward passes of which a metric itself consists)."""
     from captum_clrp.evaluation import Embedded
 
-    net = Network.of(lite0)
+    net = lite0
     source = PhotographSource(Embedded(collages=False), net.geometry)
     job = run("energy-pointing", source, net, tmp_path, ["lrp", "clrp1", "clrp2"], batch=1)
     began = time.perf_counter()

@@ -13,7 +13,7 @@ from PIL import Image
 from skimage import data
 
 from captum_clrp import ContrastiveLRP1, LayerLRPZBeta, LRPZBeta, class_scores
-from captum_clrp.cli.classifiers import load_classifier
+from captum_clrp.classifiers import load_classifier
 from captum_clrp.evaluation import class_similarity
 
 network = load_classifier("tf_efficientnet_lite0")  # with its preprocessing, bounds and class names
@@ -29,7 +29,7 @@ photographs = {
     "rocket": Image.fromarray(data.rocket()),
     "cat and coffee": both,
 }
-inputs = {name: network.preprocess(photograph)[None] for name, photograph in photographs.items()}
+inputs = {name: network.inputs(photograph) for name, photograph in photographs.items()}
 
 # %% [markdown]
 # For each photograph: the three likeliest classes, and ten of the hundred likeliest drawn at random, whose scores are
@@ -61,7 +61,7 @@ def show(maps_of: dict[str, torch.Tensor]) -> None:
     for row, (photograph, relevance) in zip(axes.reshape(-1, columns), maps_of.items(), strict=True):
         heat = relevance.sum(1)  # over the colour channels
         limit = heat.abs().flatten().quantile(0.995)
-        seen = network.denormalize(inputs[photograph][0]).permute(1, 2, 0)
+        seen = network.prepare(photographs[photograph]).permute(1, 2, 0)
         row[0].imshow(seen)
         for axis, one, title in zip(row[1:], heat, names[photograph], strict=False):
             axis.imshow(one, cmap="RdBu_r", vmin=-limit, vmax=limit)

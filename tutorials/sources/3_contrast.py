@@ -16,7 +16,7 @@ from PIL import Image
 from skimage import data
 
 from captum_clrp import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta, TheseClasses
-from captum_clrp.cli.classifiers import load_classifier
+from captum_clrp.classifiers import load_classifier
 
 network = load_classifier("tf_efficientnet_lite0")
 model, low, high = network.model, network.low, network.high
@@ -35,8 +35,9 @@ def number(name: str) -> int:
 # alt: A grid of four photographs: a cat, a cup of coffee, a rocket, and a man behind a camera on a tripod.
 photographs = [data.chelsea(), data.coffee(), data.rocket(), data.camera()]
 classes = ["tiger cat", "espresso", "missile", "tripod"]
-cells = [network.preprocess(Image.fromarray(p).convert("RGB")) for p in photographs]
-inputs = torch.cat([torch.cat(cells[:2], 2), torch.cat(cells[2:], 2)], 1)[None]  # (1, 3, 448, 448)
+cells = [network.prepare(Image.fromarray(p).convert("RGB")) for p in photographs]
+scene = torch.cat([torch.cat(cells[:2], 2), torch.cat(cells[2:], 2)], 1)  # (3, 448, 448)
+inputs = network.normalize(scene)[None]
 targets = [number(name) for name in classes]
 
 
@@ -55,7 +56,7 @@ def show(rows: dict[str, torch.Tensor], titles: list[str]) -> None:
 
 
 plt.figure(figsize=(3, 3))
-plt.imshow(network.denormalize(inputs[0]).permute(1, 2, 0))
+plt.imshow(scene.permute(1, 2, 0))
 _ = plt.axis("off")
 
 # %% [markdown]

@@ -16,7 +16,7 @@ from captum.attr import Saliency
 from matplotlib.patches import Rectangle
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
-from captum_clrp.cli.classifiers import load_classifier
+from captum_clrp.classifiers import load_classifier
 from captum_clrp.evaluation import (
     EnergyPointingGame,
     GridPointingGame,
@@ -49,17 +49,17 @@ for photograph, axis in zip(photographs, axes, strict=True):
     picture = photograph.read()
     target = photograph.targets[0]
     boxes = [geometry.box(box, *picture.size) for box in target.boxes]
-    images.append(network.preprocess(picture))
+    images.append(network.prepare(picture))
     labels.append(target.label)
     masks.append(box_mask(boxes, 224, 224))
-    axis.imshow(network.denormalize(images[-1]).permute(1, 2, 0))
+    axis.imshow(images[-1].permute(1, 2, 0))
     for box in boxes:
         axis.add_patch(Rectangle(box[:2], box[2] - box[0], box[3] - box[1], fill=False, ec="red"))
     axis.set_title(target.name, fontsize=8)
     axis.set_axis_off()
 figure.tight_layout()
 
-images, masks = torch.stack(images), torch.stack(masks)
+images, masks = network.normalize(torch.stack(images)), torch.stack(masks)
 labels = torch.tensor(labels)
 likeliest = model(images).detach().topk(5).indices
 assert (likeliest == labels[:, None]).any(1).all()  # the network sees what is explained

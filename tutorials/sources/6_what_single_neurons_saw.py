@@ -14,7 +14,7 @@ from PIL import Image
 from skimage import data
 
 from captum_clrp import NeuronContrastiveLRP2, NeuronLRPZBeta
-from captum_clrp.cli.classifiers import load_classifier
+from captum_clrp.classifiers import load_classifier
 from captum_clrp.evaluation import compose_grid, mean_similarity, neuron_drops, strongest_neurons
 from captum_clrp.evaluation.neuron_ablation import activations_at
 
@@ -31,11 +31,12 @@ model, low, high = network.model, network.low, network.high
 # %%
 # alt: A grid of four photographs: a cat, a cup of coffee, a rocket, and a man behind a camera on a tripod.
 photographs = [data.chelsea(), data.coffee(), data.rocket(), data.camera()]
-cells = [network.preprocess(Image.fromarray(p).convert("RGB")) for p in photographs]
+cells = [network.prepare(Image.fromarray(p).convert("RGB")) for p in photographs]
 scene = compose_grid(torch.stack(cells), n=2)[None]  # (1, 3, 448, 448)
-inputs = F.interpolate(scene, size=(224, 224), mode="area")
+scene = F.interpolate(scene, size=(224, 224), mode="area")
+inputs = network.normalize(scene)
 plt.figure(figsize=(3, 3))
-plt.imshow(network.denormalize(inputs[0]).permute(1, 2, 0))
+plt.imshow(scene[0].permute(1, 2, 0))
 _ = plt.axis("off")
 
 # %% [markdown]

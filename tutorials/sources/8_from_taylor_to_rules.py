@@ -13,7 +13,7 @@ from PIL import Image
 from skimage import data
 
 from captum_clrp import LayerLRPZBeta
-from captum_clrp.cli.classifiers import load_classifier
+from captum_clrp.classifiers import load_classifier
 from captum_clrp.engine.linear_maps import FullyConnected
 from captum_clrp.rules import Epsilon, WSquare, ZBeta, ZPlus, distribute, prepare
 from captum_clrp.theory import taylor
@@ -170,7 +170,7 @@ for name, (direction, rule) in rules.items():
 #   lie on a line: neurons of equal activation have very different relevance.
 torch.set_default_dtype(torch.float32)
 network = load_classifier("tf_efficientnet_lite0")
-coffee = network.preprocess(Image.fromarray(data.coffee()))[None]
+coffee = network.inputs(Image.fromarray(data.coffee()))
 block = network.model.blocks[3][0].bn1  # ends in a rectifier
 relevance = LayerLRPZBeta(network.model, block, network.low, network.high).attribute(coffee, target=967)
 seen = {}

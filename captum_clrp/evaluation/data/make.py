@@ -79,7 +79,7 @@ def main() -> None:
 
     info = ImageNetInfo("imagenet-1k")
     wnids = [info.index_to_label_name(i) for i in range(info.num_classes())]
-    (FOLDER / "ilsvrc2012_wnids.txt").write_text("\n".join(wnids) + "\n")
+    (FOLDER.parents[1] / "data" / "ilsvrc2012_wnids.txt").write_text("\n".join(wnids) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, overload
 
@@ -16,7 +15,7 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.geometry import Box
 from captum_clrp.images import open_picture, orientation_of, upright
 
-__all__ = ["Dataset", "MissingDatasetError", "Photograph", "Target", "ilsvrc_wnids", "read_rgb", "upright_targets"]
+__all__ = ["Dataset", "MissingDatasetError", "Photograph", "Target", "read_rgb", "upright_targets"]
 
 
 class MissingDatasetError(InvalidInputError, FileNotFoundError):
@@ -166,9 +165,3 @@ def _upright_mask(mask: Callable[[], Image.Image], orientation: int) -> Image.Im
 
 def _unreadable(file: object, error: Exception) -> str:
     return f"the photograph {file} cannot be read ({error}); get it again, or take it out of the dataset"
-
-
-def ilsvrc_wnids() -> tuple[str, ...]:
-    """The WordNet numbers of the 1000 ILSVRC2012 classes in the order of the networks' outputs."""
-    file = resources.files("captum_clrp.evaluation") / "data" / "ilsvrc2012_wnids.txt"
-    return tuple(file.read_text().split())

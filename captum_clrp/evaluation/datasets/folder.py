@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from captum_clrp.classifiers import imagenet_wnids
 from captum_clrp.errors import InvalidInputError, warn
-from captum_clrp.evaluation.datasets.base import (
-    Dataset,
-    MissingDatasetError,
-    Photograph,
-    Target,
-    ilsvrc_wnids,
-    read_rgb,
-)
+from captum_clrp.evaluation.datasets.base import Dataset, MissingDatasetError, Photograph, Target, read_rgb
 
 __all__ = ["ImageFolder"]
 
@@ -91,7 +85,7 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _folder_labels(names: Sequence[str], class_names: Sequence[str]) -> list[int] | None:
     """The class of each folder; ``None`` if none of them names one."""
-    known = {wnid: i for i, wnid in enumerate(ilsvrc_wnids())} | {_plain(c): i for i, c in enumerate(class_names)}
+    known = {wnid: i for i, wnid in enumerate(imagenet_wnids())} | {_plain(c): i for i, c in enumerate(class_names)}
     labels = [int(n) if n.isdigit() else known.get(_plain(n)) for n in names]
     if all(label is None for label in labels):
         return None

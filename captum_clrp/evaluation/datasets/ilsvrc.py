@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from captum_clrp.classifiers import imagenet_wnids
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.datasets.base import (
     Dataset,
     MissingDatasetError,
     Photograph,
     Target,
-    ilsvrc_wnids,
     read_rgb,
     upright_targets,
 )
@@ -54,7 +54,7 @@ class ILSVRC2012(Dataset):
             )
         self._annotations = {path.stem: path for path in annotations}
         self.ids = [path.stem for path in self._paths]
-        self._labels = {wnid: i for i, wnid in enumerate(ilsvrc_wnids())}
+        self._labels = {wnid: i for i, wnid in enumerate(imagenet_wnids())}
 
     def _find(self, folders: Sequence[str], ending: str) -> list[Path]:
         for folder in folders:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from captum_clrp.classifiers import Classifier
 from captum_clrp.evaluation.methods import METHODS, MethodSet
-from captum_clrp.evaluation.network import Network
 from captum_clrp.evaluation.records import Measured, Record
 from captum_clrp.evaluation.sources import Explained, Sample
 
@@ -67,7 +67,7 @@ class Bench:
         model_seconds: Time spent in :meth:`model`: the forward passes that an experiment itself consists of.
     """
 
-    network: Network
+    network: Classifier
     methods: MethodSet | None
     mean: Tensor | None = None
     seed: int = 0

@@ -1,4 +1,4 @@
-"""Weights from files: found, fetched once and kept, and read without running any code they may carry."""
+"""Weights: random ones, and those of files, which are found, fetched once and kept, and read without running any code they may carry."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import os
 import pickle
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from captum_clrp.cli.errors import CommandError
+from captum_clrp.errors import ClassifierError
 
-__all__ = ["fetch", "local_file", "read_state_dict"]
+__all__ = ["DEFAULT", "RANDOM", "fetch", "local_file", "misfit", "no_such_weights", "read_state_dict", "seeded"]
+
+DEFAULT, RANDOM = "DEFAULT", "random"
 
 _SUFFIXES = {".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar"}
 _PATIENCE = 20.0
@@ -27,7 +29,7 @@ def local_file(weights: str | None) -> Path | None:
     """The file that ``weights`` names, or ``None`` where it can only be a name of published weights.
 
     Raises:
-        CommandError: if it is a path but no file is there.
+        ClassifierError: if it is a path but no file is there.
     """
     if weights is None:
         return None
@@ -35,9 +37,13 @@ def local_file(weights: str | None) -> Path | None:
     if path.is_file():
         return path
     if path.is_dir():
-        raise CommandError(f"the weights {weights} are a folder; give the file in it that holds the state dict")
+        raise ClassifierError(
+            f"the weights {weights} are a folder; give the file in it that holds the state dict", "weights"
+        )
     if path.suffix.lower() in _SUFFIXES or os.sep in weights:
-        raise CommandError(f"there is no weights file {weights}; check the path (current folder: {Path.cwd()})")
+        raise ClassifierError(
+            f"there is no weights file {weights}; check the path (current folder: {Path.cwd()})", "weights"
+        )
     return None
 
 
@@ -47,7 +53,7 @@ def fetch(url: str, what: str, saved_as: str | None = None) -> Path:
     The cache is the one of torchvision (``TORCH_HOME``), so that nothing is downloaded twice.
 
     Raises:
-        CommandError: if it is not there and cannot be downloaded, with the way to go on without network.
+        ClassifierError: if it is not there and cannot be downloaded, with the way to go on without network.
     """
     path = Path(torch.hub.get_dir()) / "checkpoints" / (saved_as or url.rpartition("/")[2])
     if path.is_file():
@@ -59,9 +65,10 @@ def fetch(url: str, what: str, saved_as: str | None = None) -> Path:
             torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None)
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(getattr(error, "reason", error)).split())
-        raise CommandError(
+        raise ClassifierError(
             f"the weights {what} are not on this machine and could not be fetched ({reason}); without network, "
-            f"download {url} elsewhere and pass the file with --weights FILE"
+            f"download {url} elsewhere and give the path of the file instead",
+            "weights",
         ) from error
     return path
 
@@ -82,7 +89,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     What training scripts wrap around the state dict (``state_dict``, ``model``, a prefix ``module.``) is taken off.
 
     Raises:
-        CommandError: if the file is damaged, or holds anything else than tensors.
+        ClassifierError: if the file is damaged, or holds anything else than tensors.
     """
     try:
         content: Any
@@ -91,17 +98,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        raise CommandError(
+        raise ClassifierError(
             f"the weights file {path} cannot be read as plain tensors ({type(error).__name__}); it may be damaged, or "
-            "hold a whole pickled model: save the weights alone with torch.save(model.state_dict(), FILE)"
+            "hold a whole pickled model: save the weights alone with torch.save(model.state_dict(), FILE)",
+            "weights",
         ) from error
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise CommandError(
-            f"the weights file {path} holds no state dict; save one with torch.save(model.state_dict(), FILE)"
+        raise ClassifierError(
+            f"the weights file {path} holds no state dict; save one with torch.save(model.state_dict(), FILE)",
+            "weights",
         )
     return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
 
@@ -111,8 +120,36 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise CommandError(f"reading {path} needs the package safetensors; run: pip install safetensors") from error
+        raise ClassifierError(
+            f"reading {path} needs the package safetensors; run: pip install safetensors", "weights"
+        ) from error
     try:
         return load_file(path, device="cpu")
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+
+
+def seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    """What ``build`` returns with the same random weights at every call; torch's generator stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build()
+
+
+def no_such_weights(name: str, weights: str | None, known: Iterable[str]) -> ClassifierError:
+    """That ``weights`` is neither a file nor one of the ``known`` names."""
+    return ClassifierError(
+        f"{name} has no weights named {weights!r} and there is no such file; give the path of a file or one of: "
+        + ", ".join([*known, DEFAULT, RANDOM]),
+        "weights",
+    )
+
+
+def misfit(path: Path, name: str, error: Exception) -> ClassifierError:
+    """That the file's tensors are not those of the network."""
+    reason = " ".join(str(error).split())
+    return ClassifierError(
+        f"{path} does not hold the weights of {name} ({reason[:200]}); "
+        "give the file that belongs to this network, or the name of the network that it belongs to",
+        "weights",
+    )

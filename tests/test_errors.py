@@ -1,4 +1,6 @@
-from captum_clrp.cli.errors import nearest
+import pickle
+
+from captum_clrp.errors import ClassifierError, ContrastiveLRPError, nearest
 
 
 def test_a_typing_error_finds_its_word_first():
@@ -16,3 +18,9 @@ def test_nothing_alike_finds_nothing_and_case_is_kept():
 
 def test_no_more_than_asked_for():
     assert len(nearest("a", [f"a{i}" for i in range(20)], count=4)) == 4
+
+
+def test_what_a_classifier_lacks_travels_between_processes():
+    error = pickle.loads(pickle.dumps(ClassifierError("no such weights", "weights")))
+    assert (str(error), error.argument) == ("no such weights", "weights")
+    assert isinstance(error, ContrastiveLRPError)

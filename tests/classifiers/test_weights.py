@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from captum_clrp.cli import weights
-from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.weights import fetch, local_file, read_state_dict
+from captum_clrp.classifiers import weights
+from captum_clrp.classifiers.weights import fetch, local_file, read_state_dict
+from captum_clrp.errors import ClassifierError
 
 
 class Bomb:
@@ -38,14 +38,14 @@ def test_safetensors_are_read(tmp_path):
     save_file({"a": torch.arange(3.0)}, tmp_path / "w.safetensors")
     assert torch.equal(read_state_dict(tmp_path / "w.safetensors")["a"], torch.arange(3.0))
     (tmp_path / "w.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CommandError, match="cannot be read"):
+    with pytest.raises(ClassifierError, match="cannot be read"):
         read_state_dict(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("content", [Bomb(), nn.Linear(1, 1), {"a": Bomb()}])
 def test_no_code_of_a_file_runs(tmp_path, capsys, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(CommandError, match=r"torch\.save\(model\.state_dict\(\), FILE\)"):
+    with pytest.raises(ClassifierError, match=r"torch\.save\(model\.state_dict\(\), FILE\)"):
         read_state_dict(tmp_path / "w.pth")
     assert "ran" not in capsys.readouterr().out
 
@@ -53,27 +53,28 @@ def test_no_code_of_a_file_runs(tmp_path, capsys, content):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 half a zip"])
 def test_what_is_no_weights_file_is_refused(tmp_path, content):
     (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(CommandError, match="cannot be read as plain tensors"):
+    with pytest.raises(ClassifierError, match="cannot be read as plain tensors"):
         read_state_dict(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("content", [torch.ones(2), {"epoch": 3}, [1, 2]])
 def test_tensors_without_names_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(CommandError, match="holds no state dict"):
+    with pytest.raises(ClassifierError, match="holds no state dict"):
         read_state_dict(tmp_path / "w.pth")
 
 
-def test_a_name_is_no_path_and_a_path_must_exist(workplace):
+def test_a_name_is_no_path_and_a_path_must_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert local_file(None) is None
     assert local_file("IMAGENET1K_V1") is None
     Path("mine.pth").touch()
     assert local_file("mine.pth") == Path("mine.pth")
     for missing in ("nowhere.pth", "folder/DEFAULT"):
-        with pytest.raises(CommandError, match="there is no weights file"):
+        with pytest.raises(ClassifierError, match="there is no weights file"):
             local_file(missing)
-    with pytest.raises(CommandError, match="are a folder"):
-        local_file(str(workplace))
+    with pytest.raises(ClassifierError, match="are a folder"):
+        local_file(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_without_network_the_file_to_fetch_is_named(empty_cache, monkeypatch, er
 
     monkeypatch.setattr(weights.torch.hub, "download_url_to_file", fails)
     url = "https://example.org/net-0123abcd.pth"
-    with pytest.raises(CommandError, match=f"download {url} elsewhere .* --weights FILE"):
+    with pytest.raises(ClassifierError, match=f"download {url} elsewhere and give the path of the file"):
         fetch(url, what="Net.V1")
 
 

@@ -1,0 +1,99 @@
+"""Classifiers of torchvision."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torchvision
+from torch import Tensor, nn
+from torchvision.models import get_model
+
+from captum_clrp.classifiers.classifier import Classifier
+from captum_clrp.classifiers.weights import (
+    DEFAULT,
+    RANDOM,
+    fetch,
+    local_file,
+    misfit,
+    no_such_weights,
+    read_state_dict,
+    seeded,
+)
+
+__all__ = ["has", "load", "names"]
+
+# Builders whose published weights need other arguments than the builder's own defaults.
+_BUILT_WITH: dict[str, dict[str, Any]] = {
+    "googlenet": {"transform_input": True, "init_weights": False},
+    "inception_v3": {"transform_input": True, "init_weights": False},
+}
+
+
+def names() -> list[str]:
+    """All classifiers of torchvision."""
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+def has(name: str) -> bool:
+    """Whether torchvision has a classifier of this ``name``."""
+    return name in names()
+
+
+def load(name: str, weights: str | None) -> Classifier:
+    """A classifier of torchvision, on the CPU; see :func:`captum_clrp.classifiers.load_classifier`."""
+    published = torchvision.models.get_model_weights(name)
+    entry = published.DEFAULT
+    build = partial(get_model, name, weights=None, **_BUILT_WITH.get(name, {}))
+    if weights == RANDOM:
+        model, source = seeded(build), RANDOM
+    else:
+        path = local_file(weights)
+        if path is None:
+            entry = _published_entry(published, name, weights)
+            path, source = fetch(entry.url, what=str(entry)), str(entry)
+        else:
+            source = str(path)
+            # A file that kept its published name says which of several preprocessings belongs to it.
+            entry = next((e for e in published if e.url.rpartition("/")[2] == path.name), entry)
+        model = _fill(build, read_state_dict(path), path, name)
+    preset = entry.transforms()
+    return Classifier(
+        name=name,
+        model=model,
+        prepare=entry.transforms(mean=(0.0,) * 3, std=(1.0,) * 3),
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+        class_names=tuple(entry.meta["categories"]),
+        weights=source,
+    )
+
+
+def _published_entry(published: Any, name: str, weights: str | None) -> Any:
+    wanted = (weights or DEFAULT).rpartition(".")[2]
+    if wanted == DEFAULT:
+        return published.DEFAULT
+    known = {entry.name: entry for entry in published}
+    if wanted in known:
+        return known[wanted]
+    raise no_such_weights(name, weights, known)
+
+
+def _fill(build: Callable[..., nn.Module], state: dict[str, Tensor], path: Path, name: str) -> nn.Module:
+    """Build a network and load ``state`` into it, with as many outputs as ``state`` has."""
+    # The published files of DenseNet still spell layer names with a dot.
+    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): v for key, v in state.items()}
+    model = build()
+    own = model.state_dict()
+    resized = {k for k, v in state.items() if k in own and v.shape != own[k].shape}
+    sizes = {state[k].shape[0] for k in resized if state[k].dim() and state[k].shape[1:] == own[k].shape[1:]}
+    try:
+        if len(sizes) == 1:  # only the output layer differs: the network was trained on other classes
+            model = build(num_classes=sizes.pop())
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise misfit(path, name, error) from error
+    return model
