@@ -16,7 +16,6 @@ shared by layers, threads and calls; assigned as ``module.rule`` they also work 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_clrp.engine._captum import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
+from captum_clrp.engine._torch import with_parameters
 from captum_clrp.engine.linear_maps import LinearMap, linear_map_of
 from captum_clrp.engine.numerics import divide, is_nonnegative, stabilize, zero_if_not_finite
 from captum_clrp.errors import InvalidInputError, UnsupportedOperationError
@@ -354,11 +354,11 @@ class CaptumRule(RelevanceRule):
         self.distinguishes_negated_weights = not isinstance(rule, EpsilonRule)
 
     def _changed(self, weight: Tensor, bias: Tensor | None) -> Any:
-        stand_in = copy.copy(self.module)
-        stand_in._parameters = {
-            "weight": nn.Parameter(weight.clone(), requires_grad=False),
-            "bias": None if bias is None else nn.Parameter(bias.clone(), requires_grad=False),
-        }
+        stand_in = with_parameters(
+            self.module,
+            weight=nn.Parameter(weight.clone(), requires_grad=False),
+            bias=None if bias is None else nn.Parameter(bias.clone(), requires_grad=False),
+        )
         self.rule._manipulate_weights(stand_in, None, None)
         return stand_in
 

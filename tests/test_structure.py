@@ -9,6 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import torch
 
 import captum_clrp
 
@@ -85,11 +86,33 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         pytest.fail("imports in a circle: " + " of ".join(error.args[1]))
 
 
-@pytest.mark.parametrize(("private", "gate"), [("captum", "_captum")])
-def test_private_modules_of_others_have_one_gate(private: str, gate: str) -> None:
-    pattern = re.compile(rf"^\s*(?:from|import) {private}(?:\.\w+)*\._", re.MULTILINE)
-    found = {path.name for path in FILES.values() if pattern.search(path.read_text(encoding="utf-8"))}
-    assert found == {f"{gate}.py"}
+def private_parts(module: str) -> set[str]:
+    """Which other libraries' private modules and attributes a file names."""
+    found = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name.startswith(("torch.", "nn.", "F.", "torchvision.")):
+                found.add(name.replace("nn.", "torch.nn.", 1) if name.startswith("nn.") else name)
+            elif node.attr in PRIVATE_OF_TORCH and name != f"self.{node.attr}":
+                found.add(f"torch.{node.attr}")
+    return {name for name in found if re.search(r"\._(?!_)", name) and not name.startswith("captum_clrp.")}
+
+
+PRIVATE_OF_TORCH = {name for name in (*dir(torch.Tensor), *dir(torch.nn.Module())) if re.match("_[^_]", name)}
+
+
+def test_private_parts_of_other_libraries_have_one_gate_each() -> None:
+    named = {module: private_parts(module) for module in FILES}
+    for library in ("captum", "torch"):
+        found = named.pop(f"captum_clrp.engine._{library}")
+        assert {name.partition(".")[0] for name in found} == {library}
+    beside = {module: names for module, names in named.items() if names}
+    assert not beside, f"belongs into a gate of captum_clrp/engine: {beside}"
 
 
 @pytest.mark.skipif(not (ROOT / "docs").exists(), reason="tests run apart from the checkout: there is no guide")

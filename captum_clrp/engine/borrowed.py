@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from captum_clrp.engine._torch import DropoutNd, NormBase, SpectralNorm, forward_pre_hooks
 from captum_clrp.engine.numerics import all_finite
 from captum_clrp.errors import InvalidInputError, ModelStateError
 
@@ -56,12 +57,12 @@ def checked_modules(model: nn.Module) -> dict[nn.Module, str]:
 
 
 def _acts_differently_in_training(module: nn.Module) -> bool:
-    if isinstance(module, nn.modules.batchnorm._NormBase):
+    if isinstance(module, NormBase):
         return bool(module.track_running_stats)
-    if isinstance(module, nn.modules.dropout._DropoutNd):
+    if isinstance(module, DropoutNd):
         return module.p > 0
-    if isinstance(module, nn.utils.parametrizations._SpectralNorm) or any(
-        type(hook).__name__ == "SpectralNorm" for hook in module._forward_pre_hooks.values()
+    if isinstance(module, SpectralNorm) or any(
+        type(hook).__name__ == "SpectralNorm" for hook in forward_pre_hooks(module)
     ):
         return True  # iterates its estimate
     if isinstance(module, nn.RReLU):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from captum_clrp.bounds import Bounds, own_range
+from captum_clrp.engine._torch import base_of, version_of
 
 __all__ = ["Info", "Marks", "depends_on_input", "info_of", "is_marked"]
 
@@ -66,7 +67,7 @@ def info_of(tensor: Tensor) -> Info:
     mark = _mark_of(tensor)
     if mark is None:
         return Info()
-    if mark.version == _version(tensor):
+    if mark.version == version_of(tensor):
         return mark.info
     return Info(bounds=_still_valid(mark.info.bounds, tensor))
 
@@ -78,11 +79,6 @@ def _still_valid(bounds: Bounds | None, tensor: Tensor) -> Bounds | None:
     slack = 1e-5 * float((bounds.high - bounds.low).abs().amax())
     inside = (tensor >= bounds.low - slack) & (tensor <= bounds.high + slack)
     return bounds if bool(inside.all()) else own_range(tensor)
-
-
-def _version(tensor: Tensor) -> int:
-    """Counts how often the memory of a tensor was written to, through views as well."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 class Derived(NamedTuple):
@@ -118,7 +114,7 @@ class Marks:
 
     def set(self, tensor: Tensor, info: Info) -> Tensor:
         """Mark a tensor."""
-        tensor._clrp_mark = Mark(info, _version(tensor), id(tensor), len(self.roots))  # type: ignore[attr-defined]
+        tensor._clrp_mark = Mark(info, version_of(tensor), id(tensor), len(self.roots))  # type: ignore[attr-defined]
         self._bearers.append(weakref.ref(tensor))
         return tensor
 
@@ -151,7 +147,7 @@ class Marks:
             vars(tensor).pop("_clrp_mark", None)
             vars(tensor).pop("_clrp_derived", None)
         for tensor in kept:
-            if tensor.requires_grad and not tensor._is_view():
+            if tensor.requires_grad and base_of(tensor) is None:
                 tensor.detach_()
         for tensor in kept:  # views do not detach in place
             if tensor.requires_grad:

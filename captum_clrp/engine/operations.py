@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from captum_clrp.engine import handlers
+from captum_clrp.engine._torch import c_functions
 from captum_clrp.engine.calls import Call
 from captum_clrp.engine.handlers import Operation
 from captum_clrp.engine.marks import depends_on_input
@@ -233,7 +234,7 @@ REFUSED: dict[str, str] = {
 
 def _functions(name: str) -> Iterator[Any]:
     """All torch functions of a name: in ``torch``, ``torch.Tensor``, ``torch.nn.functional``; in-place too."""
-    homes = (torch, torch.Tensor, F, torch._C._nn, torch.special)
+    homes = (torch, torch.Tensor, F, c_functions, torch.special)
     for spelled in {name, name + "_"}:
         for home in homes:
             function = getattr(home, spelled, None)

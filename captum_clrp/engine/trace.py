@@ -20,11 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_clrp.composites import Structure
 from captum_clrp.engine._captum import PropagationRule
+from captum_clrp.engine._torch import (
+    DisableTorchFunction,
+    TorchDispatchMode,
+    base_of,
+    set_grad_enabled,
+    without_python_kernels,
+)
 from captum_clrp.engine.calls import Call
 from captum_clrp.engine.marks import Info, Marks, depends_on_input, info_of, is_marked
 from captum_clrp.engine.nested import flatten
@@ -53,7 +59,7 @@ class _Propagate(torch.autograd.Function):
         ctx.node = node
         ctx.overwritten_first = overwritten_first
         output = run()
-        if output._is_view() and all(t is not output for t in tensors):
+        if base_of(output) is not None and all(t is not output for t in tensors):
             output = output.clone()  # some kernels return views, which nobody could write to later
         ctx.mark_dirty(*(t for t in tensors if t is output))
         ctx.set_materialize_grads(False)
@@ -68,8 +74,6 @@ class _Propagate(torch.autograd.Function):
         grads = (*((None,) * (4 if ctx.overwritten_first else 3)), *ctx.node.backward(arrived))
         return (*grads, *((None,) * (inputs - len(grads))))
 
-
-_PYTHON_DISPATCH = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(torch._C.DispatchKey.PythonTLSSnapshot)
 
 _PLAIN = (Tensor, nn.Parameter)
 
@@ -94,7 +98,7 @@ class _Outside(TorchDispatchMode):
                 "called outside torch functions (by a scripted function, torch.vmap or C++ code), where it cannot be "
                 "followed; call torch functions directly",
             )
-        with torch._C.DisableTorchFunction():
+        with DisableTorchFunction():
             return func(*args, **(kwargs or {}))
 
 
@@ -222,7 +226,7 @@ class Trace(TorchFunctionMode):
 
     def after_overwriting(self, tensor: Tensor) -> None:
         """What was written to a view of a constant is in the constant as well."""
-        base = tensor._base
+        base = base_of(tensor)
         if base is not None and base.requires_grad and not is_marked(base):
             self.describe(base, Info())
 
@@ -238,7 +242,7 @@ class Trace(TorchFunctionMode):
         if is_marked(tensor):
             if not tensor.requires_grad:
                 self._refuse_lost(tensor)
-        elif tensor._base is not None and is_marked(tensor._base):
+        elif (base := base_of(tensor)) is not None and is_marked(base):
             self.describe(tensor, Info())  # a view from before its base was written to
         elif tensor.grad_fn is not None and self._comes_from_inputs(tensor):
             self.refuse(
@@ -304,7 +308,7 @@ class Trace(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch._C._set_grad_enabled:  # a model's own enable_grad would make constants depend on parameters
+        if func is set_grad_enabled:  # a model's own enable_grad would make constants depend on parameters
             return None
         if func in _GRADIENT_HOOKS and depends_on_input(args[0]):  # made for gradients, and relevance is none
             return RemovableHandle(OrderedDict()) if func is Tensor.register_hook else None
@@ -316,7 +320,7 @@ class Trace(TorchFunctionMode):
             with torch.inference_mode(False):
                 return self.handle(handler, call)
         quiet = (
-            torch._C._ExcludeDispatchKeyGuard(_PYTHON_DISPATCH)
+            without_python_kernels()
             if all(type(t) in _PLAIN for t in call.tensors)
             else contextlib.nullcontext()  # the kernels of other types may need Python
         )

@@ -18,6 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from captum_clrp.engine._torch import version_of
+
 __all__ = ["KeptWeights", "derived", "kept_weights", "memory", "weights_at_rest"]
 
 
@@ -73,7 +75,7 @@ def derived(
     """``derive(weight)``; what is kept of ``weight`` if it is a parameter that rests (see :func:`weights_at_rest`)."""
     if kept is None or not isinstance(weight, nn.Parameter) or weight.is_inference():
         return derive(weight.detach())
-    state = (weight.data_ptr(), weight._version, weight.dtype, weight.device, weight.shape)
+    state = (weight.data_ptr(), version_of(weight), weight.dtype, weight.device, weight.shape)
     place = (id(weight), key)
     found = kept.get(place)
     if found is None or found.state != state:

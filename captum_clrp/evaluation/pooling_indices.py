@@ -25,6 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from captum_clrp.engine._torch import DisableTorchFunction
+
 __all__ = [
     "BorderWinners",
     "Pooling",
@@ -142,7 +144,7 @@ class _Watch(TorchFunctionMode):
             called = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
             if isinstance(called.get("input"), Tensor) and "kernel_size" in called:
                 self._note(called)
-                with torch._C.DisableTorchFunction():
+                with DisableTorchFunction():
                     return func(*args, **kwargs)
         return func(*args, **kwargs)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds
+from captum_clrp.engine._torch import base_of
 from captum_clrp.engine.calls import Call
 from captum_clrp.engine.handlers.elementwise import passing
 from captum_clrp.engine.handlers.operation import Operation
@@ -80,7 +81,7 @@ def join(op: Operation) -> Any:
 
 
 def _is_learnt(value: Tensor) -> bool:
-    return isinstance(value, nn.Parameter) or isinstance(value._base, nn.Parameter)
+    return isinstance(value, nn.Parameter) or isinstance(base_of(value), nn.Parameter)
 
 
 def choose(op: Operation, *, masked: bool = False) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from captum_clrp.engine._torch import OpOverload
 from captum_clrp.engine.handlers.operation import Operation, carries_values
 from captum_clrp.engine.nested import flatten
 
@@ -23,7 +24,7 @@ def unknown(op: Operation) -> Any:
     signal = op.signal
     result = op.call.run()
     if any(carries_values(t) for t in flatten(result)):
-        compiled = isinstance(op.call.func, torch._ops.OpOverload)
+        compiled = isinstance(op.call.func, OpOverload)
         return op.refuse(
             "not known to captum_clrp: it has no rule and is not known to only move values"
             + ("; of an exported program, explain the nn.Module that it was made from" if compiled else "")

@@ -1,0 +1,66 @@
+"""The only file that names private parts of PyTorch: a new release means one edit, here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = [
+    "DisableTorchFunction",
+    "DropoutNd",
+    "NormBase",
+    "OpOverload",
+    "SpectralNorm",
+    "TorchDispatchMode",
+    "base_of",
+    "c_functions",
+    "forward_pre_hooks",
+    "set_grad_enabled",
+    "version_of",
+    "with_parameters",
+    "without_python_kernels",
+]
+
+DisableTorchFunction = torch._C.DisableTorchFunction
+DropoutNd = nn.modules.dropout._DropoutNd
+NormBase = nn.modules.batchnorm._NormBase
+OpOverload = torch._ops.OpOverload
+SpectralNorm = nn.utils.parametrizations._SpectralNorm
+c_functions = torch._C._nn
+set_grad_enabled = torch._C._set_grad_enabled
+
+_PYTHON_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(torch._C.DispatchKey.PythonTLSSnapshot)
+
+
+def without_python_kernels() -> AbstractContextManager[Any]:
+    """While it is entered, no ``TorchDispatchMode`` sees what runs."""
+    guard: AbstractContextManager[Any] = torch._C._ExcludeDispatchKeyGuard(_PYTHON_KERNELS)
+    return guard
+
+
+def base_of(view: Tensor) -> Tensor | None:
+    """The tensor that a view is of; ``None`` of what is no view."""
+    return view._base
+
+
+def version_of(tensor: Tensor) -> int:
+    """Counts how often the memory of a tensor was written to, through views as well."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def forward_pre_hooks(module: nn.Module) -> Iterable[Any]:
+    """What runs before a module's forward."""
+    return module._forward_pre_hooks.values()
+
+
+def with_parameters(module: nn.Module, **parameters: nn.Parameter | None) -> nn.Module:
+    """A shallow copy of a module that has these parameters and no others; the module itself keeps its own."""
+    stand_in = copy.copy(module)
+    stand_in._parameters = dict(parameters)
+    return stand_in
