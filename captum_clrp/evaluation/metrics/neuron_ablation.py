@@ -29,6 +29,11 @@ class _Reached(BaseException):
 def activations_at(model: Callable[[Tensor], Any], layer: nn.Module, inputs: Tensor) -> Tensor:
     """Output of a layer, ``(N, ...)``; the forward pass stops there.
 
+    Args:
+        model: Takes ``(N, C, H, W)``.
+        layer: A module of ``model``.
+        inputs: ``(N, C, H, W)``, as the model takes it.
+
     Raises:
         InvalidInputError: if the layer does not run, or returns no tensor.
     """
