@@ -1,6 +1,6 @@
-"""Make the pictures and lists in this folder from scikit-image, matplotlib and timm.
+"""Make the photographs and lists of the evaluation from scikit-image, matplotlib and timm, which must be installed.
 
-Run it in this folder's repository, with these three installed: ``python captum_clrp/evaluation/data/make.py``.
+python tools/make_evaluation_data.py
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
+PACKAGE = Path(__file__).resolve().parents[1] / "captum_clrp"
+FOLDER = PACKAGE / "evaluation" / "data"
 SHORTER_SIDE = 320
 # Boxes are drawn by hand, in pixels of the original: left, top, right, bottom.
 PHOTOGRAPHS: list[dict[str, Any]] = [
@@ -79,7 +80,7 @@ def main() -> None:
 
     info = ImageNetInfo("imagenet-1k")
     wnids = [info.index_to_label_name(i) for i in range(info.num_classes())]
-    (FOLDER.parents[1] / "data" / "ilsvrc2012_wnids.txt").write_text("\n".join(wnids) + "\n")
+    (PACKAGE / "data" / "ilsvrc2012_wnids.txt").write_text("\n".join(wnids) + "\n")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,7 @@ class GridPointingGame(PerImageMetric):
 
     Example::
 
+        >>> import torch
         >>> game = GridPointingGame(n=2)
         >>> maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]])  # of scenes
         >>> game.update(maps, torch.tensor([0]))  # the cell of the class that each map explains

@@ -264,7 +264,7 @@ def _winners(
 
 
 def winner_map(pooling: Pooling) -> Tensor:
-    """How often each input position wins in the outermost regions, summed over images and channels; ``(H, W)``."""
+    """How often each input position wins in the outermost regions of a ``pooling``, over images and channels; ``(H, W)``."""
     counts = torch.zeros(pooling.inputs.shape[2:], dtype=torch.long)
     rows, columns = pooling.lines(0), pooling.lines(1)
     last_row, last_column = len(rows) - 1, len(columns) - 1
