@@ -273,7 +273,8 @@ class ProductMap(LinearMap):
         with torch.enable_grad():
             variable = torch.zeros_like(activations).requires_grad_()
             product = self.product(variable, weight)
-        return torch.autograd.grad(product, variable, signal)[0]
+        # An index that the product sums away comes back as a view of one number many times; it is written to.
+        return torch.autograd.grad(product, variable, signal)[0].contiguous()
 
 
 def linear_map_of(module: nn.Module) -> LinearMap | None:

@@ -104,6 +104,12 @@ def test_product_with_a_constant_is_its_matrix(constant_first: bool) -> None:
     assert_is_matrix(ProductMap(constant, product), constant, W, shape)
 
 
+def test_product_that_sums_an_index_away_gives_relevance_memory_of_its_own() -> None:
+    layer = ProductMap(torch.rand(2, 3, 4), lambda a, b: torch.einsum("nci,ncj->nc", a, b))
+    received = layer.transpose(torch.ones(2, 3), layer.weight, torch.rand(2, 3, 5))
+    torch.testing.assert_close(received.mul_(2.0), 2 * layer.weight.sum(2, keepdim=True).expand(2, 3, 5))
+
+
 def test_base_class_says_what_is_missing() -> None:
     layer = LinearMap(torch.ones(1, 1))
     with pytest.raises(NotImplementedError, match="apply"):

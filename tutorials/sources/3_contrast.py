@@ -158,13 +158,24 @@ assert share_on_the_left(cat_rather) > 0.9
 assert share_on_the_left(espresso_rather) < 0.1
 
 # %% [markdown]
-# Mind the question: with the whole grid as input, *cat rather than espresso* would mark parts of the rocket and of
-# the tripod as well, since they too speak more for a cat than for an espresso. Against all other classes, as in
-# CLRP1, they do not.
-#
-# This helps most where classes are close to each other. For the photograph of the coffee, *cup* is the second choice.
-# Against a thousand classes that have nothing to do with coffee, and one that has, little is left of it. Only a
-# contrast of the two says what makes the difference.
+# The answer depends on the question. With the whole grid as input, *cat rather than espresso* also marks parts of the
+# rocket and of the tripod, since they too speak more for a cat than for an espresso. Against all other classes, as in
+# CLRP1, they hardly do.
+
+# %%
+in_grid = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(inputs, target=cat)
+elsewhere = {
+    "rather than espresso": share_in_cell(in_grid[0], 2) + share_in_cell(in_grid[0], 3),
+    "rather than all others": share_in_cell(maps["CLRP1"][0], 2) + share_in_cell(maps["CLRP1"][0], 3),
+}
+print({question: f"{share:.1%} on rocket and tripod" for question, share in elsewhere.items()})
+assert elsewhere["rather than espresso"] > 0.1
+assert elsewhere["rather than all others"] < 0.05
+
+# %% [markdown]
+# This helps most where classes are close to each other. For the photograph of the coffee, *cup* is the second choice
+# of the network. CLRP1 compares each with all other classes; only a contrast of the two says what makes the
+# difference between them.
 
 # %%
 # alt: Four maps of the photograph of the coffee. CLRP1 for espresso marks the coffee and the rim, CLRP1 for cup
@@ -182,18 +193,20 @@ show({"CLRP": maps_coffee}, ["espresso", "cup", "espresso rather than cup", "cup
 overlap = torch.minimum(*(m.sum(0) / m.sum() for m in maps_coffee[2:])).sum()
 print(f"the two last maps share {overlap:.1%} of their relevance")
 assert overlap < 0.05
+with torch.no_grad():
+    assert model(coffee)[0].topk(2).indices.tolist() == [espresso, cup]
 
 # %% [markdown]
-# *Espresso rather than cup* is the coffee. *Cup rather than espresso* is not the rim of the cup, as one might think,
-# but the spoon: a map shows what this network goes by, not what a cup is.
+# In the picture, *espresso rather than cup* lies on the coffee, and *cup rather than espresso* not on the rim of the
+# cup, as one might think, but on the spoon. A map shows what this network goes by, not what a cup is.
 #
 # ## When not to trust a contrast
 #
 # - **Zero does not mean unimportant.** A pixel that speaks for the class and for its opposite alike is zero.
 # - **It compares, it does not judge.** A network that recognises a ship by the water gets a map of the water.
-# - **Both sides must arrive.** The contrast compares amounts, so it needs them to be conserved. Where a network
-# absorbs much relevance on the way, target and dual may lose different shares; `conserve=True` makes them equal
-#   ([tutorial 4](4_your_own_network.ipynb)). Then the signed contrast sums to zero:
+# - **Both sides must arrive.** The contrast compares amounts. Where a network absorbs much relevance on the way, the
+#   class and its opposite may lose different shares of it. With `conserve=True` nothing is lost on either side
+#   ([tutorial 4](4_your_own_network.ipynb)), and the signed contrast sums to zero:
 
 # %%
 conserving = ContrastiveLRP1(model, low, high, conserve=True)

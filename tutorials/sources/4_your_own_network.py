@@ -60,7 +60,8 @@ for one, picture, name in zip(axes, pictures([0, 1, 2]), CLASSES, strict=True):
 # ## A network with a bit of everything
 #
 # Batch normalisation, a rectifier in place, a skip connection added with `+=`, a gate as in squeeze-and-excitation,
-# max pooling and a mean over positions: things that tools working on modules trip over.
+# max pooling and a mean over positions: several of these are not modules, so tools that look at modules alone do not
+# see them.
 
 
 # %%
@@ -102,8 +103,8 @@ assert accuracy > 0.9
 # %% [markdown]
 # ## The plan
 #
-# Before you explain anything, let the package tell what it would do: every operation that carries relevance, with its
-# rule and the reason.
+# Before you explain anything, ask the package what it would do. The plan lists every operation that carries relevance,
+# with its rule and the reason.
 
 # %%
 picture = pictures([0])
@@ -113,8 +114,8 @@ assert plan.records[0].operation == "conv2d"
 assert plan.records[0].rule.startswith("ZBeta")
 
 # %% [markdown]
-# The first convolution gets the z^beta rule, which knows the domain of the input; all other weighted operations z+.
-# The sum shares by its parts, the product follows the signal and not the gate.
+# The first convolution gets the z^beta rule, which knows the domain of the input; all other weighted operations get
+# z+. A sum shares relevance by the sizes of its parts. At the product, relevance follows the signal and not the gate.
 #
 # ## Two shapes in one picture
 
@@ -165,9 +166,9 @@ print(report)
 assert abs(report.unaccounted) < 1e-3 * abs(report.score)
 
 # %% [markdown]
-# Here nothing was lost. In networks with depthwise convolutions, such as EfficientNet, it can be most of the score.
-# Then `conserve=True` spreads what would be absorbed over the inputs of those neurons, and the input alone sums to
-# the score.
+# Here nothing was lost. In a network with depthwise convolutions, such as the EfficientNet of [tutorial
+# 1](1_first_explanation.ipynb), it can be most of the score. Then `conserve=True` spreads what would be absorbed over
+# the inputs of those neurons, and the input alone sums to the score.
 
 # %%
 conserved = LRPZBeta(net, 0.0, 1.0, conserve=True).attribute(two, target=SQUARE)
@@ -178,8 +179,8 @@ assert abs(conserved.sum() - score) < 1e-2 * abs(score)
 # %% [markdown]
 # ## Your own rules
 #
-# Assign a rule to a module, as in Captum, and it wins over the plan. The gamma rule, for example, favours positive
-# contributions without dropping the negative ones. Delete it, and the plan is as before.
+# Assign a rule to a module, as in Captum, and it replaces the one in the plan. The gamma rule, for example, favours
+# the contributions that have the sign of the output without dropping the others. Delete it, and the plan is as before.
 
 # %%
 # alt: The picture of square and cross and two LRP maps for square: with z+, and with the gamma rule in conv2 and
@@ -204,11 +205,12 @@ assert torch.equal(LRPZBeta(net, 0.0, 1.0).attribute_classes(two, [SQUARE, CROSS
 
 # %%
 class WithSimilarity(ShapeNet):
-    """Scores by the similarity of two activations: which of them would get the relevance?"""
+    """Scores by the similarity of the two halves of the picture: which of them would get the relevance?"""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = torch.relu(self.conv2(torch.relu(self.conv1(x)))).flatten(2)
-        return torch.einsum("nci,ncj->nc", y, y)[:, :3]
+        y = torch.relu(self.conv2(torch.relu(self.conv1(x))))
+        left, right = y.chunk(2, 3)
+        return F.cosine_similarity(left.flatten(2), right.flatten(2), dim=2)[:, :3]
 
 
 try:
@@ -216,14 +218,14 @@ try:
 except UnsupportedOperationError as error:
     refusal = str(error)
 print(refusal)
-assert "einsum" in refusal
+assert "cosine_similarity" in refusal
 
 # %% [markdown]
 # The remedies, in the order in which to try them:
 #
-# 1. Explain a part of the model that does without it (`LayerLRPZBeta` and its contrastive twins read relevance at a
-# layer).
-# 2. Replace the operation: a constant matrix instead of a second activation, for example, has a rule.
+# 1. Explain a part of the model that does without it: `LayerLRPZBeta` and its contrastive twins read relevance at a
+#    layer.
+# 2. Replace the operation by one that has a rule: similarity to a constant prototype, for example, is a linear layer.
 # 3. If you know how the operation shares relevance, add a row to `captum_clrp.engine.operations.TABLE`.
 #
 # Other states in which no explanation would be true are refused as well, such as a network in training mode, whose

@@ -1,1 +1,0 @@
-"""The metrics, one in each file."""

@@ -1,1 +1,0 @@
-"""What comes out: records image by image, their summary, figures."""
