@@ -95,7 +95,8 @@ def add_parser(subparsers: Any) -> None:
     run_options.add_argument("--quiet", action="store_true", help="show no progress")
     parser.set_defaults(defaults={name: parser.get_default(name) for name in _APPLIES})
     parser.set_defaults(
-        run=run, needs=("captum_clrp.classifiers", "captum_clrp.evaluation", "captum_clrp.evaluation.figures", "timm")
+        run=run,
+        needs=("captum_clrp.classifiers", "captum_clrp.evaluation", "captum_clrp.evaluation.results.figures", "timm"),
     )
     parser.set_defaults(interrupted="start it again with the same arguments to go on")
 
@@ -176,11 +177,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, team: Team) -> int:
     from captum_clrp.evaluation import Bench, MethodSet, Run
-    from captum_clrp.evaluation.figures import figures
-    from captum_clrp.evaluation.mean_image import cache_folder
     from captum_clrp.evaluation.methods import check_methods
-    from captum_clrp.evaluation.records import read_records
-    from captum_clrp.evaluation.runner import write_whole
+    from captum_clrp.evaluation.results.figures import figures
+    from captum_clrp.evaluation.results.records import read_records
+    from captum_clrp.evaluation.running.mean_image import cache_folder
+    from captum_clrp.evaluation.running.runner import write_whole
 
     experiment = _experiment(options)
     names = check_methods(_names(options.methods)) if options.methods else list(experiment.default_methods)

@@ -5,7 +5,6 @@ conventions. :class:`Run` measures a whole dataset, alone or in many processes, 
 is what ``captum-clrp evaluate`` does.
 """
 
-from captum_clrp.evaluation.class_similarity import ClassSimilarity, class_similarity, mean_similarity
 from captum_clrp.evaluation.datasets import (
     ILSVRC2012,
     VOC2007,
@@ -17,21 +16,42 @@ from captum_clrp.evaluation.datasets import (
     Photograph,
     Target,
 )
-from captum_clrp.evaluation.energy_inside import EnergyInside, energy_inside
-from captum_clrp.evaluation.energy_pointing_game import EnergyPointingGame, critical_share, energy_hits
 from captum_clrp.evaluation.experiments import EXPERIMENTS, Bench, Experiment
-from captum_clrp.evaluation.grid_pointing_game import GridPointingGame, cell_mask, compose_grid, grid_score
-from captum_clrp.evaluation.insertion_deletion import InsertionDeletion, insertion_deletion
-from captum_clrp.evaluation.mean_image import mean_image
 from captum_clrp.evaluation.methods import METHODS, MethodSet
-from captum_clrp.evaluation.neuron_ablation import NeuronAblation, diagonal_share, neuron_drops, strongest_neurons
-from captum_clrp.evaluation.patch_ablation import PatchAblation, ablate_patch, patch_drop
-from captum_clrp.evaluation.pointing_game import PointingGame, pointing_hit
-from captum_clrp.evaluation.pooling_indices import border_winners, observe_pooling, replicated_borders
-from captum_clrp.evaluation.processes import Team, team_of_environment
-from captum_clrp.evaluation.runner import Run
-from captum_clrp.evaluation.sources import Explained, GridSource, PhotographSource, Sample, Source
-from captum_clrp.evaluation.summary import Summary, summarise
+from captum_clrp.evaluation.metrics.class_similarity import ClassSimilarity, class_similarity, mean_similarity
+from captum_clrp.evaluation.metrics.energy_inside import EnergyInside, energy_inside
+from captum_clrp.evaluation.metrics.energy_pointing_game import EnergyPointingGame, critical_share, energy_hits
+from captum_clrp.evaluation.metrics.grid_pointing_game import GridPointingGame, grid_score
+from captum_clrp.evaluation.metrics.insertion_deletion import InsertionDeletion, insertion_deletion
+from captum_clrp.evaluation.metrics.neuron_ablation import (
+    NeuronAblation,
+    activations_at,
+    diagonal_share,
+    neuron_drops,
+    strongest_neurons,
+)
+from captum_clrp.evaluation.metrics.patch_ablation import PatchAblation, ablate_patch, patch_drop
+from captum_clrp.evaluation.metrics.pointing_game import PointingGame, pointing_hit
+from captum_clrp.evaluation.metrics.pooling_indices import (
+    border_winners,
+    observe_pooling,
+    replicated_borders,
+    winner_map,
+)
+from captum_clrp.evaluation.results.summary import Summary, summarise
+from captum_clrp.evaluation.running.mean_image import mean_image
+from captum_clrp.evaluation.running.processes import Team, team_of_environment
+from captum_clrp.evaluation.running.runner import Run
+from captum_clrp.evaluation.sources import (
+    Explained,
+    GridSource,
+    PhotographSource,
+    Sample,
+    Source,
+    cell_mask,
+    compose_grid,
+)
+from captum_clrp.evaluation.statistics import sign_flip_test
 from captum_clrp.geometry import Box, Geometry, box_mask
 
 __all__ = [
@@ -68,6 +88,7 @@ __all__ = [
     "Target",
     "Team",
     "ablate_patch",
+    "activations_at",
     "border_winners",
     "box_mask",
     "cell_mask",
@@ -86,7 +107,9 @@ __all__ = [
     "patch_drop",
     "pointing_hit",
     "replicated_borders",
+    "sign_flip_test",
     "strongest_neurons",
     "summarise",
     "team_of_environment",
+    "winner_map",
 ]

@@ -167,8 +167,8 @@ def _with_interval(row: dict[str, Any]) -> str:
 
 def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
     from captum_clrp.evaluation import EXPERIMENTS, Summary
-    from captum_clrp.evaluation.figures import draw_curve
-    from captum_clrp.evaluation.summary import CurveRow, Row
+    from captum_clrp.evaluation.results.figures import draw_curve
+    from captum_clrp.evaluation.results.summary import CurveRow, Row
 
     curves = [CurveRow(**curve) for curve in summary["curves"]]
     read = Summary(**(summary | {"curves": curves, "rows": [Row(**row) for row in summary["rows"]]}))

@@ -15,7 +15,7 @@ from PIL import Image
 from captum_clrp.cli import evaluate, main
 from captum_clrp.evaluation import EXPERIMENTS
 from captum_clrp.evaluation.datasets.voc import VOC_CLASSES
-from captum_clrp.evaluation.records import Recorder, read_records
+from captum_clrp.evaluation.results.records import Recorder, read_records
 
 pytest.importorskip("timm")
 

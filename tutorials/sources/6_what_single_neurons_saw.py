@@ -15,8 +15,7 @@ from skimage import data
 
 from captum_clrp import NeuronContrastiveLRP2, NeuronLRPZBeta
 from captum_clrp.classifiers import load_classifier
-from captum_clrp.evaluation import compose_grid, mean_similarity, neuron_drops, strongest_neurons
-from captum_clrp.evaluation.neuron_ablation import activations_at
+from captum_clrp.evaluation import activations_at, compose_grid, mean_similarity, neuron_drops, strongest_neurons
 
 network = load_classifier("tf_efficientnet_lite0")
 model, low, high = network.model, network.low, network.high

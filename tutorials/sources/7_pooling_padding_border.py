@@ -18,13 +18,7 @@ from skimage import data
 from torch import nn
 
 from captum_clrp import LRPZBeta
-from captum_clrp.evaluation.pooling_indices import (
-    border_winners,
-    observe_pooling,
-    replicated_borders,
-    sign_flip_test,
-    winner_map,
-)
+from captum_clrp.evaluation import border_winners, observe_pooling, replicated_borders, sign_flip_test, winner_map
 
 # %% [markdown]
 # ## Zero padding is an edge

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from captum_clrp.classifiers import Classifier
 from captum_clrp.evaluation.methods import METHODS, MethodSet
-from captum_clrp.evaluation.records import Measured, Record
+from captum_clrp.evaluation.results.records import Measured, Record
 from captum_clrp.evaluation.sources import Explained, Sample
 
 __all__ = ["Bench", "Curve", "Experiment", "Quantity", "labels_of", "over_targets"]

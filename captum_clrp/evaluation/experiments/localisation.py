@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp.evaluation.energy_inside import energy_inside
-from captum_clrp.evaluation.energy_pointing_game import SHARES, critical_share, energy_hits
 from captum_clrp.evaluation.experiments.base import Bench, Curve, Experiment, Quantity, over_targets
-from captum_clrp.evaluation.pointing_game import pointing_hit
-from captum_clrp.evaluation.records import Measured
+from captum_clrp.evaluation.metrics.energy_inside import energy_inside
+from captum_clrp.evaluation.metrics.energy_pointing_game import SHARES, critical_share, energy_hits
+from captum_clrp.evaluation.metrics.pointing_game import pointing_hit
+from captum_clrp.evaluation.results.records import Measured
 from captum_clrp.evaluation.sources import Explained, Sample
 
 __all__ = ["EnergyInsideExperiment", "EnergyPointing", "GridPointing", "Pointing"]
@@ -24,7 +24,7 @@ def _mask(explained: Explained) -> Tensor:
 
 
 class Pointing(Experiment):
-    """The pointing game; see :mod:`captum_clrp.evaluation.pointing_game`."""
+    """The pointing game; see :mod:`captum_clrp.evaluation.metrics.pointing_game`."""
 
     name = "pointing"
     title = "Pointing game"
@@ -49,7 +49,7 @@ def _hits(values: Mapping[str, Any]) -> Sequence[float]:
 
 
 class EnergyPointing(Experiment):
-    """The paper's pointing game, a curve over the energy; see :mod:`captum_clrp.evaluation.energy_pointing_game`."""
+    """The paper's pointing game, a curve over the energy; see :mod:`captum_clrp.evaluation.metrics.energy_pointing_game`."""
 
     name = "energy-pointing"
     title = "Pointing game with an energy threshold (paper, fig. 4)"
@@ -64,7 +64,7 @@ class EnergyPointing(Experiment):
 
 
 class EnergyInsideExperiment(Experiment):
-    """The share of relevance on the object; see :mod:`captum_clrp.evaluation.energy_inside`."""
+    """The share of relevance on the object; see :mod:`captum_clrp.evaluation.metrics.energy_inside`."""
 
     name = "energy-inside"
     title = "Share of positive relevance on the object"
@@ -78,7 +78,7 @@ class EnergyInsideExperiment(Experiment):
 
 
 class GridPointing(Experiment):
-    """The grid pointing game; see :mod:`captum_clrp.evaluation.grid_pointing_game`; measured on scenes."""
+    """The grid pointing game; see :mod:`captum_clrp.evaluation.metrics.grid_pointing_game`; measured on scenes."""
 
     name = "grid"
     title = "Grid pointing game"

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.class_similarity import mean_similarity
 from captum_clrp.evaluation.experiments.base import Bench, Experiment, Quantity
 from captum_clrp.evaluation.methods import image_seed
-from captum_clrp.evaluation.neuron_ablation import (
+from captum_clrp.evaluation.metrics.class_similarity import mean_similarity
+from captum_clrp.evaluation.metrics.neuron_ablation import (
     Neuron,
     activations_at,
     diagonal_share,
@@ -23,8 +23,8 @@ from captum_clrp.evaluation.neuron_ablation import (
     relative_drops,
     strongest_neurons,
 )
-from captum_clrp.evaluation.patch_ablation import PATCH_SIZE
-from captum_clrp.evaluation.records import Measured, Record
+from captum_clrp.evaluation.metrics.patch_ablation import PATCH_SIZE
+from captum_clrp.evaluation.results.records import Measured, Record
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.neuron import NeuronContrastiveLRP2, NeuronLRPZBeta
 
@@ -58,7 +58,7 @@ MOST_NEURONS = 256
 
 
 class Neurons(Experiment):
-    """The paper's ablation of neurons; see :mod:`captum_clrp.evaluation.neuron_ablation`.
+    """The paper's ablation of neurons; see :mod:`captum_clrp.evaluation.metrics.neuron_ablation`.
 
     Args:
         layer: Name of a module. Default: :func:`default_layer`.

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from captum_clrp.evaluation.experiments.base import Bench, Curve, Experiment, Quantity, labels_of
-from captum_clrp.evaluation.insertion_deletion import STEPS, Scores, area_under, insertion_deletion
 from captum_clrp.evaluation.methods import image_seed
-from captum_clrp.evaluation.patch_ablation import PATCH_SIZE, patch_drops
-from captum_clrp.evaluation.records import Measured
+from captum_clrp.evaluation.metrics.insertion_deletion import STEPS, Scores, area_under, insertion_deletion
+from captum_clrp.evaluation.metrics.patch_ablation import PATCH_SIZE, patch_drops
+from captum_clrp.evaluation.results.records import Measured
 from captum_clrp.evaluation.sources import Sample
 
 __all__ = ["Ablation", "InsertionDeletionExperiment"]
@@ -25,7 +25,7 @@ def _mean(bench: Bench) -> Tensor:
 
 
 class Ablation(Experiment):
-    """The paper's ablation; see :mod:`captum_clrp.evaluation.patch_ablation`."""
+    """The paper's ablation; see :mod:`captum_clrp.evaluation.metrics.patch_ablation`."""
 
     name = "ablation"
     title = "Patch ablation (paper, table 1)"
@@ -59,7 +59,7 @@ class Ablation(Experiment):
 
 
 class InsertionDeletionExperiment(Experiment):
-    """Insertion and deletion; see :mod:`captum_clrp.evaluation.insertion_deletion`."""
+    """Insertion and deletion; see :mod:`captum_clrp.evaluation.metrics.insertion_deletion`."""
 
     name = "insertion-deletion"
     title = "Insertion and deletion"

@@ -8,15 +8,16 @@ from typing import Any
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.experiments.base import Bench, Experiment, Quantity
-from captum_clrp.evaluation.pooling_indices import border_winners, measured_with, sign_flip_test
-from captum_clrp.evaluation.records import Measured, Record
+from captum_clrp.evaluation.metrics.pooling_indices import border_winners, measured_with
+from captum_clrp.evaluation.results.records import Measured, Record
 from captum_clrp.evaluation.sources import Sample
+from captum_clrp.evaluation.statistics import sign_flip_test
 
 __all__ = ["PoolingIndices"]
 
 
 class PoolingIndices(Experiment):
-    """Where max pooling's winners lie; see :mod:`captum_clrp.evaluation.pooling_indices`; each max pooling takes the place of a method."""
+    """Where max pooling's winners lie; see :mod:`captum_clrp.evaluation.metrics.pooling_indices`; each pooling is a "method"."""
 
     name = "pooling-indices"
     title = "Max pooling's winners at the border (supplement B)"

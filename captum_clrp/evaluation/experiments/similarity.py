@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from captum_clrp.evaluation.class_similarity import class_similarity, mean_similarity
 from captum_clrp.evaluation.experiments.base import Bench, Experiment, Quantity
 from captum_clrp.evaluation.methods import image_seed
-from captum_clrp.evaluation.records import Measured
+from captum_clrp.evaluation.metrics.class_similarity import class_similarity, mean_similarity
+from captum_clrp.evaluation.results.records import Measured
 from captum_clrp.evaluation.sources import Sample
 
 __all__ = ["Similarity"]
@@ -20,7 +20,7 @@ _TOP, _DRAWN, _AMONG = 3, 10, 100
 
 
 class Similarity(Experiment):
-    """How alike the maps of classes are; see :mod:`captum_clrp.evaluation.class_similarity`.
+    """How alike the maps of classes are; see :mod:`captum_clrp.evaluation.metrics.class_similarity`.
 
     Explained are the three classes with the largest scores, and together 10 classes drawn from the 100 with the
     largest scores (fewer where the network has fewer outputs).

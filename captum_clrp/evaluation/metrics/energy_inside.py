@@ -1,0 +1,51 @@
+"""The share of positive relevance on the object (the energy-based pointing game of Score-CAM, Wang et al. 2020)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from captum_clrp.evaluation.metrics.base import PerImageMetric, pairs
+from captum_clrp.evaluation.metrics.maps import as_map, as_mask, positive_part
+
+__all__ = ["EnergyInside", "energy_inside"]
+
+
+def energy_inside(attribution: Tensor, mask: Tensor) -> float:
+    """Positive relevance on the object divided by all positive relevance.
+
+    A map without positive values has none on the object: 0. A map that is all equal gets the object's share of the
+    area, which is chance level.
+
+    Args:
+        attribution: ``(H, W)`` or ``(C, H, W)``; channels are summed, negative sums count as 0.
+        mask: ``(H, W)``, true on the object.
+
+    Raises:
+        InvalidInputError: for shapes that do not fit, an empty mask, or a map with NaN.
+
+    Example::
+
+        >>> import torch
+        >>> heat = torch.tensor([[4.0, -5.0], [3.0, 1.0]])
+        >>> energy_inside(heat, torch.tensor([[1, 1], [0, 0]]))  # 4 / (4 + 3 + 1)
+        0.5
+    """
+    values = as_map(attribution)
+    marked = as_mask(mask, values)
+    energy = positive_part(values)
+    total = float(energy.sum())
+    return float(energy[marked].sum()) / total if total > 0 else 0.0
+
+
+class EnergyInside(PerImageMetric):
+    """Mean share of positive relevance on the object; conventions of :func:`energy_inside`.
+
+    Args:
+        average: ``"images"`` or ``"classes"``.
+    """
+
+    higher_is_better = True
+
+    def update(self, maps: Tensor, masks: Tensor, labels: Tensor | None = None) -> None:
+        """Measure a batch; arguments as for :meth:`captum_clrp.evaluation.PointingGame.update`."""
+        self.keep([energy_inside(m, o) for m, o in pairs(maps, masks)], labels)

@@ -1,0 +1,180 @@
+"""The paper's ablation study (section 5.2, table 1): how much does the class lose with the patch that matters most?
+
+The 9x9 patch around the maximum of the map is replaced by the mean of the dataset's images at the same position, and
+the drop of the class's logit and probability is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.metrics.base import PerImageMetric, average
+from captum_clrp.evaluation.metrics.maps import Point, as_map, first_peak
+
+__all__ = ["PATCH_SIZE", "Drop", "PatchAblation", "ablate_patch", "patch_drop", "patch_drops"]
+
+PATCH_SIZE = 9
+"""Side of the patch in pixels, as in the paper."""
+
+Model = Callable[[Tensor], Tensor]
+
+
+class Drop(NamedTuple):
+    """By how much the class fell; negative where it rose."""
+
+    logit: float
+    probability: float
+
+
+def ablate_patch(image: Tensor, point: Point, mean_image: Tensor, size: int = PATCH_SIZE) -> Tensor:
+    """The image with the patch around a pixel replaced; at the border the patch is cut off.
+
+    Args:
+        image: ``(C, H, W)``, as the model takes it.
+        point: Centre of the patch.
+        mean_image: ``(C, H, W)`` in the same units (or broadcastable: one value per channel).
+        size: Side of the patch, odd.
+
+    Returns:
+        A new tensor ``(C, H, W)``.
+
+    Raises:
+        InvalidInputError: if ``size`` is not odd and positive, or the mean image does not fit.
+
+    Example::
+
+        >>> ablate_patch(torch.ones(1, 3, 3), Point(0, 0), torch.zeros(1, 3, 3), size=3)[0]
+        tensor([[0., 0., 1.],
+                [0., 0., 1.],
+                [1., 1., 1.]])
+    """
+    if size < 1 or size % 2 == 0:
+        raise InvalidInputError(f"a patch of side {size} has no middle pixel; give an odd number, e.g. {PATCH_SIZE}")
+    try:
+        replacement = mean_image.to(image).expand_as(image)
+    except RuntimeError:
+        raise InvalidInputError(
+            f"a mean image of shape {tuple(mean_image.shape)} does not fit an image of shape {tuple(image.shape)}"
+        ) from None
+    half = size // 2
+    rows = slice(max(0, point.row - half), point.row + half + 1)
+    columns = slice(max(0, point.column - half), point.column + half + 1)
+    ablated = image.clone()
+    ablated[:, rows, columns] = replacement[:, rows, columns]
+    return ablated
+
+
+def patch_drops(
+    model: Model,
+    image: Tensor,
+    explained: Sequence[tuple[int, Tensor]],
+    mean_image: Tensor,
+    size: int = PATCH_SIZE,
+    batch: int = 16,
+) -> list[Drop]:
+    """Drops for several classes and maps of one image, which share the forward passes; see :func:`patch_drop`.
+
+    Args:
+        model: From ``(N, C, H, W)`` to logits ``(N, m)``.
+        image: ``(C, H, W)``, as the model takes it.
+        explained: Pairs of a class and its map.
+        mean_image: As for :func:`ablate_patch`.
+        size: As for :func:`ablate_patch`.
+        batch: Images that the model takes at once.
+
+    Returns:
+        One drop for each pair.
+    """
+    points = [first_peak(as_map(heat)) for _, heat in explained]
+    distinct = list(dict.fromkeys(p for p in points if p is not None))
+    images = [image, *(ablate_patch(image, p, mean_image, size) for p in distinct)]
+    with torch.no_grad():
+        logits = torch.cat([model(torch.stack(images[i : i + batch])) for i in range(0, len(images), batch)]).double()
+    probabilities = logits.softmax(1)
+    row_of = {point: row for row, point in enumerate(distinct, start=1)}
+    drops = []
+    for (label, _), point in zip(explained, points, strict=True):
+        row = 0 if point is None else row_of[point]
+        drops.append(
+            Drop(
+                float(logits[0, label] - logits[row, label]), float(probabilities[0, label] - probabilities[row, label])
+            )
+        )
+    return drops
+
+
+def patch_drop(
+    model: Model, image: Tensor, label: int, attribution: Tensor, mean_image: Tensor, size: int = PATCH_SIZE
+) -> Drop:
+    """Drop of a class when the patch at the maximum of its map is replaced.
+
+    Of several pixels that share the maximum, the first in reading order is taken. A map that is all equal points
+    nowhere: nothing is replaced and the drop is 0.
+
+    Args:
+        model: From ``(N, C, H, W)`` to logits ``(N, m)``.
+        image: ``(C, H, W)``, as the model takes it.
+        label: The class.
+        attribution: Its map, ``(H, W)`` or ``(C, H, W)``; channels are summed.
+        mean_image: Mean of the dataset's images, ``(C, H, W)``, in the units of ``image``.
+        size: Side of the patch.
+
+    Raises:
+        InvalidInputError: as :func:`ablate_patch`, or for a map with NaN.
+    """
+    return patch_drops(model, image, [(label, attribution)], mean_image, size)[0]
+
+
+class PatchAblation(PerImageMetric):
+    """Mean drop of logit and probability; conventions of :func:`patch_drop`.
+
+    Args:
+        mean_image: As for :func:`patch_drop`; see :func:`captum_clrp.evaluation.mean_image`.
+        size: Side of the patch. Default: 9.
+        average: ``"images"`` (the paper) or ``"classes"``.
+
+    Example::
+
+        >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 2, bias=False))
+        >>> model[1].weight.data = torch.tensor([[1.0] * 9, [0.0] * 9])
+        >>> images, maps = torch.ones(1, 1, 3, 3), torch.eye(3)[None]
+        >>> ablation = PatchAblation(torch.zeros(1, 3, 3), size=3)
+        >>> ablation.update(model, images, torch.tensor([0]), maps)
+        >>> ablation.compute()["logit"]  # 4 of 9 pixels around the first maximum are replaced
+        tensor(4., dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def __init__(self, mean_image: Tensor, size: int = PATCH_SIZE, *, average: str = "images", **options: Any) -> None:
+        super().__init__(average=average, **options)
+        self.mean_image = mean_image
+        self.size = size
+
+    def update(self, model: Model, images: Tensor, labels: Tensor, maps: Tensor) -> None:
+        """Measure a batch.
+
+        Args:
+            model: From ``(N, C, H, W)`` to logits ``(N, m)``.
+            images: ``(N, C, H, W)``, as the model takes them.
+            labels: ``(N,)``, the explained classes.
+            maps: ``(N, H, W)`` or ``(N, C, H, W)``.
+        """
+        rows = [
+            patch_drop(model, image, int(label), heat, self.mean_image, self.size)
+            for image, label, heat in zip(images, labels, maps, strict=True)
+        ]
+        self.keep(rows, labels)
+
+    def compute(self) -> dict[str, Tensor]:
+        """``logit`` and ``probability``, each a scalar."""
+        values, labels = self.per_image()
+        if not len(values):
+            values = values.new_zeros(0, 2)
+        logit, probability = average(values, labels, self.average)
+        return {"logit": logit, "probability": probability}

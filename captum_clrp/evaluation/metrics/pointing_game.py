@@ -1,0 +1,87 @@
+"""The pointing game (Zhang et al. 2016; paper, section 5.2): does the strongest pixel lie on the object?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.metrics.base import PerImageMetric, pairs
+from captum_clrp.evaluation.metrics.maps import as_map, as_mask, is_flat, peaks
+
+__all__ = ["PointingGame", "pointing_hit"]
+
+
+def pointing_hit(attribution: Tensor, mask: Tensor, tolerance: float = 0.0) -> bool:
+    """Whether the maximum of a map lies on the object.
+
+    Ties: *every* pixel that shares the maximum must lie on the object. A map whose pixels are all equal (all zero, say)
+    points nowhere and is a miss, whatever the mask.
+
+    Args:
+        attribution: ``(H, W)`` or ``(C, H, W)``; channels are summed.
+        mask: ``(H, W)``, true on the object (see :func:`captum_clrp.evaluation.box_mask`).
+        tolerance: Distance in pixels, between pixel centres, that still counts as on the object. Default: 0.
+
+    Raises:
+        InvalidInputError: for shapes that do not fit, an empty mask, or a map with NaN.
+
+    Example::
+
+        >>> heat = torch.tensor([[0.0, 3.0], [3.0, 1.0]])
+        >>> pointing_hit(heat, torch.tensor([[0, 1], [1, 0]])), pointing_hit(heat, torch.tensor([[0, 1], [0, 0]]))
+        (True, False)
+    """
+    values = as_map(attribution)
+    marked = as_mask(mask, values)
+    if is_flat(values):
+        return False
+    points = peaks(values)
+    missed = points[~marked[points[:, 0], points[:, 1]]]
+    if not len(missed):
+        return True
+    if tolerance <= 0:
+        return False
+    nearest = torch.cdist(missed.double(), marked.nonzero().double()).amin(1)
+    return bool((nearest <= tolerance).all())
+
+
+class PointingGame(PerImageMetric):
+    """Share of images whose strongest pixel lies on the object; conventions of :func:`pointing_hit`.
+
+    Args:
+        tolerance: In pixels. 15 is usual on VOC and COCO, 0 in the paper. Default: 0.
+        average: ``"images"`` (the paper's accuracy) or ``"classes"`` (mean over classes, usual on VOC and COCO).
+
+    Raises:
+        InvalidInputError: for a negative tolerance.
+
+    Example::
+
+        >>> game = PointingGame()
+        >>> maps = torch.tensor([[[0.0, 3.0], [2.0, 1.0]], [[4.0, 3.0], [2.0, 1.0]]])  # (N, H, W) or (N, C, H, W)
+        >>> masks = torch.tensor([[[0, 1], [0, 0]], [[0, 1], [0, 0]]])  # (N, H, W)
+        >>> game.update(maps, masks)
+        >>> game.compute()  # the first one hits
+        tensor(0.5000, dtype=torch.float64)
+    """
+
+    higher_is_better = True
+
+    def __init__(self, tolerance: float = 0.0, *, average: str = "images", **options: Any) -> None:
+        super().__init__(average=average, **options)
+        if tolerance < 0:
+            raise InvalidInputError(f"tolerance={tolerance} is negative; give a distance in pixels")
+        self.tolerance = tolerance
+
+    def update(self, maps: Tensor, masks: Tensor, labels: Tensor | None = None) -> None:
+        """Count a batch.
+
+        Args:
+            maps: ``(N, H, W)`` or ``(N, C, H, W)``.
+            masks: ``(N, H, W)``.
+            labels: ``(N,)``, the explained classes; needed for ``average="classes"``.
+        """
+        self.keep([float(pointing_hit(m, o, self.tolerance)) for m, o in pairs(maps, masks)], labels)

@@ -1,0 +1,1 @@
+"""What comes out: records image by image, their summary, figures."""

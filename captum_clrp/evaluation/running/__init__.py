@@ -1,0 +1,1 @@
+"""What happens in a run: the loop, the processes that share it, what is shown and written down meanwhile."""
