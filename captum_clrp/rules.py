@@ -50,6 +50,12 @@ class Term(NamedTuple):
     activations: Tensor
     weight: Tensor
 
+    def in_one_precision(self) -> Term:
+        """With the activations in the precision of the weights."""
+        if self.activations.dtype == self.weight.dtype:
+            return self
+        return self._replace(activations=self.activations.to(self.weight.dtype))
+
 
 class Prepared(NamedTuple):
     """What a rule needs of the activations, whatever relevance comes: shared by all classes of one image."""
@@ -420,7 +426,7 @@ def prepare(
         output: What the operation returned, bias included, shaped as its output, if it is at hand.
     """
     activations = activations.to(layer.compute_dtype)
-    terms = rule.terms(layer, activations, nonnegative)
+    terms = tuple(term.in_one_precision() for term in rule.terms(layer, activations, nonnegative))
     if output is None or not rule.starts_with_output:
         products = [layer.apply(*term) for term in terms]
     else:
@@ -469,9 +475,8 @@ def pull_back(
     """``sum_k a^k * transpose(W^k) (f^k * signal)``, of ``size``; terms that stand side by side are summed."""
     received: Tensor | None = None
     for k, (activations, weight) in enumerate(terms):
-        share = layer.transpose(signal if factors is None else factors[k] * signal, weight, activations).mul_(
-            activations
-        )
+        sent = signal if factors is None else factors[k] * signal
+        share = layer.transpose(sent.to(weight.dtype), weight, activations).mul_(activations)
         if share.shape != size:
             assert layer.channel_dim is not None
             first, second = share.chunk(2, layer.channel_dim)
@@ -493,7 +498,7 @@ contributions ``|x| |w|``, then evenly over the receptive field without its padd
 def spread(layer: LinearMap, activations: Tensor, unshared: Tensor, received: Tensor) -> Tensor:
     """Add to ``received`` what outputs could not share by the rule itself."""
     for fallback in FALLBACKS:
-        term = fallback(layer, activations)
+        term = fallback(layer, activations).in_one_precision()
         quotient, left = divide(unshared, layer.apply(*term))
         received += pull_back(layer, (term,), quotient, activations.shape)
         if left is None:

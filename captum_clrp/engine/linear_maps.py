@@ -48,6 +48,8 @@ class LinearMap:
     """Whether this is the twin :meth:`with_negated_weights`."""
     precise = False
     """Whether this is the twin :meth:`in_double_precision`."""
+    brief = False
+    """Whether this is the twin :meth:`in_brief`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight = weight
@@ -68,13 +70,27 @@ class LinearMap:
 
     def with_negated_weights(self) -> LinearMap:
         """The same operation with ``-W``: the dual concept of CLRP2 (paper, section 4)."""
-        twin = copy.copy(self)
-        twin.negated = not self.negated
-        return twin
+        return self._twin(negated=not self.negated)
 
     def in_double_precision(self) -> LinearMap:
-        """The same operation computed in float64, where it is a small one and the device knows float64."""
+        """The same operation computed in float64, where it is a small one and the device knows float64; never in brief."""
+        return self._twin(brief=False) if self.brief else self
+
+    def in_brief(self) -> LinearMap:
+        """The same operation with ``W+``, ``W-`` and ``|W|`` in bfloat16, where that is faster.
+
+        Sums of terms of one sign bear it: nothing cancels. ``W`` itself stays what it is. PyTorch accumulates such sums
+        in float32.
+        """
         return self
+
+    def _brief_twin(self) -> LinearMap:
+        return self._twin(brief=self.compute_dtype == torch.float32)
+
+    def _twin(self, **differences: bool) -> LinearMap:
+        twin = copy.copy(self)
+        vars(twin).update(differences)
+        return twin
 
     def transformed(self, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
         """``derive(W)`` in at least float32, kept under ``key`` while weights are at rest."""
@@ -88,7 +104,8 @@ class LinearMap:
 
     def _parts(self, *names: str) -> Tensor:
         """Parts of the weights, side by side if there are several."""
-        negated, dtype, dim, kept = self.negated, self.compute_dtype, self.weight_channel_dim, self._kept
+        negated, dim, kept = self.negated, self.weight_channel_dim, self._kept
+        dtype = torch.bfloat16 if self.brief else self.compute_dtype
 
         def derive(weight: Tensor) -> Tensor:
             size = [*weight.shape]
@@ -153,9 +170,10 @@ class FullyConnected(LinearMap):
     channel_dim = -1
 
     def in_double_precision(self) -> LinearMap:
-        twin = copy.copy(self)
-        twin.precise = has_double_precision(self.weight)
-        return twin
+        return self._twin(precise=has_double_precision(self.weight), brief=False)
+
+    def in_brief(self) -> LinearMap:
+        return self._brief_twin()
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return F.linear(activations, weight)
@@ -200,6 +218,9 @@ class Convolution(LinearMap):
             and all(length == 1 for length in (*weight.shape[2:], *self.stride))
             and not any(self.padding)
         )
+
+    def in_brief(self) -> LinearMap:
+        return self._brief_twin() if self.groups == 1 else self
 
     def _is_matrix_product(self, activations: Tensor) -> bool:
         """Whether it takes each place of a single example by itself, which a CPU does faster as one matrix product."""
@@ -265,6 +286,9 @@ class ProductMap(LinearMap):
     def __init__(self, weight: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__(weight)
         self.product = product
+
+    def in_brief(self) -> LinearMap:
+        return self._brief_twin()
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return self.product(activations, weight)

@@ -22,6 +22,7 @@ from captum_clrp.engine.nodes import Role, Weighted
 from captum_clrp.engine.numerics import all_finite, is_nonnegative
 from captum_clrp.engine.operations import run_operation
 from captum_clrp.engine.places import LayerReached, Place, Reader
+from captum_clrp.engine.precision import takes_bfloat16
 from captum_clrp.engine.settings import Settings
 from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ContrastiveLRPError, ModelStateError, UnsupportedOperationError, warn
@@ -204,6 +205,7 @@ def run_model(
     check_inputs(inputs)
     with torch.inference_mode(False), torch.no_grad():
         trace = Trace(names, settings, run_operation)
+        trace.brief = takes_bfloat16(settings.precision, inputs[0].device)
         started = start(domain.of(tuple(x.detach().clone() for x in inputs)), trace)
         additional_args = tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in additional_args)
         reader = Reader(trace, place)

@@ -8,9 +8,10 @@ from typing import Literal, get_args
 from captum_clrp.composites import AUTO, Composite
 from captum_clrp.errors import InvalidInputError
 
-__all__ = ["AveragePooling", "Settings"]
+__all__ = ["AveragePooling", "Precision", "Settings"]
 
 AveragePooling = Literal["proportional", "even"]
+Precision = Literal["float32", "bfloat16", "auto"]
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,22 @@ class Settings:
         avg_pool: How average pooling shares relevance.
         conserve: Whether relevance of outputs without positive contributions is spread instead of absorbed.
         rules: Which rule goes where.
+        precision: In which arithmetic sums of contributions of one sign are formed.
 
     Raises:
-        InvalidInputError: for an unknown ``avg_pool``.
+        InvalidInputError: for an unknown ``avg_pool`` or ``precision``.
     """
 
     avg_pool: AveragePooling = "proportional"
     conserve: bool = False
     rules: Composite = AUTO
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         if self.avg_pool not in get_args(AveragePooling):
             raise InvalidInputError(f"avg_pool={self.avg_pool!r} is not known; choose 'proportional' or 'even'")
+        if self.precision not in get_args(Precision):
+            raise InvalidInputError(
+                f"precision={self.precision!r} is not known; choose 'float32', 'bfloat16' or 'auto' (bfloat16 where the "
+                "device computes fast in it)"
+            )

@@ -46,7 +46,7 @@ def mixing(op: Operation, values: Tensor, weights: Tensor, product: Callable[[Te
     node = Shared(
         op.record("", "values mixed by attention, whose weights count as constants"),
         op.save(values),
-        mixing_map(weights, product),
+        op.in_chosen_precision(mixing_map(weights, product)),
         lambda composite: composite.mixing,
         nonnegative=nonnegative,
         conserve=op.trace.settings.conserve,

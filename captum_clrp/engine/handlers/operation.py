@@ -12,6 +12,7 @@ from captum_clrp.bounds import Bounds, own_range
 from captum_clrp.composites import Composite
 from captum_clrp.engine._captum import EpsilonRule
 from captum_clrp.engine.calls import Call
+from captum_clrp.engine.linear_maps import LinearMap
 from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.nested import flatten, replace
 from captum_clrp.engine.nodes import Jacobian, Node, Record, Saved
@@ -73,6 +74,10 @@ class Operation:
             low, high = signal.detach().minimum(bounds.low), signal.detach().maximum(bounds.high)
             return Choice(lambda c: c.first_rule(low, high) or getattr(c, kind), "first weighted operation")
         return Choice(lambda composite: getattr(composite, kind), "weighted operation on activations")
+
+    def in_chosen_precision(self, layer: LinearMap) -> LinearMap:
+        """A linear map in the precision that the user chose for relevance."""
+        return layer.in_brief() if self.trace.brief else layer
 
     def own_epsilon(self) -> Epsilon | None:
         """The epsilon rule, if the user set it on the very module that runs this operation without weights."""

@@ -22,6 +22,7 @@ from captum_clrp.errors import InvalidInputError
 def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["convolution", "linear"] = "linear") -> Any:
     """Any weighted operation: find its rule, run it, record it."""
     choose, reason = op.weighted_rule(signal, kind, layer.weight)
+    layer = op.in_chosen_precision(layer)
     node = Weighted(
         op.record("", reason),
         op.save(signal),
