@@ -47,18 +47,27 @@ class Call:
             _collect((value for name, value in kwargs.items() if name != "out"), found)
         self.tensors = [t for t in found if t.is_floating_point()]
         self.derived = next((d for t in found if (d := derived_from(t)) is not None), None)
+        self._tracked: list[Tensor] | None = None
+        self._bound: dict[str, Any] | None = None
 
-    @functools.cached_property
+    @property
     def tracked(self) -> list[Tensor]:
         """The tensors that depend on the inputs."""
-        return [t for t in self.tensors if depends_on_input(t)]
+        if self._tracked is None:  # Python 3.11 locks for each cached property
+            self._tracked = [t for t in self.tensors if depends_on_input(t)]
+        return self._tracked
 
     @property
     def name(self) -> str:
         return _name(self.func)
 
-    @functools.cached_property
+    @property
     def _arguments(self) -> dict[str, Any]:
+        if self._bound is None:
+            self._bound = self._bind()
+        return self._bound
+
+    def _bind(self) -> dict[str, Any]:
         names, rest = _parameters(self.func)
         bound = dict(zip(names, self.args, strict=False))
         bound.update((_SAME.get(name, name), value) for name, value in self.kwargs.items())

@@ -42,7 +42,7 @@ __all__ = ["Trace"]
 
 
 def own_rule(module: nn.Module) -> PropagationRule | None:
-    """What was assigned as ``module.rule``; asked for every operation, and ``getattr`` of modules is slow in failing."""
+    """What was assigned as ``module.rule``; ``getattr`` of modules is slow in failing."""
     rule = vars(module).get("rule") or getattr(type(module), "rule", None)
     return rule if rule is not None and isinstance(rule, PropagationRule) else None
 
@@ -76,6 +76,8 @@ class _Propagate(torch.autograd.Function):
 
 
 _PLAIN = (Tensor, nn.Parameter)
+
+_NOTHING = contextlib.nullcontext()
 
 
 class _Outside(TorchDispatchMode):
@@ -128,6 +130,7 @@ class Trace(TorchFunctionMode):
         self.refusals: dict[Refusal, bool] = {}
         self.marks = Marks()
         self.scope: list[nn.Module] = []
+        self._rules: list[tuple[PropagationRule, nn.Module] | None] = []
         self._names = names
         self._holders: dict[int, list[nn.Module]] = {}
         for module in names:
@@ -157,11 +160,11 @@ class Trace(TorchFunctionMode):
             weight: Of a weighted operation: the module that holds it counts as running, even if only its ``forward`` was
                 called.
         """
-        for module in (*self._holders.get(id(weight), ()), *reversed(self.scope)):
+        for module in self._holders.get(id(weight), ()):
             rule = own_rule(module)
             if rule is not None:
                 return rule, module
-        return None
+        return self._rules[-1] if self._rules else None
 
     def note(self, **found: str) -> None:
         """Remember what decides ``rules="auto"``; the first of a kind counts."""
@@ -324,11 +327,11 @@ class Trace(TorchFunctionMode):
         quiet = (
             without_python_kernels()
             if all(type(t) in _PLAIN for t in call.tensors)
-            else contextlib.nullcontext()  # the kernels of other types may need Python
+            else _NOTHING  # the kernels of other types may need Python
         )
         before, self.handling = self.handling, True
         try:
-            with quiet, torch.no_grad():
+            with quiet, torch.no_grad() if torch.is_grad_enabled() else _NOTHING:
                 return handler(self, call)
         finally:
             self.handling = before
@@ -362,13 +365,17 @@ class Trace(TorchFunctionMode):
 
         def enter(module: nn.Module, inputs: Any) -> None:
             if threading.get_ident() == thread:
+                rule = own_rule(module)
+                around = self._rules[-1] if self._rules else None
                 self.scope.append(module)
+                self._rules.append(around if rule is None else (rule, module))
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> Any:
             if threading.get_ident() != thread:
                 return None
             if self.scope and self.scope[-1] is module:
                 self.scope.pop()
+                self._rules.pop()
             return None if output is None else after(module, output)  # no output: the module failed
 
         handles: list[RemovableHandle] = []
@@ -381,4 +388,5 @@ class Trace(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
             self.scope.clear()
+            self._rules.clear()
             self._saved.clear()

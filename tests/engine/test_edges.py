@@ -243,4 +243,4 @@ def test_a_rule_holds_where_only_forward_is_called() -> None:
 
 def test_an_explainer_shows_its_settings() -> None:
     shown = repr(LRPZBeta(Net(lambda n, h: h), conserve=True))
-    assert shown == "LRPZBeta(Net, avg_pool='proportional', conserve=True, rules=Composite(auto))"
+    assert shown == "LRPZBeta(Net, avg_pool='proportional', conserve=True, rules=Composite(auto), precision='float32')"
