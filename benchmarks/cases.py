@@ -79,7 +79,7 @@ class Setting:
 class Case:
     """One method doing one kind of work: ``gradient``, ``LRP``, ``CLRP1``, ``CLRP2``, ``classes K``.
 
-    Ours may add, behind a comma, how it saves memory: in small batches, or without derived weights.
+    Ours may add, behind a comma, how it saves memory or time: in small batches, with weights at rest, in bfloat16.
     """
 
     method: str
@@ -98,11 +98,13 @@ class Case:
 
 IN_TWOS = "internal_batch_size=2"
 AT_REST = "weights at rest"
+BRIEF = "bfloat16"
 CASES = (
     Case("saliency", "gradient"),
     Case("guided", "gradient"),
     *(Case("ours", w) for w in ("LRP", "CLRP1", "CLRP2", "classes 1", "classes 5", "classes 20")),
-    *(Case("ours", f"LRP, {how}") for how in (IN_TWOS, AT_REST)),
+    *(Case("ours", f"LRP, {how}") for how in (IN_TWOS, AT_REST, BRIEF, f"{BRIEF}, {AT_REST}")),
+    *(Case("ours", f"{w}, {BRIEF}") for w in ("CLRP1", "CLRP2")),
     *(Case(m, w) for m in ("captum", "zennit", "autolrp") for w in ("LRP", "CLRP1", "CLRP2")),
 )
 
@@ -189,8 +191,8 @@ class Bench:
         classes = {"CLRP1": captum_clrp.ContrastiveLRP1, "CLRP2": captum_clrp.ContrastiveLRP2}.get(
             work, captum_clrp.LRPZBeta
         )
-        method = classes(self.model, self.low, self.high)
-        if how == AT_REST:
+        method = classes(self.model, self.low, self.high, precision="bfloat16" if BRIEF in how else "float32")
+        if AT_REST in how:
             resting = contextvars.copy_context()  # in the turns of this case only
             resting.run(captum_clrp.weights_at_rest().__enter__)
             return lambda: resting.run(method.attribute, self.x, target=self.target)

@@ -16,7 +16,7 @@ from captum_clrp.bounds import BoundType, InputDomain, Outside
 from captum_clrp.composites import RulesType, composite_of
 from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses
 from captum_clrp.engine._captum import LRP, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
-from captum_clrp.engine.settings import AveragePooling, Settings
+from captum_clrp.engine.settings import AveragePooling, Precision, Settings
 from captum_clrp.explanation import Explainer
 from captum_clrp.targets import InitialRelevance
 
@@ -51,9 +51,13 @@ class LRPZBeta(Explainer, LRP):
             (default), ``"paper"``, ``"gamma"``, ``"epsilon-plus"``, ``"epsilon-plus-flat"``, ``"epsilon-gamma-box"``,
             ``"cp-lrp"`` or ``"attnlrp"``. ``"auto"`` takes the paper's rules, and ``"gamma"`` where features have both
             signs: behind attention, or a normalisation over channels.
+        precision: Arithmetic of relevance: ``"float32"`` (default), ``"bfloat16"`` or ``"auto"``, which takes bfloat16
+            where the device computes fast in it. In bfloat16 sums of contributions of one sign (z+, z^beta, the sizes in
+            gamma) are formed; nothing cancels in them, and maps differ by some 0.4 % (relative L2). The model's own
+            pass, signed sums, grouped convolutions and the contrast at the output layer stay as they are.
 
     Raises:
-        InvalidInputError: for an unknown ``outside``, ``avg_pool`` or ``rules``.
+        InvalidInputError: for an unknown ``outside``, ``avg_pool``, ``rules`` or ``precision``.
         TypeError: if some ``module.rule`` is not a ``PropagationRule``, or ``model`` is no ``nn.Module``.
 
     Example::
@@ -77,8 +81,9 @@ class LRPZBeta(Explainer, LRP):
         avg_pool: AveragePooling = "proportional",
         conserve: bool = False,
         rules: RulesType = "auto",
+        precision: Precision = "float32",
     ) -> None:
-        self._hold(model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules)))
+        self._hold(model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules), precision))
         LRP.__init__(self, model)
 
     @overload
@@ -191,7 +196,7 @@ class ContrastiveLRP(LRPZBeta):
     Args:
         model, low, high, outside: As for :class:`LRPZBeta`.
         dual: The dual concept; see :mod:`captum_clrp.contrast`.
-        avg_pool, conserve, rules: As for :class:`LRPZBeta`. Under ``conserve=True`` the signed contrast sums to 0.
+        avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`. Under ``conserve=True`` the signed contrast sums to 0.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`LRPZBeta`.
@@ -218,8 +223,11 @@ class ContrastiveLRP(LRPZBeta):
         avg_pool: AveragePooling = "proportional",
         conserve: bool = False,
         rules: RulesType = "auto",
+        precision: Precision = "float32",
     ) -> None:
-        super().__init__(model, low, high, outside=outside, avg_pool=avg_pool, conserve=conserve, rules=rules)
+        super().__init__(
+            model, low, high, outside=outside, avg_pool=avg_pool, conserve=conserve, rules=rules, precision=precision
+        )
         self.dual = dual
 
     @overload
@@ -325,7 +333,7 @@ class ContrastiveLRP1(ContrastiveLRP):
     """CLRP1: the dual concept is all other classes, which share the target's score uniformly (paper, section 4).
 
     Args:
-        model, low, high, outside, avg_pool, conserve, rules: As for :class:`LRPZBeta`.
+        model, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`LRPZBeta`. A model with one output has no other class: ``attribute`` says so.
@@ -348,7 +356,7 @@ class ContrastiveLRP2(ContrastiveLRP):
     """CLRP2: the dual concept is the target with negated weights of the output layer (paper, section 4).
 
     Args:
-        model, low, high, outside, avg_pool, conserve, rules: As for :class:`LRPZBeta`.
+        model, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`LRPZBeta`.

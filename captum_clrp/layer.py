@@ -12,7 +12,7 @@ from captum_clrp.composites import RulesType, composite_of
 from captum_clrp.contrast import DualConcept, NegatedWeights, OtherClasses
 from captum_clrp.engine._captum import LRP, LayerAttribution, TargetType, TensorOrTupleOfTensorsGeneric, log_usage
 from captum_clrp.engine.places import Place
-from captum_clrp.engine.settings import AveragePooling, Settings
+from captum_clrp.engine.settings import AveragePooling, Precision, Settings
 from captum_clrp.explanation import Explainer, Explanation
 from captum_clrp.targets import InitialRelevance
 
@@ -29,7 +29,7 @@ class LayerLRPZBeta(Explainer, LRP, LayerAttribution):
         model: The model in evaluation mode.
         layer: A module of ``model`` that runs exactly once in its forward pass, or a list of such modules, which share
             the pass.
-        low, high, outside, avg_pool, conserve, rules: As for :class:`captum_clrp.LRPZBeta`.
+        low, high, outside, avg_pool, conserve, rules, precision: As for :class:`captum_clrp.LRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`, and for a layer that is no module.
@@ -54,8 +54,11 @@ class LayerLRPZBeta(Explainer, LRP, LayerAttribution):
         avg_pool: AveragePooling = "proportional",
         conserve: bool = False,
         rules: RulesType = "auto",
+        precision: Precision = "float32",
     ) -> None:
-        self._hold(model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules)), layer)
+        self._hold(
+            model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules), precision), layer
+        )
         LayerAttribution.__init__(self, model, layer)
         LRP.__init__(self, model)
 
@@ -159,7 +162,7 @@ class LayerContrastiveLRP(LayerLRPZBeta):
     """Relevance of a layer's values by which a class exceeds a dual concept (see :class:`captum_clrp.ContrastiveLRP`).
 
     Args:
-        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`LayerLRPZBeta`.
+        model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LayerLRPZBeta`.
         dual: The dual concept; see :mod:`captum_clrp.contrast`.
 
     Raises:
@@ -188,8 +191,19 @@ class LayerContrastiveLRP(LayerLRPZBeta):
         avg_pool: AveragePooling = "proportional",
         conserve: bool = False,
         rules: RulesType = "auto",
+        precision: Precision = "float32",
     ) -> None:
-        super().__init__(model, layer, low, high, outside=outside, avg_pool=avg_pool, conserve=conserve, rules=rules)
+        super().__init__(
+            model,
+            layer,
+            low,
+            high,
+            outside=outside,
+            avg_pool=avg_pool,
+            conserve=conserve,
+            rules=rules,
+            precision=precision,
+        )
         self.dual = dual
 
     @overload
@@ -297,7 +311,7 @@ class LayerContrastiveLRP1(LayerContrastiveLRP):
     """CLRP1 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP1`).
 
     Args:
-        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`LayerLRPZBeta`.
+        model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LayerLRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.
@@ -311,7 +325,7 @@ class LayerContrastiveLRP2(LayerContrastiveLRP):
     """CLRP2 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP2`).
 
     Args:
-        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`LayerLRPZBeta`.
+        model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LayerLRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.

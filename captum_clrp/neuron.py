@@ -15,7 +15,7 @@ from captum_clrp.composites import RulesType, composite_of
 from captum_clrp.contrast import NegatedWeights
 from captum_clrp.engine._captum import GradientAttribution, NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
 from captum_clrp.engine.places import Place
-from captum_clrp.engine.settings import AveragePooling, Settings
+from captum_clrp.engine.settings import AveragePooling, Precision, Settings
 from captum_clrp.explanation import Explainer, Explanation
 from captum_clrp.targets import NeuronSelector
 
@@ -28,7 +28,7 @@ class NeuronLRPZBeta(Explainer, NeuronAttribution, GradientAttribution):
     Args:
         model: The model in evaluation mode.
         layer: A module of ``model``; the forward pass stops behind it.
-        low, high, outside, avg_pool, conserve, rules: As for :class:`captum_clrp.LRPZBeta`.
+        low, high, outside, avg_pool, conserve, rules, precision: As for :class:`captum_clrp.LRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
@@ -53,8 +53,11 @@ class NeuronLRPZBeta(Explainer, NeuronAttribution, GradientAttribution):
         avg_pool: AveragePooling = "proportional",
         conserve: bool = False,
         rules: RulesType = "auto",
+        precision: Precision = "float32",
     ) -> None:
-        self._hold(model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules)), layer)
+        self._hold(
+            model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules), precision), layer
+        )
         NeuronAttribution.__init__(self, model, layer)
         GradientAttribution.__init__(self, model)
 
@@ -120,7 +123,7 @@ class NeuronContrastiveLRP2(NeuronLRPZBeta):
     of the activation is propagated, also where it is negative.
 
     Args:
-        model, layer, low, high, outside, avg_pool, conserve, rules: As for :class:`NeuronLRPZBeta`.
+        model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`NeuronLRPZBeta`.
 
     Raises:
         InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.

@@ -19,6 +19,7 @@ __all__ = [
     "SpectralNorm",
     "TorchDispatchMode",
     "base_of",
+    "bfloat16_on_processor",
     "c_functions",
     "forward_pre_hooks",
     "set_grad_enabled",
@@ -42,6 +43,14 @@ def without_python_kernels() -> AbstractContextManager[Any]:
     """While it is entered, no ``TorchDispatchMode`` sees what runs."""
     guard: AbstractContextManager[Any] = torch._C._ExcludeDispatchKeyGuard(_PYTHON_KERNELS)
     return guard
+
+
+def bfloat16_on_processor() -> bool:
+    """Whether the processor has AVX512-BF16 or AMX, and its kernels may use it (environment variables can forbid it)."""
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # older PyTorch knows neither
+    return any(getattr(torch.cpu, question, lambda: False)() for question in questions)
 
 
 def base_of(view: Tensor) -> Tensor | None:

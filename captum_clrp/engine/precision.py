@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from captum_clrp.engine._torch import bfloat16_on_processor
 from captum_clrp.engine.settings import Precision
 from captum_clrp.errors import warn
 
@@ -36,15 +37,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for products of bfloat16: AVX512-BF16 or AMX, or tensor cores from Ampere on."""
     if device.type == "cuda":
         return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    features = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return _in_effect() and any(getattr(torch.cpu, feature, lambda: False)() for feature in features)
-
-
-def _in_effect() -> bool:
-    """Whether the kernels may use what the processor has; environment variables can forbid it."""
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type == "cpu" and bfloat16_on_processor()
 
 
 @functools.lru_cache(maxsize=8)

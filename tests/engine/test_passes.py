@@ -36,9 +36,12 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
     return torchvision.models.get_model(request.param, weights=None).eval()
 
 
-def test_lrp_takes_three_operations_per_layer(model: nn.Module) -> None:
+@pytest.mark.filterwarnings("ignore:precision=.bfloat16")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_lrp_takes_three_operations_per_layer(model: nn.Module, precision: str) -> None:
     x = torch.rand(1, 3, 64, 64)
-    assert count(lambda: LRPZBeta(model).attribute(x, 5)) == 3 * layers_of(model)
+    method = LRPZBeta(model, precision=precision)
+    assert count(lambda: method.attribute(x, 5)) == 3 * layers_of(model)
 
 
 def test_the_contrast_is_free(model: nn.Module) -> None:

@@ -25,7 +25,12 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def network(*, bias: bool = True, dtype: torch.dtype = torch.float32) -> nn.Sequential:
     torch.manual_seed(5)
-    layers = [nn.Conv2d(3, 16, 3, padding=1, bias=bias), nn.ReLU(), nn.Conv2d(16, 16, 3, stride=2, bias=bias), nn.ReLU()]
+    layers = [
+        nn.Conv2d(3, 16, 3, padding=1, bias=bias),
+        nn.ReLU(),
+        nn.Conv2d(16, 16, 3, stride=2, bias=bias),
+        nn.ReLU(),
+    ]
     layers += [nn.Conv2d(16, 32, 1, bias=bias), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 49, 6)]
     return nn.Sequential(*layers).eval().to(dtype)
 
@@ -110,7 +115,9 @@ def test_weights_at_rest_are_kept_in_bfloat16() -> None:
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"precision='float16' is not known; choose 'float32', 'bfloat16' or 'auto'"):
+    with pytest.raises(
+        InvalidInputError, match=r"precision='float16' is not known; choose 'float32', 'bfloat16' or 'auto'"
+    ):
         LRPZBeta(network(), precision="float16")  # type: ignore[arg-type]
 
 
@@ -136,6 +143,8 @@ def test_the_slowdown_is_measured() -> None:
 
 
 def test_a_processor_counts_only_if_its_kernels_may_use_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_in_effect", lambda: False)
-    assert not has_fast_bfloat16(CPU)
+    monkeypatch.setattr(precision, "bfloat16_on_processor", lambda: True)
+    assert has_fast_bfloat16(CPU)
     assert not has_fast_bfloat16(torch.device("meta"))
+    monkeypatch.setattr(precision, "bfloat16_on_processor", lambda: False)
+    assert not has_fast_bfloat16(CPU)
