@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from captum_clrp.composites import Composite
     from captum_clrp.contrast import (
         DualConcept,
+        NearestRivals,
         NegatedWeights,
         OtherClasses,
         OtherLogits,
@@ -49,6 +50,7 @@ __all__ = [
     "LayerContrastiveLRP2",
     "LayerLRPZBeta",
     "ModelStateError",
+    "NearestRivals",
     "NegatedWeights",
     "NeuronContrastiveLRP2",
     "NeuronLRPZBeta",
@@ -70,7 +72,7 @@ _HOMES = {
     "attribution": "ContrastiveLRP ContrastiveLRP1 ContrastiveLRP2 LRPZBeta",
     "bounds": "bounds_from_transform normalized_bounds",
     "composites": "Composite",
-    "contrast": "DualConcept NegatedWeights OtherClasses OtherLogits SoftmaxGradient TheseClasses",
+    "contrast": "DualConcept NearestRivals NegatedWeights OtherClasses OtherLogits SoftmaxGradient TheseClasses",
     "engine.weight_cache": "weights_at_rest",
     "errors": "ClassifierError ContrastiveLRPError InvalidInputError InvalidTargetError ModelStateError UnsupportedOperationError",
     "inspection": "check_conservation explain_plan",

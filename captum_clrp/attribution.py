@@ -196,9 +196,14 @@ class ContrastiveLRP(LRPZBeta):
     Args:
         model, low, high, outside: As for :class:`LRPZBeta`.
         dual: The dual concept; see :mod:`captum_clrp.contrast`.
-        avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`. Under ``conserve=True`` the signed contrast sums to 0.
+        strength: How much of the dual's relevance is subtracted: :math:`\max(0, R - s R_{dual})` with ``s`` from 0 to 1, in
+            the same single pass. 1 is the paper's contrast; 0 leaves LRP of the score's magnitude with z+ at the output
+            layer. A little less than 1 keeps an order where the contrast is silent. Default: ``1.0``.
+        avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`. Under ``conserve=True`` the signed contrast sums
+            to ``1 - s`` of the score: to 0 by default.
 
     Raises:
+        InvalidInputError: also for a ``strength`` that is no number from 0 to 1.
         InvalidInputError, TypeError: as for :class:`LRPZBeta`.
 
     Example::
@@ -219,6 +224,7 @@ class ContrastiveLRP(LRPZBeta):
         high: BoundType = None,
         *,
         dual: DualConcept,
+        strength: float = 1.0,
         outside: Outside = "error",
         avg_pool: AveragePooling = "proportional",
         conserve: bool = False,
@@ -228,7 +234,7 @@ class ContrastiveLRP(LRPZBeta):
         super().__init__(
             model, low, high, outside=outside, avg_pool=avg_pool, conserve=conserve, rules=rules, precision=precision
         )
-        self.dual = dual
+        self._contrast(dual, strength)
 
     @overload
     def attribute(
@@ -334,9 +340,10 @@ class ContrastiveLRP1(ContrastiveLRP):
 
     Args:
         model, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`.
+        strength: As for :class:`ContrastiveLRP`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`LRPZBeta`. A model with one output has no other class: ``attribute`` says so.
+        InvalidInputError, TypeError: as for :class:`ContrastiveLRP`. A model with one output has no other class: ``attribute`` says so.
 
     Example::
 
@@ -349,7 +356,32 @@ class ContrastiveLRP1(ContrastiveLRP):
     """
 
     dual = OtherClasses()
-    __init__ = LRPZBeta.__init__
+
+    def __init__(
+        self,
+        model: nn.Module,
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        strength: float = 1.0,
+        outside: Outside = "error",
+        avg_pool: AveragePooling = "proportional",
+        conserve: bool = False,
+        rules: RulesType = "auto",
+        precision: Precision = "float32",
+    ) -> None:
+        LRPZBeta.__init__(
+            self,
+            model,
+            low,
+            high,
+            outside=outside,
+            avg_pool=avg_pool,
+            conserve=conserve,
+            rules=rules,
+            precision=precision,
+        )
+        self._contrast(self.dual, strength)
 
 
 class ContrastiveLRP2(ContrastiveLRP):
@@ -357,9 +389,10 @@ class ContrastiveLRP2(ContrastiveLRP):
 
     Args:
         model, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`.
+        strength: As for :class:`ContrastiveLRP`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`ContrastiveLRP`.
 
     Example::
 
@@ -372,4 +405,4 @@ class ContrastiveLRP2(ContrastiveLRP):
     """
 
     dual = NegatedWeights()
-    __init__ = LRPZBeta.__init__
+    __init__ = ContrastiveLRP1.__init__

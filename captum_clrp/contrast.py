@@ -12,6 +12,8 @@ at the output, and sent down:
 - :class:`OtherClasses` (CLRP1) is another initial relevance: :math:`S` at the target, :math:`-S/(m-1)` at each other.
 - :class:`NegatedWeights` (CLRP2) is another rule at the output layer: the rule for ``W`` minus the rule for ``-W``.
 
+With a *strength* below 1 only a part of the dual's map is subtracted, :math:`\max(0, R - s R_{dual})`, in the same pass.
+
 To add a dual concept, add a class here that says what the dual receives.
 """
 
@@ -19,12 +21,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from captum_clrp.errors import InvalidTargetError
+from captum_clrp.errors import InvalidInputError, InvalidTargetError
 
-__all__ = ["DualConcept", "NegatedWeights", "OtherClasses", "OtherLogits", "SoftmaxGradient", "TheseClasses"]
+__all__ = [
+    "DualConcept",
+    "NearestRivals",
+    "NegatedWeights",
+    "OtherClasses",
+    "OtherLogits",
+    "SoftmaxGradient",
+    "TheseClasses",
+    "checked_strength",
+]
 
 
 class DualConcept:
@@ -48,8 +60,8 @@ class DualConcept:
         """
         raise NotImplementedError(f"{type(self).__name__} must implement relevance")
 
-    def signed(self, output: Tensor, initial: Tensor) -> Tensor:
-        """Initial relevance minus that of the dual: what is sent down.
+    def concept(self, output: Tensor, initial: Tensor) -> Tensor:
+        """What the explained concept itself starts with: its score, for all duals but those that weigh it anew.
 
         Args:
             output: The model's output, ``(N, m, ...)``.
@@ -58,7 +70,20 @@ class DualConcept:
         Returns:
             A tensor shaped as ``output``.
         """
-        return initial - self.relevance(output, initial)
+        return initial
+
+    def signed(self, output: Tensor, initial: Tensor, strength: float = 1.0) -> Tensor:
+        """Initial relevance minus that of the dual: what is sent down.
+
+        Args:
+            output: The model's output, ``(N, m, ...)``.
+            initial: Initial relevance of the explained concept, shaped as ``output``.
+            strength: How much of the dual's relevance is subtracted.
+
+        Returns:
+            A tensor shaped as ``output``.
+        """
+        return self.concept(output, initial) - strength * self.relevance(output, initial)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
@@ -112,11 +137,46 @@ class TheseClasses(DualConcept):
         return f"TheseClasses({self.classes})"
 
 
+class NearestRivals(DualConcept):
+    """The score spread uniformly over the highest other logits of each image, where the paper (section 4) takes all others.
+
+    Args:
+        k: How many rivals. With all other classes this is :class:`OtherClasses`. Of equal logits the first class counts.
+
+    Raises:
+        InvalidInputError: if ``k`` is no whole number of at least 1.
+        InvalidTargetError: in ``attribute``, if there are fewer than ``k`` other classes.
+    """
+
+    def __init__(self, k: int) -> None:
+        if isinstance(k, bool) or not hasattr(k, "__index__") or k < 1:
+            raise InvalidInputError(f"k={k!r} is no number of rivals; give a whole number of at least 1")
+        self.k: int = int(k)
+
+    def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+        others = _others(output, initial)
+        explained = (initial != 0).any(1, keepdim=True)
+        fewest = int(others.sum(1, keepdim=True)[explained].min()) if bool(explained.any()) else self.k
+        if fewest < self.k:
+            raise InvalidTargetError(
+                f"NearestRivals({self.k}) needs {self.k} classes besides what is explained, and there are {fewest}; give a "
+                f"k from 1 to {fewest}"
+                if fewest
+                else "no other class is left to contrast with; choose classes besides the target"
+            )
+        order = output.masked_fill(~others, -torch.inf).sort(dim=1, descending=True, stable=True).indices
+        rivals = torch.zeros_like(others).scatter_(1, order[:, : self.k], True)
+        return _share_among(rivals & others, initial)
+
+    def __repr__(self) -> str:
+        return f"NearestRivals({self.k})"
+
+
 class OtherLogits(DualConcept):
     """The score spread over all other classes by the magnitudes of their logits, as in the script published with the paper.
 
     The script normalises both maps by their sums before it subtracts them; where relevance is conserved this is the same
-    as giving both the same total, as here.
+    as giving both the same total, as here. A strength is a share of that total.
     """
 
     def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
@@ -126,13 +186,43 @@ class OtherLogits(DualConcept):
 
 
 class SoftmaxGradient(DualConcept):
-    """Seed ``p_t (1 - p_t)`` at the target and ``-p_t p_k`` elsewhere (SGLRP, Iwana et al. 2019, arXiv 1908.04351)."""
+    """Seed ``p_t (1 - p_t)`` at the target and ``-p_t p_k`` elsewhere (SGLRP, Iwana et al. 2019, arXiv 1908.04351).
 
-    def signed(self, output: Tensor, initial: Tensor) -> Tensor:
-        probabilities = output.softmax(1)
-        target = (initial != 0).to(output.dtype)
-        of_target = (probabilities * target).sum(1, keepdim=True)
-        return of_target * (target - probabilities)
+    The concept is the part at the target, the dual what is taken from the others: both have the same total. A strength
+    scales the latter.
+    """
+
+    def concept(self, output: Tensor, initial: Tensor) -> Tensor:
+        probabilities, target = output.softmax(1), (initial != 0).to(output.dtype)
+        return (probabilities * target).sum(1, keepdim=True) * target * (1 - probabilities)
+
+    def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
+        probabilities, target = output.softmax(1), (initial != 0).to(output.dtype)
+        return (probabilities * target).sum(1, keepdim=True) * (1 - target) * probabilities
+
+
+def checked_strength(strength: float) -> float:
+    """A strength as it may be: from 0, nothing of the dual, to 1, the paper's contrast.
+
+    More would take away more relevance than there is: with equal totals, ``R - s R_dual`` sums to ``(1 - s)`` of the score.
+
+    Args:
+        strength: As it was given.
+
+    Raises:
+        InvalidInputError: for anything but a number from 0 to 1.
+    """
+    given: object = strength
+    if (
+        isinstance(given, bool)
+        or not isinstance(given, int | float | np.integer | np.floating)
+        or not 0 <= strength <= 1
+    ):
+        raise InvalidInputError(
+            f"strength={strength!r} is no share of the dual's relevance; give a number from 0 (nothing is subtracted) to 1 "
+            "(the paper's contrast)"
+        )
+    return float(strength)
 
 
 def _others(output: Tensor, initial: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from captum_clrp.bounds import InputDomain
-from captum_clrp.contrast import DualConcept
+from captum_clrp.contrast import DualConcept, checked_strength
 from captum_clrp.engine._captum import (
     format_additional_forward_args,
     format_output,
@@ -59,7 +59,7 @@ class Seed:
     def total(self) -> Tensor:
         """What relevance sums to, example by example, where nothing is absorbed: ``(N,)``."""
         total = _sum_examples(self.sent)
-        return torch.zeros_like(total) if self.output_layer.role.negate else total
+        return total - self.output_layer.role.negate * total
 
 
 class Pass:
@@ -69,9 +69,9 @@ class Pass:
         propagation: The recorded pass.
     """
 
-    def __init__(self, propagation: Propagation, dual: DualConcept | None) -> None:
+    def __init__(self, propagation: Propagation, dual: DualConcept | None, strength: float = 1.0) -> None:
         self.propagation = propagation
-        self._dual = dual
+        self._dual, self._strength = dual, strength
 
     def seed(self, start: Start) -> Seed:
         """Initial relevance of what ``start`` names, by the contrast of this explanation.
@@ -79,26 +79,28 @@ class Pass:
         Args:
             start: What is explained.
         """
-        return self.contrasting(start, self._dual)
+        return self.contrasting(start, self._dual, self._strength)
 
-    def contrasting(self, start: Start, dual: DualConcept | None) -> Seed:
+    def contrasting(self, start: Start, dual: DualConcept | None, strength: float = 1.0) -> Seed:
         """Initial relevance of what ``start`` names, by some contrast.
 
         Args:
             start: What is explained.
             dual: The dual concept; ``None`` for plain relevance.
+            strength: How much of the dual's relevance is subtracted.
         """
         try:
             output, initial = start.start(self.propagation.output, magnitude=dual is not None)
         except Exception:
             self.propagation.check(tensors_of(self.propagation.output))  # a refused operation is the likely cause
             raise
-        negates = dual is not None and dual.negates_output_layer
-        output_layer = self.propagation.output_layer(output, contrast=dual is not None, negate_weights=negates)
+        negated = strength if dual is not None and dual.negates_output_layer else None
+        output_layer = self.propagation.output_layer(output, contrast=dual is not None, negate_weights=negated)
         if dual is not None:
             if has_double_precision(initial):
                 initial = initial.double()
-            initial = dual.signed(output.detach().to(initial.dtype), initial)
+            scores = output.detach().to(initial.dtype)  # a user's dual need not know of strengths
+            initial = dual.signed(scores, initial) if strength == 1 else dual.signed(scores, initial, strength)
         return Seed(output, initial, output_layer)
 
     def print_rules(self) -> None:
@@ -125,6 +127,7 @@ class Explanation:
         domain: The domain of its inputs.
         settings: Settings of the propagation.
         dual: The dual concept of a contrast; ``None`` for plain relevance.
+        strength: How much of the dual's relevance is subtracted, from 0 to 1.
         place: Where relevance is read or starts, if it is not the input.
     """
 
@@ -132,6 +135,7 @@ class Explanation:
     domain: InputDomain = dataclasses.field(default_factory=InputDomain)
     settings: Settings = dataclasses.field(default_factory=Settings)
     dual: DualConcept | None = None
+    strength: float = 1.0
     place: Place | None = None
 
     def at(self, place: Place) -> Explanation:
@@ -159,7 +163,7 @@ class Explanation:
             place=self.place,
         )
         try:
-            yield Pass(propagation, self.dual)
+            yield Pass(propagation, self.dual, self.strength)
         finally:
             propagation.close()
 
@@ -282,12 +286,14 @@ class Explainer:
         domain: The domain of its inputs.
         settings: Settings of the propagation.
         dual: The dual concept of a contrast; ``None`` for plain relevance.
+        strength: How much of the dual's relevance is subtracted, from 0 to 1.
     """
 
     model: nn.Module
     domain: InputDomain
     settings: Settings
     dual: DualConcept | None = None
+    strength: float = 1.0
 
     def _hold(self, model: nn.Module, domain: InputDomain, settings: Settings, layer: Any = None) -> None:
         if not isinstance(model, nn.Module):
@@ -301,8 +307,11 @@ class Explainer:
                 )
         self.model, self.domain, self.settings = model, domain, settings
 
+    def _contrast(self, dual: DualConcept, strength: float) -> None:
+        self.dual, self.strength = dual, checked_strength(strength)
+
     def __repr__(self) -> str:
-        shown = {"dual": self.dual} if self.dual is not None else {}
+        shown: dict[str, Any] = {} if self.dual is None else {"dual": self.dual, "strength": self.strength}
         shown |= {field.name: getattr(self.settings, field.name) for field in dataclasses.fields(self.settings)}
         return (
             f"{type(self).__name__}({type(self.model).__name__}, {', '.join(f'{k}={v!r}' for k, v in shown.items())})"
@@ -311,7 +320,7 @@ class Explainer:
     @property
     def explanation(self) -> Explanation:
         """The explanation that this object hands its calls to."""
-        return Explanation(self.model, self.domain, self.settings, self.dual)
+        return Explanation(self.model, self.domain, self.settings, self.dual, self.strength)
 
 
 def _delta(seed: Seed, relevance: Iterable[Tensor]) -> Tensor:

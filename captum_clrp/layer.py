@@ -163,10 +163,10 @@ class LayerContrastiveLRP(LayerLRPZBeta):
 
     Args:
         model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LayerLRPZBeta`.
-        dual: The dual concept; see :mod:`captum_clrp.contrast`.
+        dual, strength: As for :class:`captum_clrp.ContrastiveLRP`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`LayerLRPZBeta` and :class:`captum_clrp.ContrastiveLRP`.
 
     Example::
 
@@ -187,6 +187,7 @@ class LayerContrastiveLRP(LayerLRPZBeta):
         high: BoundType = None,
         *,
         dual: DualConcept,
+        strength: float = 1.0,
         outside: Outside = "error",
         avg_pool: AveragePooling = "proportional",
         conserve: bool = False,
@@ -204,7 +205,7 @@ class LayerContrastiveLRP(LayerLRPZBeta):
             rules=rules,
             precision=precision,
         )
-        self.dual = dual
+        self._contrast(dual, strength)
 
     @overload
     def attribute(
@@ -312,13 +313,41 @@ class LayerContrastiveLRP1(LayerContrastiveLRP):
 
     Args:
         model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LayerLRPZBeta`.
+        strength: As for :class:`captum_clrp.ContrastiveLRP`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`LayerContrastiveLRP`.
     """
 
     dual = OtherClasses()
-    __init__ = LayerLRPZBeta.__init__
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | list[nn.Module],
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        strength: float = 1.0,
+        outside: Outside = "error",
+        avg_pool: AveragePooling = "proportional",
+        conserve: bool = False,
+        rules: RulesType = "auto",
+        precision: Precision = "float32",
+    ) -> None:
+        LayerLRPZBeta.__init__(
+            self,
+            model,
+            layer,
+            low,
+            high,
+            outside=outside,
+            avg_pool=avg_pool,
+            conserve=conserve,
+            rules=rules,
+            precision=precision,
+        )
+        self._contrast(self.dual, strength)
 
 
 class LayerContrastiveLRP2(LayerContrastiveLRP):
@@ -326,10 +355,11 @@ class LayerContrastiveLRP2(LayerContrastiveLRP):
 
     Args:
         model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LayerLRPZBeta`.
+        strength: As for :class:`captum_clrp.ContrastiveLRP`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`LayerLRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`LayerContrastiveLRP`.
     """
 
     dual = NegatedWeights()
-    __init__ = LayerLRPZBeta.__init__
+    __init__ = LayerContrastiveLRP1.__init__

@@ -124,12 +124,40 @@ class NeuronContrastiveLRP2(NeuronLRPZBeta):
 
     Args:
         model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`NeuronLRPZBeta`.
+        strength: As for :class:`captum_clrp.ContrastiveLRP`.
 
     Raises:
-        InvalidInputError, TypeError: as for :class:`captum_clrp.LRPZBeta`.
+        InvalidInputError, TypeError: as for :class:`captum_clrp.ContrastiveLRP`.
     """
 
     dual = NegatedWeights()
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module,
+        low: BoundType = None,
+        high: BoundType = None,
+        *,
+        strength: float = 1.0,
+        outside: Outside = "error",
+        avg_pool: AveragePooling = "proportional",
+        conserve: bool = False,
+        rules: RulesType = "auto",
+        precision: Precision = "float32",
+    ) -> None:
+        super().__init__(
+            model,
+            layer,
+            low,
+            high,
+            outside=outside,
+            avg_pool=avg_pool,
+            conserve=conserve,
+            rules=rules,
+            precision=precision,
+        )
+        self._contrast(self.dual, strength)
 
     @log_usage(part_of_slo=True)
     def attribute(

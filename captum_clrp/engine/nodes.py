@@ -140,10 +140,12 @@ class Shared(Node):
 
     Attributes:
         output: What the operation returned, where it was kept for rules that need it.
+        subtracted: How much is subtracted of relevance by further maps.
         weights: The weights as the operation found them; the model may overwrite them afterwards.
     """
 
     rule: RelevanceRule
+    subtracted = 1.0
     output: Saved | None = None
     weights: Saved | None = None
 
@@ -182,7 +184,7 @@ class Shared(Node):
         self.output = self.weights = None
 
     def layers(self) -> list[LinearMap]:
-        """The map; more than one where their relevance is subtracted from that of the first."""
+        """The map; a second one where the relevance by it is subtracted from that by the first."""
         return [self.layer]
 
     def prepare(self) -> list[tuple[LinearMap, Prepared]]:
@@ -206,7 +208,7 @@ class Shared(Node):
             distribute(layer, ready, relevance, conserve=self.conserve, last=not self.keep) for layer, ready in prepared
         ]
         for other in dual:
-            base -= other
+            base.sub_(other, alpha=self.subtracted)
         return (base,)
 
 
@@ -217,12 +219,12 @@ class Role(NamedTuple):
         output: Whether it is (part of) the output layer.
         contrast: Whether a contrast arrives there. It is computed in float64: a contrast sums to zero, and what rounding
             adds to that sum travels down undiminished, while the contrast itself mixes and shrinks.
-        negate: Whether it returns relevance by ``W`` minus relevance by ``-W``, in one pass (CLRP2).
+        negate: How much of relevance by ``-W`` it subtracts from that by ``W``, in one pass (CLRP2). Default: nothing.
     """
 
     output: bool = False
     contrast: bool = False
-    negate: bool = False
+    negate: float = 0.0
 
 
 class Weighted(Shared):
@@ -251,11 +253,11 @@ class Weighted(Shared):
     def take(self, role: Role) -> None:
         """Play a role for the concept that is explained next."""
         if role != self.role:
-            self.role = role
+            self.role, self.subtracted = role, role.negate
             self.use(self.rule_as(role))
 
     def expected(self, received: float) -> float:
-        return 0.0 if self.role.negate else received
+        return received - self.role.negate * received
 
     def layers(self) -> list[LinearMap]:
         layer = self.layer.in_double_precision() if self.role.contrast else self.layer

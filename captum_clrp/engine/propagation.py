@@ -56,13 +56,15 @@ class Propagation:
         self.trace = trace
         self.receivers = receivers
 
-    def output_layer(self, output: Tensor, *, contrast: bool = False, negate_weights: bool = False) -> OutputLayer:
+    def output_layer(
+        self, output: Tensor, *, contrast: bool = False, negate_weights: float | None = None
+    ) -> OutputLayer:
         """The weighted operations nearest to ``output``, with what they are to compute.
 
         Args:
             output: One tensor of :attr:`output`.
             contrast: Whether the relevance that arrives is a contrast; they compute it in double precision.
-            negate_weights: Whether they return relevance by ``W`` minus relevance by ``-W``.
+            negate_weights: How much of relevance by ``-W`` they subtract from that by ``W``; ``None`` for no such thing.
 
         Raises:
             ModelStateError: if there is no such operation.
@@ -76,9 +78,9 @@ class Propagation:
                 "there is no weighted operation (convolution or fully connected layer) between the input and this "
                 "output; there is nothing that a relevance rule could explain"
             )
-        if negate_weights:
+        if negate_weights is not None:
             self._check_negatable(output, nearest)
-        role = Role(output=True, contrast=contrast, negate=negate_weights)
+        role = Role(output=True, contrast=contrast, negate=negate_weights or 0.0)
         return OutputLayer(tuple(function.node for function in nearest), role)
 
     def check(self, outputs: Iterable[Tensor]) -> None:
