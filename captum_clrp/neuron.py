@@ -16,6 +16,7 @@ from captum_clrp.contrast import NegatedWeights
 from captum_clrp.engine._captum import GradientAttribution, NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
 from captum_clrp.engine.places import Place
 from captum_clrp.engine.settings import AveragePooling, Precision, Settings
+from captum_clrp.errors import InvalidInputError
 from captum_clrp.explanation import Explainer, Explanation
 from captum_clrp.targets import NeuronSelector
 
@@ -55,6 +56,8 @@ class NeuronLRPZBeta(Explainer, NeuronAttribution, GradientAttribution):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
+        if isinstance(layer, list):
+            raise InvalidInputError("layer is a list; neurons are of one layer: pass a module of the model")
         self._hold(
             model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules), precision), layer
         )

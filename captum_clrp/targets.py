@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from captum_clrp.engine._captum import TargetType, select_targets
-from captum_clrp.engine.nested import flatten
+from captum_clrp.engine.nested import attributes_of, flatten
 from captum_clrp.engine.numerics import all_finite, at_least_single
 from captum_clrp.errors import InvalidTargetError, ModelStateError
 
@@ -180,8 +180,8 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
         yield from enumerate(value)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield from ((field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value))
-    elif hasattr(value, "__dict__"):
-        yield from vars(value).items()
+    else:
+        yield from attributes_of(value).items()
 
 
 def _part(value: Any, key: Any) -> Any:

@@ -64,6 +64,17 @@ class Result:
     name: str = "result"
 
 
+class Slotted:
+    __slots__ = ("logits",)
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+
+def slots_of(s: Body, x: Tensor) -> Any:
+    return Slotted(plain(s, x))
+
+
 def tuple_of(s: Body, x: Tensor) -> Any:
     return plain(s, x), s.conv1(x)
 
@@ -97,6 +108,8 @@ def dict_of_one(s: Body, x: Tensor) -> Any:
         (dataclass_of, ("logits", 3)),
         (dataclass_of_one, 3),
         (dict_of_one, 3),
+        (slots_of, 3),
+        (slots_of, ("logits", 3)),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -226,7 +226,7 @@ def test_parts_of_a_batch_at_a_layer(method: Any) -> None:
 def test_a_list_of_layers_gives_a_list(method: Any) -> None:
     """As Captum's LayerLRP; the layers share the pass."""
     model, x = stack(), small_pictures(3, torch.float64)
-    layers = [model[0], model[4], model[8]]
+    layers = [model[0], model[4], model[8], model[4]]
     maps, deltas = method(model, layers).attribute(x, 3, return_convergence_delta=True, internal_batch_size=2)
     classes = method(model, layers).attribute_classes(x, [3, 1])
     assert isinstance(maps, list)

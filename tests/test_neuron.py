@@ -12,6 +12,7 @@ from helpers.nets import BOX, HIGH, LOW, assert_same, distance, pictures, row, s
 from torch import Tensor, nn
 
 from captum_clrp import (
+    InvalidInputError,
     InvalidTargetError,
     LRPZBeta,
     ModelStateError,
@@ -266,6 +267,14 @@ def test_a_layer_that_does_not_run_is_refused(method: Any) -> None:
     model, x = stack(), small_pictures(2, torch.float64)
     with pytest.raises(ModelStateError, match="does not run"):
         method(model, nn.Linear(2, 2)).attribute(x, 0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_neurons_are_of_one_layer(method: Any) -> None:
+    model = stack()
+    with pytest.raises(InvalidInputError, match="layer is a list; neurons are of one layer"):
+        method(model, [model[0], model[1]])
+    assert not hasattr(method, "attribute_classes")
 
 
 @pytest.mark.parametrize("method", METHODS)

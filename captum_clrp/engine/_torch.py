@@ -22,6 +22,7 @@ __all__ = [
     "bfloat16_on_processor",
     "c_functions",
     "forward_pre_hooks",
+    "get_grad_fn",
     "set_grad_enabled",
     "version_of",
     "with_parameters",
@@ -34,6 +35,7 @@ NormBase = nn.modules.batchnorm._NormBase
 OpOverload = torch._ops.OpOverload
 SpectralNorm = nn.utils.parametrizations._SpectralNorm
 c_functions = torch._C._nn
+get_grad_fn = vars(torch._C.TensorBase)["grad_fn"].__get__
 set_grad_enabled = torch._C._set_grad_enabled
 
 _PYTHON_KERNELS = torch._C.DispatchKeySet(torch._C.DispatchKey.Python).add(torch._C.DispatchKey.PythonTLSSnapshot)

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["flatten", "replace"]
+__all__ = ["attributes_of", "flatten", "replace"]
 
 
 def flatten(value: Any) -> Iterator[Any]:
@@ -44,6 +44,12 @@ def replace(value: Any, change: Callable[[Any], Any]) -> Any:
             object.__setattr__(twin, field.name, replace(getattr(value, field.name), change))
         return twin
     return change(value)
+
+
+def attributes_of(value: Any) -> dict[str, Any]:
+    """The attributes of a plain object, those in slots included."""
+    slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+    return {**getattr(value, "__dict__", {}), **{name: getattr(value, name, None) for name in slots}}
 
 
 def _is_dataclass(value: Any) -> bool:

@@ -21,7 +21,7 @@ from captum_clrp.engine import handlers
 from captum_clrp.engine._torch import c_functions
 from captum_clrp.engine.calls import Call
 from captum_clrp.engine.handlers import Operation
-from captum_clrp.engine.marks import depends_on_input
+from captum_clrp.engine.marks import depends_on_input, derived_from
 from captum_clrp.engine.nested import flatten
 from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ContrastiveLRPError, ModelStateError
@@ -154,7 +154,7 @@ ROWS: tuple[Row, ...] = (
         "shares of the positive parts, else of the sizes, else even",
         "z+ for a sum",
     ),
-    Row("norm", partial(handlers.pooling, contributions="sizes"), "shares of |x|^p"),
+    Row("norm vector_norm", handlers.norm, "shares of |x|^p; of matrices, and without a power, refused"),
     Row("var std", handlers.deviation, "shares of squared deviations"),
     Row("var_mean", partial(handlers.deviation_and_mean, deviates=torch.var), "as var, and as mean"),
     Row("std_mean", partial(handlers.deviation_and_mean, deviates=torch.std), "as std, and as mean"),
@@ -165,12 +165,14 @@ ROWS: tuple[Row, ...] = (
         "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d "
-        "max_unpool1d max_unpool2d max_unpool3d topk sort kthvalue median",
+        "max_unpool1d max_unpool2d max_unpool3d topk sort kthvalue",
         handlers.route,
         "all to the winner",
         _PAPER,
     ),
-    Row("max min", handlers.choose, _WINNER, _PAPER),
+    Row("median", handlers.median, "all to the winner", _PAPER),
+    Row("max", partial(handlers.greatest, sign=1), _WINNER, _PAPER),
+    Row("min", partial(handlers.greatest, sign=-1), _WINNER, _PAPER),
     Row("amax", partial(handlers.extreme, sign=1), "all to the winner", _PAPER),
     Row("amin", partial(handlers.extreme, sign=-1), "all to the winner", _PAPER),
     Row("maximum fmax", partial(handlers.larger, sign=1), _WINNER, _PAPER),
@@ -213,11 +215,11 @@ ROWS: tuple[Row, ...] = (
     Row("detach data", handlers.detached, "passes: only gradients are cut, not values"),
     # constants
     Row(
-        "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor "
-        "sign sgn heaviside bernoulli",
-        handlers.constant,
-        "none: the result does not carry the signal",
+        "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor",
+        handlers.shaped,
+        "none: the result has the shape of the signal at most",
     ),
+    Row("sign sgn heaviside bernoulli", handlers.constant, "none: the result does not carry the signal"),
 )
 
 REFUSED: dict[str, str] = {
@@ -228,13 +230,14 @@ REFUSED: dict[str, str] = {
     "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell": "recurrent networks are not supported",
     "grid_sample affine_grid": "sampling at places that may depend on the input",
     "cumsum cumprod prod logsumexp logcumsumexp": "no rule is agreed on",
+    "__reduce_ex__": "copies a tensor outside of PyTorch (copy.copy, pickle); write x.clone()",
 }
 """What is refused by name, and why."""
 
 
 def _functions(name: str) -> Iterator[Any]:
     """All torch functions of a name: in ``torch``, ``torch.Tensor``, ``torch.nn.functional``; in-place too."""
-    homes = (torch, torch.Tensor, F, c_functions, torch.special)
+    homes = (torch, torch.Tensor, F, c_functions, torch.special, torch.linalg)
     for spelled in {name, name + "_"}:
         for home in homes:
             function = getattr(home, spelled, None)
@@ -262,31 +265,49 @@ _ASKS_ONLY = {function for name in _QUESTIONS.split() for function in _functions
 """Functions that ask something of a tensor and make none: they are called most often and need no look at the table."""
 
 
+_HANDS_OUT = frozenset(("numpy", "__array__", "__dlpack__"))
+"""Functions that give others the memory of a tensor, to write to it unseen."""
+
+
 def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What the propagation mode does with each torch function that the model calls."""
     if func in _ASKS_ONLY:
         return func(*args, **kwargs)
+    if kwargs.get("out") is not None:
+        return _written_to(trace, func, args, kwargs)
     call = Call(func, args, kwargs)
-    if any(type(t) is not torch.Tensor and not isinstance(t, torch.nn.Parameter) for t in call.tensors):
+    if any(trace.may_be_another(t) for t in call.tensors):
         call = call.changed(trace.recognised)
     for tensor in call.tensors:
         trace.check_origin(tensor)
-    first = call.args[0] if call.args else None
-    overwritten = first if isinstance(first, torch.Tensor) and call.overwrites else None
-    if overwritten is not None:
-        trace.before_overwriting(overwritten)
+    overwritten = [t for t in flatten(call.args[:1]) if isinstance(t, torch.Tensor)] if call.overwrites else ()
+    for tensor in overwritten or (call.tensors if call.name in _HANDS_OUT else ()):
+        trace.before_overwriting(tensor)
     row = TABLE.get(func)
     if not call.tracked:
-        return _of_constants(trace, call, row)
-    if any(t.is_inference() for t in call.tensors):
-        with torch.inference_mode(False):
-            call = call.changed(lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v)
-    result = _handled(trace, call, row)
-    if overwritten is not None:
-        trace.after_overwriting(overwritten)
-    if row is None or row.handler is handlers.constant:
-        _note_derived(trace, result, call.tracked[0], call.name)
+        result = _of_constants(trace, call, row)
+    else:
+        if any(t.is_inference() for t in call.tensors):
+            with torch.inference_mode(False):
+                call = call.changed(lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v)
+        result = _handled(trace, call, row)
+    for tensor in overwritten:
+        trace.after_overwriting(tensor)
+    made = (result, *overwritten) if overwritten or not isinstance(result, torch.Tensor) else result
+    if not depends_on_input(made) and (call.tracked or call.derived is not None):
+        _note_derived(trace, call, row, made)
     return result
+
+
+def _written_to(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call with ``out=``: the call without, and a copy."""
+    out = kwargs["out"]
+    result = run_operation(trace, func, args, {name: value for name, value in kwargs.items() if name != "out"})
+    for target, values in zip(flatten(out), flatten(result), strict=True):
+        if target.shape != values.shape:
+            target.resize_(values.shape)
+        run_operation(trace, torch.Tensor.copy_, (target, values), {})
+    return out
 
 
 def _handled(trace: Trace, call: Call, row: Row | None) -> Any:
@@ -296,7 +317,7 @@ def _handled(trace: Trace, call: Call, row: Row | None) -> Any:
         return trace.handle(lambda trace, call: handler(Operation(trace, call)), call)
     except (torch.OutOfMemoryError, ContrastiveLRPError):
         raise
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         raise ModelStateError(f"{call.name} in module '{trace.module_name}' could not be recorded: {error}") from error
 
 
@@ -311,16 +332,22 @@ def _of_constants(trace: Trace, call: Call, row: Row | None) -> Any:
         return trace.link(refusal, lambda: result, [source])
     # Gradients make no difference here, but views made without them could not be written to later.
     with torch.set_grad_enabled(not any(t.requires_grad for t in call.tensors)):
-        result = call.run()
-    if call.derived is not None:
-        _note_derived(trace, result, call.derived.source, call.derived.operation)
-    return result
+        return call.run()
 
 
-def _note_derived(trace: Trace, result: Any, source: torch.Tensor, operation: str) -> None:
-    for value in flatten(result):
-        if isinstance(value, torch.Tensor) and not depends_on_input(value):
-            trace.marks.set_derived(value, source, operation)
+def _note_derived(trace: Trace, call: Call, row: Row | None, made: Any) -> None:
+    """Mark the constants that an operation made (or wrote to) from the signal: indices, signs, what masks choose."""
+    signals = call.tracked
+    if row is not None and row.handler is handlers.shaped and signals and signals[0] is call.args[0]:
+        signals = signals[1:]
+    cuts = row is None or row.handler in (handlers.constant, handlers.shaped)
+    for value in flatten(made):
+        if not isinstance(value, torch.Tensor) or depends_on_input(value):
+            continue
+        if signals and (cuts or not value.is_floating_point()):
+            trace.marks.set_derived(value, signals[0], call.name)
+        elif call.derived is not None and derived_from(value) is None:
+            trace.marks.set_derived(value, call.derived.source, call.derived.operation)
 
 
 _WITH_WEIGHTS = {row.handler for row in ROWS if row.rule.startswith("z+")}

@@ -111,7 +111,9 @@ class Reader:
             ModelStateError: if a layer does not run exactly once or has no such tensor.
         """
         self.check_runs()
-        found = tuple(tuple(t for t in flatten(tensors) if depends_on_input(t)) for (tensors,) in self._found.values())
+        layers = self._place.layers if self._place is not None else []
+        read = [self._found[layer][0] for layer in layers]
+        found = tuple(tuple(t for t in flatten(tensors) if depends_on_input(t)) for tensors in read)
         if not all(found):
             raise ModelStateError("no tensor at this layer depends on the inputs; choose another layer")
         return found

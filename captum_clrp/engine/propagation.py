@@ -17,7 +17,7 @@ from captum_clrp.bounds import Bounds, InputDomain
 from captum_clrp.engine.borrowed import check_inputs, checked_modules, plain_model
 from captum_clrp.engine.graph import form_output_layer, nearest_weighted, refused_between
 from captum_clrp.engine.marks import Info, depends_on_input
-from captum_clrp.engine.nested import flatten, replace
+from captum_clrp.engine.nested import attributes_of, flatten, replace
 from captum_clrp.engine.nodes import Role, Weighted
 from captum_clrp.engine.numerics import all_finite, is_nonnegative
 from captum_clrp.engine.operations import run_operation
@@ -265,8 +265,7 @@ def _receivers(
 def tensors_of(output: Any) -> list[Tensor]:
     """The tensors of what a model returned that depend on the inputs; also of objects with attributes or slots."""
     if not isinstance(output, Tensor | tuple | list | dict):
-        slots = [name for kind in type(output).__mro__ for name in getattr(kind, "__slots__", ())]
-        output = {**getattr(output, "__dict__", {}), **{name: getattr(output, name, None) for name in slots}}
+        output = attributes_of(output)
     return [value for value in flatten(output) if depends_on_input(value)]
 
 

@@ -28,6 +28,7 @@ from captum_clrp.engine._torch import (
     DisableTorchFunction,
     TorchDispatchMode,
     base_of,
+    get_grad_fn,
     set_grad_enabled,
     without_python_kernels,
 )
@@ -60,7 +61,8 @@ class _Propagate(torch.autograd.Function):
         ctx.overwritten_first = overwritten_first
         output = run()
         if base_of(output) is not None and all(t is not output for t in tensors):
-            output = output.clone()  # some kernels return views, which nobody could write to later
+            with DisableTorchFunction():  # other types of tensors would make a view of the copy
+                output = output.clone()  # some kernels return views, which nobody could write to later
         ctx.mark_dirty(*(t for t in tensors if t is output))
         ctx.set_materialize_grads(False)
         return output
@@ -132,6 +134,7 @@ class Trace(TorchFunctionMode):
         self.scope: list[nn.Module] = []
         self._rules: list[tuple[PropagationRule, nn.Module] | None] = []
         self._names = names
+        self._parameters = {id(p) for module in names for p in module.parameters(recurse=False)}
         self._holders: dict[int, list[nn.Module]] = {}
         for module in names:
             if own_rule(module) is not None:
@@ -235,9 +238,17 @@ class Trace(TorchFunctionMode):
         if base is not None and base.requires_grad and not is_marked(base):
             self.describe(base, Info())
 
+    def may_be_another(self, tensor: Tensor) -> bool:
+        """Whether it may be a marked tensor by another name, which :meth:`recognised` finds out."""
+        if is_marked(tensor):
+            return False
+        if type(tensor) is nn.Parameter:
+            return id(tensor) not in self._parameters
+        return type(tensor) is not Tensor or ((base := base_of(tensor)) is not None and is_marked(base))
+
     def recognised(self, value: Any) -> Any:
         """A tensor that ``as_subclass`` made, of which PyTorch tells nobody, as the one that it was made from."""
-        if not isinstance(value, Tensor) or type(value) in _PLAIN or is_marked(value):
+        if not isinstance(value, Tensor) or not self.may_be_another(value):
             return value
         same = self.marks.same_memory(value)
         return value if same is None else same
@@ -292,6 +303,8 @@ class Trace(TorchFunctionMode):
     ) -> Tensor:
         """Run a refused operation so that the graph knows where its result came from, as :meth:`propagate`."""
         first = [] if overwritten is None else [overwritten]
+        if overwritten is not None and base_of(overwritten) is not None:
+            self.refusals[refusal] = True  # in the graph of the whole tensor it is out of sight
         with torch.enable_grad():
             output: Tensor = _Propagate.apply(Refused(refusal), run, bool(first), *first, *receivers)
         return self.describe(output, Info())
@@ -317,6 +330,8 @@ class Trace(TorchFunctionMode):
             return None
         if func in _GRADIENT_HOOKS and depends_on_input(args[0]):  # made for gradients, and relevance is none
             return RemovableHandle(OrderedDict()) if func is Tensor.register_hook else None
+        if func == get_grad_fn and depends_on_input(args[0]):  # whose hooks are for gradients, too
+            return None
         return self._run_operation(self, func, args, kwargs or {})
 
     def handle(self, handler: Callable[[Trace, Call], Any], call: Call) -> Any:

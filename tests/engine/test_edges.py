@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -39,11 +40,23 @@ def explained(between: Callable[[Net, Tensor], Tensor], **settings: Any) -> Tens
     return LRPZBeta(Net(between).double().eval(), **settings).attribute(X, target=1)
 
 
-def overwritten_weight(net: Net, h: Tensor) -> Tensor:
+def overwritten_weight(net: Net, h: Tensor, write: Callable[[Tensor], Any] = Tensor.neg_) -> Tensor:
     weight = net.matrix.detach().clone()
     result = F.linear(h.mean((2, 3)), weight)
-    weight.neg_()
+    write(weight)
     return result
+
+
+def filled(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
+    """What a function writes to ``out=``, not what it returns."""
+    out = torch.empty(0, dtype=torch.float64)
+    function(*args, **kwargs, out=out)
+    return out
+
+
+def saturated(h: Tensor) -> Tensor:
+    """With many ties."""
+    return F.relu6(50 * h)
 
 
 PAIRS: dict[str, tuple[Callable[[Net, Tensor], Tensor], Callable[[Net, Tensor], Tensor]]] = {
@@ -56,6 +69,57 @@ PAIRS: dict[str, tuple[Callable[[Net, Tensor], Tensor], Callable[[Net, Tensor], 
         lambda n, h: 2 * h.mean((2, 3)) + h.mean((2, 3)) @ -n.matrix,
     ),
     "a weight that is overwritten after use": (overwritten_weight, lambda n, h: F.linear(h.mean((2, 3)), n.matrix)),
+    "a weight that is overwritten by out=": (
+        lambda n, h: overwritten_weight(n, h, lambda w: torch.neg(w, out=w)),
+        lambda n, h: F.linear(h.mean((2, 3)), n.matrix),
+    ),
+    "a weight that is overwritten as an array": (
+        lambda n, h: overwritten_weight(n, h, lambda w: w.numpy().__imul__(-1)),
+        lambda n, h: F.linear(h.mean((2, 3)), n.matrix),
+    ),
+    "a weight that is overwritten with others": (
+        lambda n, h: overwritten_weight(n, h, lambda w: torch._foreach_neg_([w])),
+        lambda n, h: F.linear(h.mean((2, 3)), n.matrix),
+    ),
+    "a largest value of everything": (
+        lambda n, h: torch.stack([saturated(one).max().expand(4) for one in h]),
+        lambda n, h: torch.stack([saturated(one).flatten().max(0).values.expand(4) for one in h]),
+    ),
+    "a median of everything": (
+        lambda n, h: torch.stack([saturated(one).median().expand(4) for one in h]),
+        lambda n, h: torch.stack([saturated(one).flatten().median(0).values.expand(4) for one in h]),
+    ),
+    "max of two": (
+        lambda n, h: torch.max(saturated(h), saturated(n.second(h))),
+        lambda n, h: torch.maximum(saturated(h), saturated(n.second(h))),
+    ),
+    "vector_norm": (lambda n, h: torch.linalg.vector_norm(h, dim=(2, 3)), lambda n, h: h.square().sum((2, 3)).sqrt()),
+    "norm of another power": (lambda n, h: torch.norm(h, 3, dim=(2, 3)), lambda n, h: h.pow(3).sum((2, 3)).pow(1 / 3)),
+    "out= of a sum": (lambda n, h: filled(torch.add, h, n.second(h)), lambda n, h: h + n.second(h)),
+    "out= of amax": (lambda n, h: filled(torch.amax, h, (2, 3)), lambda n, h: h.amax((2, 3))),
+    "out= of maximum": (lambda n, h: filled(torch.maximum, h, n.second(h)), lambda n, h: torch.maximum(h, n.second(h))),
+    "out= of where": (
+        lambda n, h: filled(torch.where, h > 0.1, h, n.second(h)),
+        lambda n, h: torch.where(h > 0.1, h, n.second(h)),
+    ),
+    "out= of cat": (lambda n, h: filled(torch.cat, [h[:, :2], h[:, 2:]], 1), lambda n, h: h * 1),
+    "out= of max": (
+        lambda n, h: torch.max(h, 3, True, out=(torch.empty(0).double(), torch.empty(0).long()))[0],
+        lambda n, h: h.max(3, True).values,
+    ),
+    "in place on another type of tensor": (
+        lambda n, h: F.relu_(n.second(h.as_subclass(Other)).as_subclass(Tensor)),
+        lambda n, h: F.relu(n.second(h)),
+    ),
+    "a signal as a parameter": (lambda n, h: h + n.second(nn.Parameter(h)), lambda n, h: h + n.second(h)),
+    "a weight of another type": (
+        lambda n, h: F.relu_(F.conv2d(h, n.second.weight.detach().as_subclass(Other), padding=1)),
+        lambda n, h: F.relu(F.conv2d(h, n.second.weight, padding=1)),
+    ),
+    "zeros in the shape of a signal": (
+        lambda n, h: h + n.second(torch.zeros_like(h) + h.new_full((1,), 0.5)),
+        lambda n, h: h + n.second(torch.full((2, 4, 8, 8), 0.5).double()),
+    ),
     "amax with ties": (
         lambda n, h: F.relu6(50 * h).amax((2, 3)),
         lambda n, h: F.adaptive_max_pool2d(F.relu6(50 * h), 1),
@@ -138,6 +202,11 @@ class Above(torch.autograd.Function):
         return g
 
 
+def written(zeros: Tensor, mask: Tensor) -> Tensor:
+    zeros[mask] = 1.0
+    return zeros
+
+
 CUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "sign": torch.sign,
     "custom sign": Sign.apply,
@@ -145,6 +214,11 @@ CUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "comparison": lambda h: (h > 0.1).double(),
     "integers": lambda h: (h * 4).round().int().double() / 4,
     "a new tensor": lambda h: X.new_tensor(h),
+    "a mask written into zeros": lambda h: written(torch.zeros(h.shape).double(), h > 0.1),
+    "indices": lambda h: h.max(1, keepdim=True).indices.double().expand_as(h),
+    "another type": lambda h: (h > 0.1).type_as(h),
+    "bytes": lambda h: (h * 255).to(torch.uint8).to(h),
+    "a table of constants": lambda h: torch.arange(5).double()[(h * 3).long().clamp(0, 4)],
 }
 
 
@@ -159,11 +233,21 @@ def test_a_cut_signal_is_refused_as_the_operand_of_weights_and_stays_a_mask(cut:
     assert masked.abs().sum() > 0
 
 
+def in_part(h: Tensor) -> Tensor:
+    h[:, :1].cumsum_(2)
+    return h
+
+
 REFUSED: dict[str, tuple[Callable[[Net, Tensor], Tensor], str]] = {
     "index_put": (lambda n, h: h.index_put((torch.tensor([0, 1]),), h * 1, accumulate=True), "index_put.*it adds to"),
     "scatter": (lambda n, h: h.scatter(1, torch.zeros_like(h).long(), h, reduce="add"), "scatter.*it adds to"),
     "gather": (lambda n, h: h.gather(1, torch.zeros_like(h).long(), sparse_grad=True), "gather.*sparse_grad"),
-    "cat": (lambda n, h: torch.cat([h, h], 1, out=torch.empty(2, 8, 8, 8).double())[:, :4], "cat.*out="),
+    "a sign in place": (lambda n, h: (1 * h).sign_(), "sign_.*in place"),
+    "drawn in place": (lambda n, h: (1 * h).clamp(0, 1).bernoulli_(), "bernoulli_.*in place"),
+    "a part in place": (lambda n, h: in_part(1 * h), "cumsum_ in module"),
+    "largest norm": (lambda n, h: torch.norm(h, float("inf"), dim=(2, 3)), "norm.*no power"),
+    "norm of a matrix": (lambda n, h: torch.linalg.norm(h, 2, dim=(2, 3)), "norm.*of a matrix"),
+    "a shallow copy": (lambda n, h: h + n.second(copy.copy(h)), r"__reduce_ex__.*write x\.clone\(\)"),
     "an exported operation": (
         lambda n, h: torch.ops.aten.relu.default(h),
         "explain the nn.Module that it was made from",
@@ -182,6 +266,8 @@ def test_refused_by_name(name: str) -> None:
 def test_errors_of_pytorch_name_the_operation_and_its_module() -> None:
     with pytest.raises(ModelStateError, match=r"conv2d in module 'second' could not be recorded: .*channels"):
         explained(lambda n, h: n.second(h[:, :2]))
+    with pytest.raises(ModelStateError, match="cond in module '.*' could not be recorded"):
+        explained(lambda n, h: torch.cond(torch.tensor(True), lambda z: z * 2, lambda z: z, (h,)))
     with pytest.raises(ModelStateError, match=r"conv2d in module 'first' could not be recorded"):
         LRPZBeta(Net(lambda n, h: h).eval()).attribute(X.half(), target=1)
 

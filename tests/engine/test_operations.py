@@ -171,6 +171,7 @@ CASES = [
     Case("sum", lambda x: torch.sum(x, -1), "sum"),
     Case("fold", lambda x: F.fold(x, (5, 5), 3), "sum", (2, 18, 9)),
     Case("norm", lambda x: x.norm(dim=(2, 3)), "conserved"),
+    Case("vector_norm", lambda x: torch.linalg.vector_norm(x, 3, dim=(2, 3)), "conserved"),
     Case("var", lambda x: x.var((2, 3)), "conserved"),
     Case("std", lambda x: torch.std(x, (2, 3)), "conserved"),
     Case("lp_pool1d", lambda x: F.lp_pool1d(x, 2, 3), "conserved", (2, 4, 7)),
@@ -461,7 +462,7 @@ def test_every_name_of_the_table_is_a_torch_function() -> None:
     known = {name for row in ROWS for name in row.functions.split()} | set(refused_names())
     found = {name for row in TABLE.values() for name in row.functions.split()}
     assert known == found
-    homes = (torch, torch.Tensor, F, torch._C._nn, torch.special)
+    homes = (torch, torch.Tensor, F, torch._C._nn, torch.special, torch.linalg)
     unknown = {n for n in known if not any(hasattr(h, s) for h in homes for s in (n, n + "_"))}
     assert not unknown, f"misspelt or gone from PyTorch: {sorted(unknown)}"
 

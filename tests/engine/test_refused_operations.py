@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -45,6 +47,7 @@ REFUSED = [
     Case("logcumsumexp", lambda x: x.logcumsumexp(1)),
     Case("__rtruediv__", lambda x: 2.0 / x),
     Case("div", lambda x: torch.div(C, x)),
+    Case("__reduce_ex__", lambda x: x + copy.copy(x)),
     Case("__set__", lambda x: setattr(x, "data", x.relu()) or x),
     Case("unknown", lambda x: x + torch.fft.fft(x).imag),
     Case("unknown", lambda x: x + torch.quantize_per_tensor(x.float(), 0.1, 0, torch.qint8).dequantize()),

@@ -232,3 +232,23 @@ def test_a_models_own_gradient_hooks_do_not_touch_relevance() -> None:
     model, x = Hooked().double().eval(), pictures(0)
     received = LRPZBeta(model, conserve=True).attribute(x, target=1)
     torch.testing.assert_close(received.sum(), model(x)[0, 1].detach(), **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ["backward", "of the graph", "in front of the graph"])
+@pytest.mark.filterwarnings("ignore")
+def test_hooks_of_modules_that_scale_gradients_do_not_scale_relevance(kind: str) -> None:
+    def smaller(*grads: object) -> tuple[Tensor, ...]:
+        return tuple(g * 0.1 for g in grads[-1])  # type: ignore[attr-defined]
+
+    def hook_graph(module: nn.Module, args: object, output: Tensor) -> None:
+        if output.grad_fn is not None:
+            before = kind == "in front of the graph"
+            (output.grad_fn.register_prehook if before else output.grad_fn.register_hook)(smaller)
+
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).double(), pictures(0)
+    expected = LRPZBeta(model).attribute(x, target=1)
+    if kind == "backward":
+        model[1].register_backward_hook(smaller)
+    else:
+        model[1].register_forward_hook(hook_graph)
+    torch.testing.assert_close(LRPZBeta(model).attribute(x, target=1), expected, **CLOSE)

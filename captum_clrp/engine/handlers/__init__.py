@@ -16,18 +16,21 @@ from captum_clrp.engine.handlers.elementwise import (
     normalization,
     passing,
 )
-from captum_clrp.engine.handlers.means import deviation, deviation_and_mean, interpolation, lp_pooling, pooling
+from captum_clrp.engine.handlers.means import deviation, deviation_and_mean, interpolation, lp_pooling, norm, pooling
 from captum_clrp.engine.handlers.moving import (
     choose,
     constant,
     copied,
     detached,
     extreme,
+    greatest,
     join,
+    median,
     overwrite,
     overwrite_at,
     pad,
     route,
+    shaped,
 )
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.handlers.refusal import refuse, unknown
@@ -51,6 +54,7 @@ __all__ = [
     "evaluated_rrelu",
     "extreme",
     "gated_linear_unit",
+    "greatest",
     "group_norm",
     "interpolate_linearly",
     "interpolation",
@@ -60,8 +64,10 @@ __all__ = [
     "linear",
     "lp_pooling",
     "matmul",
+    "median",
     "multi_head_attention_forward",
     "multiply",
+    "norm",
     "normalization",
     "overwrite",
     "overwrite_at",
@@ -71,6 +77,7 @@ __all__ = [
     "refuse",
     "route",
     "scaled_dot_product_attention",
+    "shaped",
     "softmax",
     "tensordot",
     "unknown",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,17 @@ def deviation(op: Operation) -> Any:
         (lambda x: (x - x.mean(dims, keepdim=True)).square(), torch.ones_like),
     )
     return op.propagate(node, [signal], op.info(nonnegative=True, monotone=False))
+
+
+def norm(op: Operation) -> Any:
+    """``(sum |x|^p)^(1/p)`` over dimensions: shares of ``|x|^p``. Norms of matrices and those without a power are refused."""
+    power, dim = op.get("ord", op.get("p")), op.get("dim")
+    count = op.signal.dim() if dim is None else 1 if isinstance(dim, int) else len(dim)
+    of_matrix = op.name == "linalg_norm" and power is not None and count == 2
+    power = 2 if power in (None, "fro") else power
+    if of_matrix or isinstance(power, str) or not 0 < power < math.inf:
+        return op.refuse("of a matrix, or of an order that is no power; write it with sums, or with amax")
+    return pooling(op, contributions="sizes")
 
 
 def lp_pooling(op: Operation, *, mean: Callable[..., Tensor]) -> Any:

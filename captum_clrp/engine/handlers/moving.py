@@ -11,21 +11,28 @@ from torch import Tensor, nn
 from captum_clrp.bounds import Bounds
 from captum_clrp.engine._torch import base_of
 from captum_clrp.engine.calls import Call
-from captum_clrp.engine.handlers.elementwise import passing
+from captum_clrp.engine.handlers.elementwise import larger, passing
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.nodes import Absorb, Padding
 
 
 def constant(op: Operation) -> Any:
-    """The result depends on the shape or on the sign of its input at most: it gets no relevance."""
+    """The result depends on the sign of its input at most: it gets no relevance."""
+    if op.call.overwrites:
+        return op.refuse("in place, which cuts the signal where it stands; write it as x = x.sign()")
+    return op.call.run()
+
+
+def shaped(op: Operation) -> Any:
+    """The result has the shape of its input at most: it gets no relevance."""
     return op.call.run()
 
 
 def route(op: Operation, *, keeps_sign: bool = True) -> Any:
     """The operation's own gradient moves relevance to where the values came from."""
-    if op.call.kwargs.get("out") is not None or op.call.kwargs.get("sparse_grad"):
-        return op.refuse("with out= or sparse_grad=, which its gradient does not take; leave that argument out")
+    if op.call.kwargs.get("sparse_grad"):
+        return op.refuse("with sparse_grad=True, a gradient that relevance does not take; leave that argument out")
     op = op.with_constants_detached()
     call = op.call
     nonnegative = keeps_sign and all(depends_on_input(t) and op.nonnegative(t) for t in call.tensors)
@@ -130,6 +137,23 @@ def extreme(op: Operation, *, sign: int) -> Any:
         return value.reshape([1 if d in dims else signal.shape[d] for d in range(signal.dim())]) if keepdim else value
 
     return op.trace.route(winner, op.info(nonnegative=op.nonnegative(signal)))
+
+
+def greatest(op: Operation, *, sign: int) -> Any:
+    """``max`` (``sign=1``) and ``min`` of two tensors, over a dimension, or of everything; one winner at ties."""
+    dim = op.get("dim")
+    other = op.get("other", dim if isinstance(dim, Tensor) else None)
+    if other is not None:
+        return larger(op.of(torch.maximum if sign > 0 else torch.minimum, op.get("input"), other), sign=sign)
+    return route(op) if dim is not None else extreme(op, sign=sign)
+
+
+def median(op: Operation) -> Any:
+    """The median over a dimension, or of everything: at ties one value takes all."""
+    if op.get("dim") is not None:
+        return route(op)
+    signal = op.signal
+    return op.trace.route(lambda: signal.flatten().median(0).values, op.info(nonnegative=op.nonnegative(signal)))
 
 
 def overwrite_at(op: Operation) -> Any:
