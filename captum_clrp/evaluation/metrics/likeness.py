@@ -1,0 +1,79 @@
+"""How alike two maps of the same image are: by the order of their pixels, and as pictures."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.metrics.class_similarity import class_similarity
+from captum_clrp.evaluation.metrics.maps import as_map, is_flat
+
+try:
+    from torchmetrics.functional.image import structural_similarity_index_measure
+except ImportError as error:
+    raise ImportError(
+        "captum_clrp.evaluation builds on torchmetrics; install it with: pip install 'captum-clrp[eval]'"
+    ) from error
+
+__all__ = ["rank_correlation", "structural_similarity"]
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float:
+    """Correlation of the ranks of pixels (Spearman), from -1 to 1; equal values share their mean rank.
+
+    A map that is all equal has no order: it is like no other one (0).
+
+    Args:
+        first: ``(H, W)`` or ``(C, H, W)``; channels are summed, and signed values ranked as they are.
+        second: Likewise, of the same size.
+
+    Raises:
+        InvalidInputError: for maps of different sizes, or a map with NaN.
+
+    Example::
+
+        >>> rank_correlation(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.0, 5.0, 6.0]]))
+        1.0
+    """
+    one, other = _pair(first, second)
+    if is_flat(one) or is_flat(other):
+        return 0.0
+    return float(class_similarity(torch.stack([one, other]), "rank")[0, 1])
+
+
+def structural_similarity(first: Tensor, second: Tensor) -> float:
+    """Structural similarity (SSIM; Wang et al. 2004) of two maps as pictures, from -1 to 1.
+
+    Each map is brought to a largest size of 1 first, as it would be drawn. The window is a Gaussian of 1.5 pixels, mirrored
+    at the border; the range of values is that of both maps together. A map that is all equal is like no other one (0).
+
+    Args:
+        first: ``(H, W)`` or ``(C, H, W)``; channels are summed.
+        second: Likewise, of the same size.
+
+    Raises:
+        InvalidInputError: as :func:`rank_correlation`.
+    """
+    one, other = _pair(first, second)
+    if is_flat(one) or is_flat(other):
+        return 0.0
+    one, other = one / one.abs().max(), other / other.abs().max()
+    values = torch.stack([one, other])
+    _, everywhere = structural_similarity_index_measure(
+        one[None, None],
+        other[None, None],
+        sigma=1.5,
+        data_range=float(values.max() - values.min()),
+        return_full_image=True,
+    )
+    return float(everywhere.mean())
+
+
+def _pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    one, other = as_map(first), as_map(second)
+    if one.shape != other.shape:
+        raise InvalidInputError(
+            f"maps of {tuple(one.shape)} and {tuple(other.shape)} pixels cannot be compared; give maps of one size"
+        )
+    return one, other.to(one.device)
