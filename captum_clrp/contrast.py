@@ -19,6 +19,7 @@ To add a dual concept, add a class here that says what the dual receives.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,7 +37,12 @@ __all__ = [
     "SoftmaxGradient",
     "TheseClasses",
     "checked_strength",
+    "contrast_named",
 ]
+
+_NAME = re.compile(r"(lrp|clrp1|clrp2|rivals([1-9]\d*)|other-logits|sglrp)(?:-s(0|1|0?\.\d+))?")
+NAMES = "lrp, clrp1, clrp2, rivalsK (the K highest other logits), other-logits, sglrp; but for lrp also with a strength: clrp1-s0.9"
+"""Contrasts that commands take by name."""
 
 
 class DualConcept:
@@ -199,6 +205,32 @@ class SoftmaxGradient(DualConcept):
     def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
         probabilities, target = output.softmax(1), (initial != 0).to(output.dtype)
         return (probabilities * target).sum(1, keepdim=True) * (1 - target) * probabilities
+
+
+def contrast_named(name: str) -> tuple[DualConcept | None, float] | None:
+    """The dual concept and the strength that a name such as ``clrp1``, ``clrp2-s0.9`` or ``rivals5`` stands for.
+
+    Args:
+        name: As :data:`NAMES` says.
+
+    Returns:
+        No dual concept for ``lrp``; ``None`` for a name of another kind.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or (match[1] == "lrp" and match[3]):
+        return None
+    if match[2]:
+        return NearestRivals(int(match[2])), float(match[3] or 1)
+    return _NAMED[match[1]], float(match[3] or 1)
+
+
+_NAMED: dict[str, DualConcept | None] = {
+    "lrp": None,
+    "clrp1": OtherClasses(),
+    "clrp2": NegatedWeights(),
+    "other-logits": OtherLogits(),
+    "sglrp": SoftmaxGradient(),
+}
 
 
 def checked_strength(strength: float) -> float:

@@ -35,6 +35,7 @@ from captum_clrp import (
     check_conservation,
     class_scores,
 )
+from captum_clrp.contrast import contrast_named
 from captum_clrp.targets import target_scores
 
 OUTPUT = row(4, 1, -3, 0)
@@ -389,6 +390,31 @@ def test_a_strength_may_come_from_numpy_and_is_shown() -> None:
     method = ContrastiveLRP2(two_layer_net(), strength=np.float32(0.5))
     assert method.strength == 0.5
     assert "strength=0.5" in repr(method)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("lrp", (None, 1)),
+        ("clrp1", (OtherClasses(), 1)),
+        ("clrp2-s0.9", (NegatedWeights(), 0.9)),
+        ("rivals5", (NearestRivals(5), 1)),
+        ("rivals12-s.95", (NearestRivals(12), 0.95)),
+        ("other-logits-s0", (OtherLogits(), 0)),
+        ("sglrp-s1", (SoftmaxGradient(), 1)),
+    ],
+)
+def test_contrasts_have_names(name: str, expected: tuple[DualConcept | None, float]) -> None:
+    found = contrast_named(name)
+    assert found is not None
+    assert (repr(found[0]), found[1]) == (repr(expected[0]), expected[1])
+
+
+@pytest.mark.parametrize(
+    "name", ["", "clrp3", "lrp-s0.9", "clrp1-s1.1", "clrp1-s", "rivals", "rivals0", "rivals5-x", "xclrp1"]
+)
+def test_names_of_other_kinds_are_none(name: str) -> None:
+    assert contrast_named(name) is None
 
 
 # --- initial relevance

@@ -21,6 +21,7 @@ examples:
   captum-clrp explain
   captum-clrp explain holiday.jpg --target "zebra, African elephant"
   captum-clrp explain *.jpg --target top3 --output explained/
+  captum-clrp explain holiday.jpg --method clrp1,clrp1-s0.9,rivals5
   captum-clrp explain dog.png --model vgg16 --weights vgg16-397923af.pth --device cuda
 """
 
@@ -48,7 +49,8 @@ def add_parser(subparsers: Any) -> None:
         "--method",
         default=",".join(METHODS),
         metavar="METHODS",
-        help=f"methods, separated by commas (default: {','.join(METHODS)})",
+        help=f"methods, separated by commas: lrp, clrp1, clrp2, rivalsK (the K highest other logits instead of all), "
+        f"other-logits or sglrp; a contrast also with a strength of its own, as in clrp1-s0.9 (default: {','.join(METHODS)})",
     )
     parser.add_argument(
         "-o",
@@ -58,6 +60,12 @@ def add_parser(subparsers: Any) -> None:
     )
     add_model_options(parser)
     rules = parser.add_argument_group("propagation")
+    rules.add_argument(
+        "--strength",
+        type=_share,
+        metavar="S",
+        help="how much of the dual concept's relevance a contrast subtracts, from 0 to 1 (default: 1, the paper)",
+    )
     rules.add_argument(
         "--avg-pool",
         choices=("proportional", "even"),
@@ -84,6 +92,16 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run, needs=("captum_clrp.cli.explaining", "timm"))
     parser.set_defaults(interrupted="pictures written so far are complete")
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
+    return number
 
 
 def run(options: argparse.Namespace) -> int:

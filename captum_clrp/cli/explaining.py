@@ -13,23 +13,20 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp import ContrastiveLRP, LRPZBeta
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.figures import Row, draw
 from captum_clrp.cli.options import asked_classifier, default_device
 from captum_clrp.cli.output import output_paths, write_whole
 from captum_clrp.cli.targets import Targets, parse_targets
+from captum_clrp.contrast import NAMES, DualConcept, contrast_named
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.images import EXAMPLE_NAME, example_picture, open_picture
 
-__all__ = ["METHODS", "explain"]
+__all__ = ["explain"]
 
-METHODS: dict[str, tuple[str, type[LRPZBeta]]] = {
-    "lrp": ("LRP", LRPZBeta),
-    "clrp1": ("CLRP1", ContrastiveLRP1),
-    "clrp2": ("CLRP2", ContrastiveLRP2),
-}
+_LABELS = {"lrp": "LRP", "clrp1": "CLRP1", "clrp2": "CLRP2", "sglrp": "SGLRP", "other-logits": "other logits"}
 _UNLIKELY = 0.001
 _SHOWN = 5
 """Predictions printed for each picture, besides the classes that are explained."""
@@ -51,7 +48,7 @@ def explain(options: argparse.Namespace) -> int:
     Raises:
         CommandError: if the request cannot be met, or not for all pictures; those written before that are complete.
     """
-    methods = _methods(options.method)
+    methods = _methods(options.method, options.strength)
     jobs, refused = _readable(_jobs(options.images, options.output))
     classifier = asked_classifier(options, options.device or default_device())
     targets = parse_targets(",".join(options.target or ["top2"]), classifier.class_names)
@@ -86,12 +83,27 @@ def _readable(jobs: Sequence[_Job]) -> tuple[list[_Job], list[str]]:
     return readable, refused
 
 
-def _methods(text: str) -> list[str]:
+def _methods(text: str, strength: float | None) -> dict[str, tuple[DualConcept | None, float]]:
+    """Dual concept and strength of each method, by what the picture calls it."""
     asked = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    unknown = [name for name in asked if name not in METHODS]
+    named = {name: contrast_named(name) for name in asked}
+    unknown = [name for name in asked if named[name] is None]
     if unknown or not asked:
-        raise CommandError(f"unknown method {', '.join(unknown) or text!r}; give some of: {','.join(METHODS)}")
-    return asked
+        raise CommandError(f"unknown method {', '.join(unknown) or text!r}; give some of: {NAMES}")
+    found: dict[str, tuple[DualConcept | None, float]] = {}
+    changed = False
+    for name, (dual, own) in ((name, contrast) for name, contrast in named.items() if contrast is not None):
+        of_option = strength is not None and dual is not None and "-s" not in name
+        changed |= of_option
+        share = strength if of_option and strength is not None else own
+        label = _LABELS.get(name.partition("-s")[0]) or name.partition("-s")[0].replace("rivals", "rivals ")
+        found[label if share == 1 else f"{label} (strength {share:g})"] = dual, share
+    if strength is not None and not changed:
+        raise CommandError(
+            "--strength makes no difference: none of the methods is a contrast without a strength of its own; "
+            "give --method clrp1, say"
+        )
+    return found
 
 
 def _jobs(images: Sequence[str], output: str | None) -> list[_Job]:
@@ -102,13 +114,16 @@ def _jobs(images: Sequence[str], output: str | None) -> list[_Job]:
     return [_Job(str(source), source, path) for source, path in zip(sources, outputs, strict=True)]
 
 
-def _explainers(classifier: Classifier, methods: Sequence[str], options: argparse.Namespace) -> dict[str, LRPZBeta]:
+def _explainers(
+    classifier: Classifier, methods: dict[str, tuple[DualConcept | None, float]], options: argparse.Namespace
+) -> dict[str, LRPZBeta]:
     low, high = (classifier.low, classifier.high) if options.bounds == "pixels" else (None, None)
+    chosen = {"avg_pool": options.avg_pool, "conserve": options.conserve, "rules": options.rules}
     return {
-        METHODS[method][0]: METHODS[method][1](
-            classifier.model, low, high, avg_pool=options.avg_pool, conserve=options.conserve, rules=options.rules
-        )
-        for method in methods
+        label: LRPZBeta(classifier.model, low, high, **chosen)
+        if dual is None
+        else ContrastiveLRP(classifier.model, low, high, dual=dual, strength=strength, **chosen)
+        for label, (dual, strength) in methods.items()
     }
 
 

@@ -60,6 +60,37 @@ def test_the_maps_and_figures_are_those_of_the_library(workplace, with_tiny, pic
         assert np.abs(found).max() > 0
 
 
+def test_contrasts_of_any_dual_and_strength(workplace, with_tiny, picture, capsys, asked):
+    run(
+        capsys,
+        "explain",
+        picture,
+        "-t",
+        "3",
+        "-m",
+        "lrp,clrp1,clrp2-s0.5,rivals2,sglrp,other-logits",
+        "--strength",
+        "0.9",
+    )
+    ((_, methods, (row,)),) = asked
+    inputs = with_tiny.inputs(Image.open(picture).convert("RGB"))
+    expected = {
+        "LRP": None,
+        "CLRP1 (strength 0.9)": (captum_clrp.OtherClasses(), 0.9),
+        "CLRP2 (strength 0.5)": (captum_clrp.NegatedWeights(), 0.5),
+        "rivals 2 (strength 0.9)": (captum_clrp.NearestRivals(2), 0.9),
+        "SGLRP (strength 0.9)": (captum_clrp.SoftmaxGradient(), 0.9),
+        "other logits (strength 0.9)": (captum_clrp.OtherLogits(), 0.9),
+    }
+    assert methods == list(expected)
+    for contrast, found in list(zip(expected.values(), row.maps, strict=True))[1:]:
+        dual, strength = contrast
+        explain = captum_clrp.ContrastiveLRP(
+            with_tiny.model, with_tiny.low, with_tiny.high, dual=dual, strength=strength
+        )
+        np.testing.assert_allclose(found, explain.attribute(inputs, 3)[0].numpy(), rtol=1e-4, atol=1e-6)
+
+
 def test_bounds_of_the_image_itself(workplace, with_tiny, picture, capsys, asked):
     for bounds in ("pixels", "image"):
         run(capsys, "explain", picture, "-t", "0", "-m", "lrp", "--bounds", bounds)
@@ -101,7 +132,11 @@ def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
         (["broken.png", "nowhere.jpg"], "there is no picture nowhere.jpg"),
         (["PICTURE", "-t", "zebraa"], "nearest names are: zebra"),
         (["PICTURE", "-t", "99"], "classes 0 to 7"),
-        (["PICTURE", "-m", "gradcam"], "lrp,clrp1,clrp2"),
+        (["PICTURE", "-m", "gradcam"], "lrp, clrp1, clrp2"),
+        (["PICTURE", "-m", "lrp-s0.9"], "unknown method 'lrp-s0.9'"),
+        (["PICTURE", "-m", "rivals0"], "unknown method 'rivals0'"),
+        (["PICTURE", "--strength", "1.5"], "'1.5' is no number from 0 to 1"),
+        (["PICTURE", "-m", "lrp,clrp1-s0.5", "--strength", "0.9"], "--strength makes no difference"),
         (["PICTURE", "-m", ""], "unknown method"),
         (["PICTURE", "-o", "missing/x.png"], "mkdir -p missing"),
         (["PICTURE", "-o", "PICTURE"], "overwrite"),
@@ -121,6 +156,12 @@ def test_a_mistake_is_one_line_and_code_2_and_leaves_nothing(workplace, with_tin
     assert err.count("\n") == 1
     assert {path: path.read_bytes() for path in workplace.iterdir()} == before
     assert picture.read_bytes() == content
+
+
+def test_more_rivals_than_classes_are_refused(workplace, with_tiny, picture, capsys):
+    code, _, err = run(capsys, "explain", picture, "-m", "rivals8")
+    assert code == 2
+    assert "give a k from 1 to 7" in err
 
 
 def test_a_network_that_cannot_be_explained_is_one_line_too(workplace, with_tiny, picture, capsys, monkeypatch):
