@@ -33,7 +33,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
 
     Example::
 
-        >>> rank_correlation(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.0, 5.0, 6.0]]))
+        >>> round(rank_correlation(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.0, 5.0, 6.0]])), 9)
         1.0
     """
     one, other = _pair(first, second)

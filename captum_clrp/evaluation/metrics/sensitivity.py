@@ -30,7 +30,7 @@ def relative_change(before: Tensor, after: Tensor) -> float:
 
     Example::
 
-        >>> relative_change(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]]))
+        >>> round(relative_change(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]])), 9)
         0.2
     """
     one, other = as_map(before), as_map(after)
