@@ -7,7 +7,7 @@ happens on the way.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -230,10 +230,23 @@ def run_model(
             trace.raise_refusals()
         trace.settle()
         propagation.receivers = _receivers(output, started, reader, place)
+        if place is None or not place.stop:
+            _check_rules(trace, names)
     except BaseException:
         propagation.close()
         raise
     return propagation
+
+
+def _check_rules(trace: Trace, names: Mapping[nn.Module, str]) -> None:
+    """Warn of rules that no operation took."""
+    unused = [f"'{names[module]}'" for module in trace.unused_rules]
+    if unused:
+        listed = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
+        warn(
+            f"the rule of module(s) {listed} was not used: the module did not run, or the model calls its forward (or "
+            "computes its weight) itself; call the module instead"
+        )
 
 
 def _receivers(

@@ -135,11 +135,12 @@ class Trace(TorchFunctionMode):
         self._rules: list[tuple[PropagationRule, nn.Module] | None] = []
         self._names = names
         self._parameters = {id(p) for module in names for p in module.parameters(recurse=False)}
-        self._holders: dict[int, list[nn.Module]] = {}
-        for module in names:
-            if own_rule(module) is not None:
-                for parameter in module.parameters(recurse=False):
-                    self._holders.setdefault(id(parameter), []).append(module)
+        self.unused_rules = [module for module in names if own_rule(module) is not None]
+        self._holders: dict[int, nn.Module] = {}
+        self._modules = {name: module for module, name in names.items()}
+        if self.unused_rules:
+            for module in reversed(list(names)):
+                self._holders.update((id(p), module) for p in module.parameters(recurse=False))
         self._saved: dict[int, list[Saved]] = {}
         self.handling = False
         self.origins: set[Any] = set()
@@ -160,14 +161,30 @@ class Trace(TorchFunctionMode):
         """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention).
 
         Args:
-            weight: Of a weighted operation: the module that holds it counts as running, even if only its ``forward`` was
-                called.
+            weight: Of a weighted operation: the module that holds it counts as running, and modules around that, even if
+                only their ``forward`` was called.
         """
-        for module in self._holders.get(id(weight), ()):
-            rule = own_rule(module)
-            if rule is not None:
-                return rule, module
-        return self._rules[-1] if self._rules else None
+        found = self._rule_around(weight) if weight is not None and self._holders else None
+        if found is None:
+            return self._rules[-1] if self._rules else None
+        if found[1] in self.unused_rules:
+            self.unused_rules.remove(found[1])
+        return found
+
+    def _rule_around(self, weight: Tensor) -> tuple[PropagationRule, nn.Module] | None:
+        """The rule of the module that holds a weight, else of the innermost one around it within the running one."""
+        holder, running = self._holders.get(id(weight)), self.scope[-1:]
+        if any(parameter is weight for module in running for parameter in module.parameters(recurse=False)):
+            holder, running = running[0], self.scope[-2:-1]
+        if holder is None:
+            return None
+        name, limit = self._names.get(holder, ""), "".join(self._names.get(module, "") for module in running)
+        rule = own_rule(holder)
+        while rule is None and name != limit and f"{name}.".startswith(f"{limit}." if limit else ""):
+            name = name.rpartition(".")[0]
+            holder = self._modules[name]
+            rule = own_rule(holder)
+        return None if rule is None else (rule, holder)
 
     def note(self, **found: str) -> None:
         """Remember what decides ``rules="auto"``; the first of a kind counts."""
@@ -384,6 +401,8 @@ class Trace(TorchFunctionMode):
                 around = self._rules[-1] if self._rules else None
                 self.scope.append(module)
                 self._rules.append(around if rule is None else (rule, module))
+                if rule is not None and module in self.unused_rules:
+                    self.unused_rules.remove(module)
 
         def leave(module: nn.Module, inputs: Any, output: Any) -> Any:
             if threading.get_ident() != thread:

@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from captum_clrp import InvalidInputError, LayerLRPZBeta, LRPZBeta, ModelStateError, UnsupportedOperationError
-from captum_clrp.rules import Flat
+from captum_clrp.rules import Epsilon, Flat
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-12}  # float64 rounding
 
@@ -325,6 +325,60 @@ def test_a_rule_holds_where_only_forward_is_called() -> None:
     expected = LRPZBeta(called).attribute(X, target=1)
     torch.testing.assert_close(LRPZBeta(forwarded).attribute(X, target=1), expected, **CLOSE)
     assert not torch.equal(plain, expected)
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.conv, self.other = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.conv(x))
+
+
+class Blocks(nn.Module):
+    """Two blocks; what the second one runs is the first one's where ``tied``."""
+
+    def __init__(self, call: Callable[[nn.Module, Tensor], Tensor], tied: str = "") -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.start, self.head, self.one, self.two = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), Block(), Block()
+        if tied == "module":
+            self.two.conv = self.one.conv
+        if tied == "weight":
+            self.two.conv.weight = self.one.conv.weight
+        self.call = call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.call(self.two, self.call(self.one, F.relu(self.start(x)))).mean((2, 3)))
+
+
+def test_a_rule_of_a_block_holds_where_only_its_forward_is_called() -> None:
+    called, forwarded = Blocks(lambda m, x: m(x)).double(), Blocks(lambda m, x: m.forward(x)).double()
+    plain = LRPZBeta(called).attribute(X, target=1)
+    called.one.rule = forwarded.one.rule = Flat()
+    expected = LRPZBeta(called).attribute(X, target=1)
+    torch.testing.assert_close(LRPZBeta(forwarded).attribute(X, target=1), expected, **CLOSE)
+    assert not torch.equal(plain, expected)
+
+
+@pytest.mark.parametrize("tied", ["module", "weight"])
+def test_a_rule_does_not_hold_in_another_block_that_shares_weights(tied: str) -> None:
+    shared, apart = Blocks(lambda m, x: m(x), tied).double(), Blocks(lambda m, x: m(x)).double()
+    apart.load_state_dict(shared.state_dict())
+    for model in (shared, apart):
+        (model.one if tied == "module" else model.one.conv).rule = Flat()
+    torch.testing.assert_close(LRPZBeta(shared).attribute(X, target=1), LRPZBeta(apart).attribute(X, target=1), **CLOSE)
+
+
+def test_a_rule_that_nothing_takes_is_a_warning() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Softplus(), nn.Flatten(), nn.Linear(144, 2)).double()
+    softplus = model[1]
+    net = Lambda(lambda x: model[3](model[2](softplus.forward(model[0](x)))))
+    net.model, softplus.rule = model, Epsilon(0.1)
+    with pytest.warns(UserWarning, match=r"the rule of module\(s\) 'model.1' was not used.*call the module instead"):
+        LRPZBeta(net).attribute(X, target=1)
 
 
 def test_an_explainer_shows_its_settings() -> None:
