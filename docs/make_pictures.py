@@ -26,8 +26,8 @@ from torch import Tensor
 from captum_clrp import ContrastiveLRP1, LayerLRPZBeta, LRPZBeta, NeuronContrastiveLRP2, NeuronLRPZBeta
 from captum_clrp.classifiers import Classifier, load_classifier
 from captum_clrp.cli import main as captum_clrp_command
-from captum_clrp.cli.figures import Row, draw
 from captum_clrp.images import example_picture
+from captum_clrp.visualization import Row, draw_maps, encoded
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 CLASSES = {"Egyptian cat": 285, "espresso": 967}
@@ -41,8 +41,8 @@ def _network() -> tuple[Classifier, Tensor]:
 
 def _draw(name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     classifier, _ = _network()
-    picture = classifier.prepare(example_picture()).permute(1, 2, 0).numpy()
-    _save(name, draw(picture, "the photograph", columns, rows, dpi=110))
+    figure = draw_maps(classifier.prepare(example_picture()), columns, rows, style="heatmap")
+    _save(name, encoded(figure, dpi=110))
 
 
 def _save(name: str, png: bytes) -> None:

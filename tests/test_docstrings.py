@@ -27,6 +27,7 @@ PUBLIC = (
     "captum_clrp.classifiers",
     "captum_clrp.geometry",
     "captum_clrp.theory.taylor",
+    "captum_clrp.visualization",
     "captum_clrp.evaluation",
 )
 SECTIONS = ("Args", "Attributes", "Returns", "Yields", "Raises", "Example", "Examples")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,17 +17,19 @@ from tqdm import tqdm
 from captum_clrp import ContrastiveLRP, LRPZBeta
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.figures import Row, draw
 from captum_clrp.cli.options import asked_classifier, default_device
 from captum_clrp.cli.output import output_paths, write_whole
 from captum_clrp.cli.targets import Targets, parse_targets
 from captum_clrp.contrast import NAMES, DualConcept, contrast_named
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.images import EXAMPLE_NAME, example_picture, open_picture
+from captum_clrp.visualization import Row, draw_maps, encoded
 
 __all__ = ["explain"]
 
 _LABELS = {"lrp": "LRP", "clrp1": "CLRP1", "clrp2": "CLRP2", "sglrp": "SGLRP", "other-logits": "other logits"}
+SMOOTH = 3.0
+"""Standard deviation, in pixels, of the blur under which maps are drawn over a photograph."""
 _UNLIKELY = 0.001
 _SHOWN = 5
 """Predictions printed for each picture, besides the classes that are explained."""
@@ -150,11 +153,18 @@ def _explain(classifier: Classifier, explainers: dict[str, LRPZBeta], job: _Job,
         ) from error
     chances = logits.softmax(0)
     rows = [
-        Row(_label(classifier, index, chances, logits), [per_class[row] for per_class in maps])
+        _row(
+            classifier.class_names[index],
+            [per_class[row] for per_class in maps],
+            explainers,
+            chances[index],
+            logits[index],
+        )
         for row, index in enumerate(classes)
     ]
-    picture = pixels.permute(1, 2, 0).numpy()
-    png = draw(picture, Path(job.name).name, list(explainers), rows, settings=_settings(classifier, explainers))
+    title, settings = Path(job.name).name, _settings(classifier, explainers)
+    figure = draw_maps(pixels, list(explainers), rows, smooth=SMOOTH, title=title, settings=settings)
+    png = encoded(figure, title=title, description=settings)
     told = [_predictions(classifier, chances, logits, classes)]
     for row, index in enumerate(classes):
         sums = [f"{name} {float(of_class[row].sum()):.3g}" for name, of_class in zip(explainers, maps, strict=True)]
@@ -184,10 +194,21 @@ def _unlikely(chance: Tensor, logit: Tensor) -> str | None:
     return "has a probability below 0.1 %" if chance < _UNLIKELY else None
 
 
-def _label(classifier: Classifier, index: int, chances: Tensor, logits: Tensor) -> str:
-    label = f"{classifier.class_names[index]}\n{_percent(chances[index])}, logit {logits[index]:.2f}"
-    why = _unlikely(chances[index], logits[index])
-    return label if why is None else f"{label}\n({why})"
+def _row(name: str, maps: Sequence[Any], explainers: dict[str, LRPZBeta], chance: Tensor, logit: Tensor) -> Row:
+    """A class of the picture, with what became of its score."""
+    score, why = float(logit), _unlikely(chance, logit)
+    absorbed = [
+        None if explainer.dual is not None else score - float(one.sum())
+        for explainer, one in zip(explainers.values(), maps, strict=True)
+    ]
+    return Row(
+        name,
+        maps,
+        detail=f"probability {_percent(chance)}, logit {score:.2f}",
+        remark=f"{why}: a contrast then shows what speaks for the class most, not that it is there" if why else "",
+        score=score,
+        absorbed=absorbed,
+    )
 
 
 def _predictions(classifier: Classifier, chances: Tensor, logits: Tensor, classes: Sequence[int]) -> str:

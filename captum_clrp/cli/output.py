@@ -9,11 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from captum_clrp.cli.errors import CommandError
+from captum_clrp.visualization.files import SOFTWARE
 
-__all__ = ["SOFTWARE", "output_paths", "write_whole"]
-
-SOFTWARE = "captum-clrp"
-"""What pictures of this command say in their metadata; only these are written over."""
+__all__ = ["output_paths", "write_whole"]
 
 _ENDING = "_clrp"
 

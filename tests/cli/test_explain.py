@@ -20,13 +20,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def asked(monkeypatch):
     """The rows of every figure that is drawn."""
     seen = []
-    draw = explaining.draw
+    draw = explaining.draw_maps
 
-    def recording(picture, title, methods, rows, **more):
-        seen.append((title, methods, rows))
-        return draw(picture, title, methods, rows, **more)
+    def recording(picture, methods, rows, **more):
+        seen.append((more["title"], methods, rows))
+        return draw(picture, methods, rows, **more)
 
-    monkeypatch.setattr(explaining, "draw", recording)
+    monkeypatch.setattr(explaining, "draw_maps", recording)
     return seen
 
 
@@ -37,7 +37,7 @@ def test_one_picture_one_png_with_all_methods(workplace, with_tiny, picture, cap
     assert Image.open("holiday_clrp.png").format == "PNG"
     ((title, methods, rows),) = asked
     assert (title, methods) == ("holiday.png", ["LRP", "CLRP1", "CLRP2"])
-    assert [row.label.split("\n")[0] for row in rows] == ["zebra", "tabby cat", "cup"]
+    assert [row.label for row in rows] == ["zebra", "tabby cat", "cup"]
     assert [line[4:20].split("  ")[0] for line in out.splitlines() if line.startswith("  * ")]
     assert out.count("  * ") == 3
     assert "-> holiday_clrp.png" in out
@@ -51,7 +51,9 @@ def test_the_maps_and_figures_are_those_of_the_library(workplace, with_tiny, pic
     with torch.no_grad():
         logit = tiny.model(inputs)[0, 3]
         chance = tiny.model(inputs)[0].softmax(0)[3]
-    assert row.label == f"crane\n{100 * chance:.1f} %, logit {logit:.2f}\n(has a negative score)"
+    assert (row.label, row.detail) == ("crane", f"probability {100 * chance:.1f} %, logit {logit:.2f}")
+    assert row.remark.startswith("has a negative score")
+    assert row.score == pytest.approx(float(logit))
     assert logit < 0
     for kind, found in zip(("LRPZBeta", "ContrastiveLRP1", "ContrastiveLRP2"), row.maps, strict=True):
         explainer = getattr(captum_clrp, kind)(tiny.model, tiny.low, tiny.high, avg_pool="even", conserve=True)
@@ -101,7 +103,7 @@ def test_bounds_of_the_image_itself(workplace, with_tiny, picture, capsys, asked
 def test_several_targets_add_up(workplace, with_tiny, picture, capsys, asked):
     run(capsys, "explain", picture, "--target", "zebra", "-t", "tabby_cat, 7")
     ((_, _, rows),) = asked
-    assert [row.label.split("\n")[0] for row in rows] == ["zebra", "tabby cat", "cup"]
+    assert [row.label for row in rows] == ["zebra", "tabby cat", "cup"]
 
 
 def test_the_default_target_is_the_top_two(workplace, with_tiny, picture, capsys, asked):
@@ -110,7 +112,7 @@ def test_the_default_target_is_the_top_two(workplace, with_tiny, picture, capsys
     with torch.no_grad():
         top = with_tiny.model(with_tiny.inputs(Image.open(picture).convert("RGB"))).topk(2).indices[0]
     assert methods == ["CLRP2", "LRP"]
-    assert [row.label.split("\n")[0] for row in rows] == [with_tiny.class_names[i] for i in top]
+    assert [row.label for row in rows] == [with_tiny.class_names[i] for i in top]
 
 
 def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
@@ -190,7 +192,7 @@ def test_ctrl_c_leaves_nothing_half_written(workplace, with_tiny, picture, capsy
     def interrupted(*_: object, **__: object) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explaining, "draw", interrupted)
+    monkeypatch.setattr(explaining, "draw_maps", interrupted)
     code, _, err = run(capsys, "explain", picture)
     assert code == 130
     assert err.count("\n") == 1

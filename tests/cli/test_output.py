@@ -7,8 +7,8 @@ from PIL import Image
 
 from captum_clrp.cli import output
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.figures import Row, draw
 from captum_clrp.cli.output import output_paths, write_whole
+from captum_clrp.visualization import draw_map, encoded
 
 
 def test_one_image_goes_to_the_file_or_into_the_folder(workplace):
@@ -86,5 +86,5 @@ def test_only_pictures_of_this_command_are_written_over(workplace):
     Path("notes.png").write_text("no picture at all")
     with pytest.raises(CommandError, match=r"notes\.png exists"):
         output_paths([Path("a.jpg")], "notes.png", reading=[])
-    Path("a_clrp.png").write_bytes(draw(np.zeros((4, 4, 3)), "x", ["LRP"], [Row("a", [np.ones((3, 4, 4))])]))
+    Path("a_clrp.png").write_bytes(encoded(draw_map(np.ones((4, 4)), style="heatmap")))
     assert output_paths([Path("a.jpg")], None, reading=[]) == [Path("a_clrp.png")]
