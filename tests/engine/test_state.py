@@ -167,6 +167,17 @@ def test_a_branch_that_was_refused_in_front_of_a_layer_is_no_constant_behind_it(
     torch.testing.assert_close(received, followed, **CLOSE)
 
 
+def test_a_custom_function_behind_a_layer_is_refused_there_too() -> None:
+    class Behind(Branches):
+        def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+            h = self.layer(self.first(x))
+            return self.head((self.second(h) + F.relu(Swish.apply(h))).mean((2, 3)))
+
+    model = Behind().double().eval()
+    with pytest.raises(UnsupportedOperationError, match=r"custom torch\.autograd\.Function"):
+        LayerLRPZBeta(model, model.layer).attribute(pictures(0), target=1)
+
+
 class WithLoss(nn.Module):
     """Returns logits and, beside them, a loss that no rule is known for."""
 
