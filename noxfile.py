@@ -55,6 +55,13 @@ def docs(session: nox.Session) -> None:
     session.run("sphinx-build", "-W", "docs", "docs/_build/html", *session.posargs)
 
 
+@nox.session
+def upstream(session: nox.Session) -> None:
+    """The changes for Captum, on a copy of it."""
+    install(session, "-e", ".[upstream]")
+    session.run("python", "upstream/check.py", *session.posargs)
+
+
 @nox.session(python="3.10")
 def oldest(session: nox.Session) -> None:
     """The tests with the lowest versions that setup.cfg allows. ``--force-python 3.11`` takes another interpreter."""
