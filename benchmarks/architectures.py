@@ -204,11 +204,13 @@ def keeps_its_promise(record: dict[str, Any]) -> bool:
 
 
 def cell(result: dict[str, Any] | None) -> str:
-    """One result in the table: yes, the worst ratio of sum to logit, or the class of the error."""
+    """One result in the table: yes or valid, the worst ratio of sum to logit, or the class of the error."""
     if result is None:
         return ""
-    if result["outcome"] in ("conserves", "valid"):
+    if result["outcome"] == "conserves":
         return "yes"
+    if result["outcome"] == "valid":
+        return "valid"
     if result["outcome"] == "runs":
         return f"{_worst(result['ratios']):.2g}"
     return str(result.get("error") or "").split(":")[0]
@@ -225,12 +227,21 @@ def markdown(document: dict[str, Any]) -> str:
     parts = [
         "# Relevance conservation on convolutional networks\n",
         report.describe(document["environment"]) + "\n",
-        "Two pictures per network and the class it predicts; realistic random weights. `yes`: the "
-        "relevance at the input sums to the logit within 1 % (first column: together with what is "
-        "reported as absorbed). A number: it runs, and this is the sum divided by the logit on the "
-        "worse picture. A name: it refuses with this error. Zennit and autoLRP absorb relevance at "
-        "outputs without positive contributions as this package does by default, and do not say how "
-        "much; autoLRP also gives biases a share by design.\n",
+        "Each network has random weights: those that its library draws, with biases and scales of batch norm drawn "
+        "at random and its statistics calibrated on made-up pictures. So the tables show whether an "
+        "implementation can follow a network. They do not show how much a *trained* network absorbs, which is "
+        "often more: EfficientNet-Lite0 brings more than half of the score to the input with these weights, and 4 % "
+        "with its ImageNet weights on the picture of the first page. Two pictures per network, of the size in the "
+        "table, and the class that it predicts.\n",
+        "- `yes`: the relevance at the input sums to the logit within 1 % (first column: together with what is "
+        "reported as absorbed).\n"
+        "- A number: it runs, and this is the sum divided by the logit on the worse picture; 1.9e+15 means that "
+        "relevance grew on its way until it has nothing to do with the score any more.\n"
+        "- A name: it refuses with this error.\n"
+        "- `valid`, for the two contrasts: the map is finite, not negative and not zero. Its positive part "
+        "has no total to keep.\n",
+        "Zennit and autoLRP absorb relevance at outputs without positive contributions as this package does by "
+        "default, and do not report how much; autoLRP also gives biases a share by design.\n",
     ]
     for source in dict.fromkeys(r["source"] for r in explained):
         chosen = [r for r in explained if r["source"] == source]
@@ -239,7 +250,10 @@ def markdown(document: dict[str, Any]) -> str:
         parts += [_summary(chosen), _table(chosen)]
     refused = [r for r in records if r["refused"] and "failed" not in r]
     if refused:
-        parts.append("## Refused by design: products of two activations that mix positions\n")
+        parts.append("## Refused\n")
+        parts.append(
+            "By name, each with its reason, by the version that was measured; attention is followed since then.\n"
+        )
         parts.append(_table(refused))
     failed = [r for r in records if "failed" in r]
     if failed:
@@ -254,10 +268,13 @@ def _summary(records: list[dict[str, Any]]) -> str:
         results = [r["realistic"].get(key) for r in records]
         outcomes = [r["outcome"] for r in results if r is not None]
         if outcomes:
-            good = sum(o in ("conserves", "valid") for o in outcomes)
+            valid = sum(o == "valid" for o in outcomes)
+            good = sum(o == "conserves" for o in outcomes)
             bad = sum(o in ("runs", "fails") for o in outcomes)
-            rows.append([TITLES[key], good, bad, len(outcomes) - good - bad])
-    return report.markdown_table(["", "conserves", "runs, does not conserve", "refuses"], rows)
+            contrast = key.startswith("clrp")
+            refused = len(outcomes) - good - valid - bad
+            rows.append([TITLES[key], "-" if contrast else good, valid if contrast else "-", bad, refused])
+    return report.markdown_table(["", "conserves", "valid map", "runs, but not so", "refuses"], rows)
 
 
 def _table(records: list[dict[str, Any]]) -> str:
@@ -272,11 +289,12 @@ def _table(records: list[dict[str, Any]]) -> str:
                 cell(real["default"]),
                 None if arrives is None else f"{100 * min(arrives):.0f} %",
                 *(cell(real[key]) for key in ("conserve", "clrp1", "clrp2")),
-                next((v for v in fresh if v != "yes"), "yes"),
+                next((v for v in fresh if v not in ("yes", "valid")), "yes"),
                 *(cell(real.get(key)) for key in PEERS),
+                record["size"],
             ]
         )
-    return report.markdown_table(["network", *TITLES.values()], rows)
+    return report.markdown_table(["network", *TITLES.values(), "pixels"], rows)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -154,7 +154,7 @@ class AutomaticComposite(Composite):
 AUTO = AutomaticComposite(name="auto")
 
 RulesType = str | Composite
-"""A composite, or its name: ``"auto"`` or a key of :data:`COMPOSITES`."""
+"""A composite or a name, which is ``"auto"`` or a key of :data:`COMPOSITES`."""
 
 
 def composite_of(rules: RulesType) -> Composite:

@@ -211,7 +211,7 @@ def contrast_named(name: str) -> tuple[DualConcept | None, float] | None:
     """The dual concept and the strength that a name such as ``clrp1``, ``clrp2-s0.9`` or ``rivals5`` stands for.
 
     Args:
-        name: As :data:`NAMES` says.
+        name: As ``NAMES`` says.
 
     Returns:
         No dual concept for ``lrp``; ``None`` for a name of another kind.

@@ -19,7 +19,7 @@ __all__ = ["EXAMPLE_NAME", "MOST_PIXELS", "example_picture", "open_picture", "or
 
 EXAMPLE_NAME = "cat_and_coffee.png"
 MOST_PIXELS = 100_000_000
-"""Larger pictures are refused before they are decoded: they would fill the memory, and are shrunk to a few hundred
+"""Larger pictures are refused before they are decoded, for they would fill the memory, and are shrunk to a few hundred
 pixels anyway."""
 _MOST_ELONGATED = 30
 _TWELVE_BITS = 4096

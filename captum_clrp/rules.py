@@ -8,7 +8,7 @@ input and weights shaped as the operation's own,
 A rule names its terms, and where they weigh differently from output to output the factors :math:`f^k` (otherwise 1);
 :func:`prepare` and :func:`distribute` do the rest, in one place, and are linear in :math:`R^{out}`. Outputs whose
 denominator :math:`z` is zero have no contribution to share their relevance by: it is absorbed, or, with ``conserve``,
-spread by :data:`FALLBACKS`.
+spread by ``FALLBACKS``.
 
 All rules derive from Captum's ``PropagationRule``. They hold settings only, no state of a call, so one instance may be
 shared by layers, threads and calls; assigned as ``module.rule`` they also work in Captum's own ``LRP``.
@@ -113,7 +113,7 @@ class RelevanceRule(PropagationRule):
             layer: The operation, with its bias.
 
         Returns:
-            The denominator that relevance is divided by, of the same shape: a tensor of its own, for it is overwritten.
+            The denominator that relevance is divided by, of the same shape, and in memory of its own, for it is overwritten.
         """
         return denominator
 
@@ -448,7 +448,7 @@ def distribute(
         layer: The operation.
         prepared: What :func:`prepare` made of its input.
         relevance: Shaped as the output of the operation.
-        conserve: Whether relevance without positive contributions is spread by :data:`FALLBACKS`.
+        conserve: Whether relevance without positive contributions is spread by ``FALLBACKS``.
         last: Whether ``prepared`` is not needed again, so that its memory may be used.
 
     Returns:

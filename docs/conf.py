@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 HERE = Path(__file__).resolve().parent
@@ -58,6 +59,33 @@ html_theme_options = {
     "navigation_with_keys": True,
 }
 pygments_style = "friendly"
+pygments_dark_style = "github-dark"
+
+# References that lead nowhere are warnings. Types of other packages lead to their documentation where `ELSEWHERE` knows
+# the place (an inventory would have to be fetched), and nowhere otherwise.
+nitpicky = True
+_PYTHON, _TORCH = "https://docs.python.org/3/library", "https://docs.pytorch.org/docs/stable"
+ELSEWHERE = {
+    "collections.abc.Callable": f"{_PYTHON}/collections.abc.html#collections.abc.Callable",
+    "collections.abc.Iterable": f"{_PYTHON}/collections.abc.html#collections.abc.Iterable",
+    "collections.abc.Iterator": f"{_PYTHON}/collections.abc.html#collections.abc.Iterator",
+    "collections.abc.Mapping": f"{_PYTHON}/collections.abc.html#collections.abc.Mapping",
+    "collections.abc.Sequence": f"{_PYTHON}/collections.abc.html#collections.abc.Sequence",
+    "pathlib.Path": f"{_PYTHON}/pathlib.html#pathlib.Path",
+    "torch.Tensor": f"{_TORCH}/tensors.html#torch.Tensor",
+    "torch.nn.Module": f"{_TORCH}/generated/torch.nn.Module.html#torch.nn.Module",
+    "torch.nn.modules.module.Module": f"{_TORCH}/generated/torch.nn.Module.html#torch.nn.Module",
+    "torch.Generator": f"{_TORCH}/generated/torch.Generator.html#torch.Generator",
+    "torch._C.Generator": f"{_TORCH}/generated/torch.Generator.html#torch.Generator",
+}
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|torchvision|torchmetrics|captum|numpy|PIL|matplotlib|typing|types|collections|argparse)(\..*)?"),
+    # Names of types in signatures, which the text beside them describes, and bases that are no part of the interface.
+    ("py:.*", r"(BoundType|Outside|AveragePooling|Precision|TargetType|TensorOrTupleOfTensorsGeneric|LayerRelevance)"),
+    ("py:.*", r"captum_clrp\.(explanation|engine)\..*|captum_clrp\.rules\.Prepared|abc\.ABC|Path"),
+    ("py:class", r"[a-z_]+"),  # names of fields that share a description
+    ("py:.*", r"(Any|Callable|Iterator|Mapping|NDArray|Sequence|Tensor|optional|np\..*|nn\..*)"),
+]
 
 
 def _skip_field_aliases(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
@@ -65,6 +93,13 @@ def _skip_field_aliases(app: Sphinx, what: str, name: str, member: Any, skip: bo
     return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+def _elsewhere(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
+    """Lead a type of another package to its documentation."""
+    address = ELSEWHERE.get(node.get("reftarget", ""))
+    return nodes.reference("", "", content, refuri=address, internal=False) if address else None
+
+
 def setup(app: Sphinx) -> None:
     """Hooks of this documentation."""
+    app.connect("missing-reference", _elsewhere)
     app.connect("autodoc-skip-member", _skip_field_aliases)

@@ -1,5 +1,6 @@
 """The documentation: code runs and prints what pages show, links lead somewhere, the site builds without a warning."""
 
+import html
 import importlib.util
 import re
 import shlex
@@ -73,6 +74,14 @@ def test_code_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path, mon
                 )
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_code_fits_beside_the_sidebar(name: str) -> None:
+    for block in blocks(text_of(name)):
+        if block.language in ("python", "bash", "console"):  # what is printed goes on in the next line
+            for number, line in enumerate(block.content.splitlines(), block.line + 1):
+                assert len(line) <= 88, f"{name}:{number} has {len(line)} columns"
+
+
 def test_output_is_compared_up_to_the_last_digit() -> None:
     assert same_output("score 7.96 (cat)\n", "score 7.97 (cat)")
     assert same_output("99%", "100%")
@@ -129,6 +138,8 @@ def test_links_have_a_text_and_lead_somewhere(name: str) -> None:
             continue
         path, _, anchor = target.partition("#")
         page = (PAGES[name].parent / path) if path else PAGES[name]
+        if DOCS / "tutorials" in page.resolve().parents:  # a build copies the notebooks there
+            page = ROOT / "tutorials" / page.name
         assert page.exists(), f"{name} links to {target}"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -143,6 +154,7 @@ def slug(heading: str) -> str:
 def test_pictures_exist_and_say_what_they_show(name: str) -> None:
     for alternative, target in IMAGE.findall(text_of(name)):
         assert len(alternative.split()) >= 8, f"{name}: {target} needs a text that can stand for it"
+        assert alternative.endswith("."), f"{name}: the text of {target} is no sentence"
         if not re.match(r"[a-z]+:", target):
             assert (PAGES[name].parent / target).exists(), f"{name} shows {target}"
 
@@ -187,7 +199,14 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert not re.search(r"<script[^>]*(?:mathjax|katex)", index, flags=re.IGNORECASE)
     # Complete without network: nothing is loaded from elsewhere.
     for page in (source / "site").rglob("*.html"):
-        loaded = re.findall(
-            r"<(?:script|img|link)[^>]*?(?:src|href)=\"(https?:[^\"]+)\"", page.read_text(encoding="utf-8")
-        )
+        shown = page.relative_to(source / "site")
+        text = page.read_text(encoding="utf-8")
+        if shown.parts[0] != "_modules":
+            assert page.stat().st_size < 200_000, f"{shown} has {page.stat().st_size // 1000} kB"
+        assert "&lt;function " not in text, f"{shown} prints a function"
+        assert "Not measured yet" not in text, f"{shown} has a section without a result"
+        for line in re.findall(r'<div class="highlight-(?:bash|console) .*?</pre>', text, flags=re.DOTALL):
+            widest = max(len(html.unescape(re.sub("<.*?>", "", part))) for part in line.splitlines())
+            assert widest <= 88, f"{shown} has code of {widest} columns"
+        loaded = re.findall(r"<(?:script|img|link)[^>]*?(?:src|href)=\"(https?:[^\"]+)\"", text)
         assert not loaded, f"{page.name} loads {loaded}"

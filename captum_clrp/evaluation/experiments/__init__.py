@@ -1,6 +1,6 @@
 """The experiments of the paper (and some of others) by name, each measured image by image.
 
-To add one, derive from :class:`Experiment` and name it in :data:`EXPERIMENTS`.
+To add one, derive from :class:`captum_clrp.evaluation.Experiment` and name it in ``EXPERIMENTS``.
 """
 
 from captum_clrp.evaluation.experiments.base import Bench, Curve, Experiment, Quantity

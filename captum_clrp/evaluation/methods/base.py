@@ -210,9 +210,9 @@ class MethodSet:
 
     Args:
         network: The network.
-        names: As :data:`METHODS` says.
+        names: As ``METHODS`` says.
         seed: Of the random method.
-        layer: Of Grad-CAM; see :func:`captum_clrp.evaluation.methods.gradients.gradient_maps`.
+        layer: Of Grad-CAM. Default: the last module whose output is a feature map of more than one position.
         others: Further methods: objects with Captum's ``attribute``, by name.
 
     Raises:
@@ -270,7 +270,7 @@ class MethodSet:
             only: The methods that are wanted. Default: all.
 
         Returns:
-            For each method ``(N, K, H, W)``, in the order of :attr:`names`, on the CPU.
+            For each method ``(N, K, H, W)``, in the order of ``names``, on the CPU.
         """
         wanted = set(self.names if only is None else only)
         found: dict[str, Tensor] = {}

@@ -134,7 +134,7 @@ def insertion_deletion(
         attribution: ``(H, W)`` or ``(C, H, W)``; channels are summed, and signed values ranked as they are.
         baseline: What deleted pixels become, ``(C, H, W)`` or one value per channel: the mean image, say.
         other: Another class, watched while pixels are deleted with the map of ``label``.
-        start: What insertion starts from, shaped as ``image``. Default: the image, :func:`blurred`.
+        start: What insertion starts from, shaped as ``image``. Default: the image, blurred.
         steps: Number of steps. Default: 16.
         batch: Images that the model takes at once.
         generator: Decides between pixels of equal value.

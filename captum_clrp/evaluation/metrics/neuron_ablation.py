@@ -68,7 +68,7 @@ def strongest_neurons(activations: Tensor, count: int) -> list[Neuron]:
         count: How many, at most.
 
     Returns:
-        Selectors as Captum takes them: ints, or tuples ``(channel, row, column)``.
+        Selectors as Captum takes them, which are ints or tuples ``(channel, row, column)``.
 
     Raises:
         InvalidInputError: for another number of dimensions.

@@ -22,7 +22,7 @@ def pointing_hit(attribution: Tensor, mask: Tensor, tolerance: float = 0.0) -> b
 
     Args:
         attribution: ``(H, W)`` or ``(C, H, W)``; channels are summed.
-        mask: ``(H, W)``, true on the object (see :func:`captum_clrp.evaluation.box_mask`).
+        mask: ``(H, W)``, true on the object (see :func:`captum_clrp.geometry.box_mask`).
         tolerance: Distance in pixels, between pixel centres, that still counts as on the object. Default: 0.
 
     Raises:

@@ -36,6 +36,7 @@ _COLOURS = (
 )
 _RELEVANCE = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
 _SHOWN = ("gradient", "lrp", "clrp1", "clrp2")
+_BANDS = ("gradient", "lrp", "clrp1")
 _EXAMPLES = 3
 
 
@@ -82,7 +83,7 @@ def draw_bars(experiment: Experiment, summary: Summary) -> bytes:
 
 
 def draw_curve(experiment: Experiment, summary: Summary, name: str) -> bytes:
-    """A curve of all methods with 95 % bands."""
+    """A curve of all methods; bands of 95 % where they can be told apart, for a few of them if there are many."""
     curve = next(c for c in experiment.curves if c.name == name)
     methods = list(dict.fromkeys(row.method for row in summary.rows))
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
@@ -90,7 +91,8 @@ def draw_curve(experiment: Experiment, summary: Summary, name: str) -> bytes:
     for row in summary.curves:
         if row.curve == name:
             colour = _colour(methods, row.method)
-            axes.fill_between(row.x, row.low, row.high, color=colour, alpha=0.15, lw=0)
+            if len(methods) <= len(_BANDS) or row.method in _BANDS:
+                axes.fill_between(row.x, row.low, row.high, color=colour, alpha=0.15, lw=0)
             axes.plot(row.x, row.mean, color=colour, lw=1.8, label=row.method)
     axes.set_xlabel(curve.axis)
     axes.set_ylabel(_wrapped(curve.title, 50))

@@ -31,7 +31,7 @@ class Row:
         mean, low, high: Mean and ends of its 95 % interval; NaN where nothing was measured, and of one image.
         n: Explained classes that it was measured on.
         images: Images that they belong to.
-        difference, difference_low, difference_high: To :data:`BASELINE` on the same images; NaN without it.
+        difference, difference_low, difference_high: To ``BASELINE`` on the same images; NaN without it.
     """
 
     quantity: str
@@ -136,7 +136,7 @@ def summarise(
         experiment: What was measured.
         records: One for each image, in the order of the source.
         total: Images in the source.
-        over: ``"images"`` or ``"classes"``; see :func:`captum_clrp.evaluation.statistics.bootstrap`.
+        over: ``"images"`` or ``"classes"``, which have equal weight.
         seed: Of the bootstrap.
         draws: Bootstrap samples.
     """

@@ -22,7 +22,7 @@ class PhotographSource(Source):
     Args:
         dataset: Where they come from.
         geometry: How they are resized and cropped.
-        limit: How many of them, at most, chosen by :func:`subset`.
+        limit: How many of them, at most, chosen at random by ``seed``.
         seed: Of that choice.
     """
 
