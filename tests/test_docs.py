@@ -2,6 +2,7 @@
 
 import html
 import importlib.util
+import json
 import re
 import shlex
 import shutil
@@ -174,6 +175,55 @@ def test_messages_on_the_page_of_errors_are_those_of_the_code() -> None:
     assert len(rows) > 10
     for message in rows:
         assert message in code, message
+
+
+# --- results
+
+
+def sentences_about_results() -> dict[str, str]:
+    """What `docs/findings/evaluation.md` has to say, from the files in `docs/results`."""
+    rows: dict[tuple[str, str, str], dict[str, float]] = {}
+    for name in ("grid", "energy-pointing", "energy-inside", "neurons", "similarity", "pooling-inception"):
+        for row in json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]:
+            rows[name, row["method"], row["quantity"]] = row
+
+    def mean(*key: str) -> float:
+        return rows[key]["mean"]  # type: ignore[index]
+
+    critical = [mean("energy-pointing", m, "critical") for m in ("grad-cam", "clrp1", "clrp2")]
+    inside = [mean("energy-inside", m, "inside") for m in ("clrp1", "clrp2", "grad-cam", "lrp")]
+    share = [mean("grid", m, "share") for m in ("clrp1", "clrp2", "lrp", "grad-cam")]
+    neurons = rows["neurons", "clrp2", "diagonal"]
+    difference, low, high = (f"{neurons[k]:.3f}" for k in DIFFERENCE)
+    second = [mean("pooling-inception", "maxpool2", q) for q in ("outer", "interior", "outer_replicated")]
+    first = [mean("pooling-inception", "maxpool1", q) for q in ("outer", "interior")]
+    assert critical == sorted(critical, reverse=True), "Grad-CAM is not ahead any more"
+    assert inside == sorted(inside, reverse=True), "the contrasts are not ahead any more"
+    assert neurons["difference_high"] < 0, "CLRP2 is not below LRP any more"
+    assert first[0] < first[1] < second[1] < second[0], "supplement B looks otherwise"
+    return {
+        "grid": f"put {share[0]:.0%} of their relevance into the right cell, LRP {share[2]:.0%} and Grad-CAM "
+        f"{share[3]:.0%}.".replace("%", " %"),
+        "critical": "critical share is {:.3f}, that of CLRP1 {:.3f} and of CLRP2 {:.3f}.".format(*critical),
+        "inside": "CLRP1 has {:.3f} there, CLRP2 {:.3f}, Grad-CAM {:.3f}, LRP {:.3f}.".format(*inside),
+        "neurons": f"in {100 * neurons['mean']:.1f} % of the cases. That is less than LRP "
+        f"({100 * mean('neurons', 'lrp', 'diagonal'):.1f} %)",
+        "paired": f"difference to LRP is {difference}, with a 95 % interval from {low} to {high}.",
+        "second pooling": f"more often ({second[0]:.3f}) than the same line wins inside the image ({second[1]:.3f}), "
+        f"and the zeros are part of the reason ({second[2]:.3f} with replicated borders).",
+        "first pooling": f"({first[0]:.3f}, inside {first[1]:.3f})",
+    }
+
+
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+
+
+@pytest.mark.parametrize(
+    "about", ["grid", "critical", "inside", "neurons", "paired", "second pooling", "first pooling"]
+)
+def test_results_are_told_as_they_are(about: str) -> None:
+    told = " ".join(text_of("docs/findings/evaluation.md").split())
+    assert sentences_about_results()[about] in told, f"say: {sentences_about_results()[about]}"
 
 
 # --- the site

