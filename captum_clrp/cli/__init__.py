@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn
 
 import captum_clrp
 from captum_clrp.cli import evaluate, explain
@@ -85,7 +85,23 @@ def _leaving_at_once() -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports mistakes as everything else here does: one line."""
+    """Reports mistakes as everything else here does: one line.
+
+    Attributes:
+        fill: Adds options that take time to find out, given the arguments; called when they are needed.
+    """
+
+    fill: Callable[[argparse.ArgumentParser, Sequence[str]], None] | None = None
+
+    def complete(self, arguments: Sequence[str] = ()) -> None:
+        """Make sure that all options are there."""
+        fill, self.fill = self.fill, None
+        if fill is not None:
+            fill(self, arguments)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.complete(args or ())
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}; see {self.prog} --help")

@@ -1,163 +1,229 @@
-"""``captum-clrp evaluate``: the paper's experiments on any dataset, with any method, in any number of processes."""
+"""``captum-clrp evaluate``: the paper's experiments on any dataset, with any method, in any number of processes.
+
+Metrics, datasets and methods, and the options of each, are those of their registries in :mod:`captum_clrp.evaluation`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
-import math
 import os
-import re
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.options import add_model_options, asked_classifier, default_device
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.files import write_whole
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from captum_clrp.classifiers import Classifier
-    from captum_clrp.evaluation import Dataset, Experiment, Source, Team
+    from captum_clrp.evaluation import PerImageMetric, Run, Source, Summary, Team
 
-__all__ = ["DATA", "METRICS", "add_parser", "run"]
+__all__ = ["CATALOGUE", "add_parser", "catalogue", "run"]
 
-METRICS = {
-    "pointing": "is the strongest pixel on the object?",
-    "energy-pointing": "is the foreground that holds p percent of the energy on the object? (paper, fig. 4)",
-    "energy-inside": "share of positive relevance on the object",
-    "grid": "is the relevance for a class in the cell of a grid that shows the class?",
-    "ablation": "drop of the class when the patch at the maximum is replaced (paper, table 1)",
-    "insertion-deletion": "probability while pixels come back or go, of the class and of another one",
-    "similarity": "how alike are the maps of different classes? (paper, fig. 1)",
-    "neurons": "patch of one neuron against activation of another (paper, fig. 5c)",
-    "pooling-indices": "where max pooling's winners lie at the border (supplement B)",
-}
-DATA = {
-    "embedded": "five photographs with boxes, and collages of them, that come with the package",
-    "ilsvrc:FOLDER": "ILSVRC2012 validation with its boxes",
-    "voc07:FOLDER": "PASCAL VOC 2007",
-    "coco:FOLDER": "MS COCO (needs pycocotools)",
-    "FOLDER": "photographs named <class index>_..., or in one folder per class (no boxes)",
-}
-_SCENE_ROUNDS = 8
-"""The embedded photographs are dealt out this often, because a single grid of them would be too few."""
+_EXAMPLES = """examples:
+  captum-clrp evaluate pointing
+  captum-clrp evaluate energy-pointing --data ilsvrc:/data/imagenet --model vgg16 --methods lrp-even,clrp1-even
+  torchrun --nproc-per-node=4 -m captum_clrp evaluate ablation --data photographs/ --output results/ablation"""
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add the ``evaluate`` command to the parser of ``captum-clrp``."""
+    """Add the ``evaluate`` command to the parser of ``captum-clrp``; its options come when it is asked for."""
     parser = subparsers.add_parser(
         "evaluate",
         help="measure explanations on a dataset",
         description="Measure explanations of an image classifier. Results come image by image; a run that was stopped "
         "goes on where it stopped when it is started again. Without further options: EfficientNet-Lite0 on photographs "
         "that come with the package.",
-        epilog=_epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("metric", choices=METRICS, metavar="METRIC", help="what to measure, see below")
-    parser.add_argument("--data", default="embedded", metavar="DATA", help="on what, see below (default: embedded)")
-    parser.add_argument("--split", metavar="NAME", help="part of voc07 (default: test) or coco (default: val2014)")
-    parser.add_argument("--hard", action="store_true", help="voc07, coco: only the difficult set of the pointing game")
-    parser.add_argument("--flagged", action="store_true", help='voc07: objects flagged "difficult" count as well')
-    parser.add_argument(
-        "--class-map", metavar="FILE", help="voc07, coco: JSON from class names to the network's outputs"
+    parser.fill = _fill
+    parser.set_defaults(
+        run=run,
+        needs=("captum_clrp.classifiers", "captum_clrp.evaluation", "captum_clrp.evaluation.results.figures", "timm"),
+        interrupted="start it again with the same arguments to go on",
     )
-    parser.add_argument("--limit", type=_positive, metavar="N", help="only N images (or scenes), drawn by the seed")
+
+
+def _fill(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Add the options; those of a metric or a dataset from elsewhere too, which reading METRIC and DATA imports."""
+    if {"-h", "--help"} & set(arguments) and not any(":" in argument for argument in arguments):
+        _add_arguments(parser, json.loads(CATALOGUE.read_text(encoding="utf-8")), str, str)  # at once, without torch
+        return
+    try:
+        from captum_clrp.evaluation import METRICS
+        from captum_clrp.evaluation.datasets import find_dataset
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+    if os.getcwd() not in sys.path:  # where python -m looks, and the console script does not
+        sys.path.append(os.getcwd())
+    first = type(parser)(prog=parser.prog, add_help=False)
+    _add_arguments(first, catalogue(), METRICS.find, find_dataset, nargs="?")
+    first.parse_known_args(arguments)
+    _add_arguments(parser, catalogue(), METRICS.find, find_dataset)
+
+
+CATALOGUE = Path(__file__).parents[1] / "data" / "evaluate.json"
+"""What :func:`catalogue` says of the package itself, so that help needs not wait for torch."""
+
+
+def catalogue() -> dict[str, Any]:
+    """What can be named, and which options each takes: all that the help tells of metrics, datasets and methods."""
+    from captum_clrp.evaluation import DATASETS, METHODS, METRICS
+    from captum_clrp.evaluation.methods import FAMILIES
+
+    def options(kind: Any) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": o.name,
+                "help": o.help,
+                "metavar": o.metavar,
+                "switch": o.parse is bool,
+                "default": o.default(kind),
+            }
+            for o in kind.options
+        ]
+
+    datasets = {}
+    for key, kind in sorted(DATASETS.items()):
+        named = "FOLDER" if key == "folder" else f"{key}:FOLDER" if kind.takes_folder else key
+        datasets[key] = {"named": named, "about": kind.holds, "options": options(kind)}
+    return {
+        "metrics": {n: {"named": n, "about": k.asks, "options": options(k)} for n, k in sorted(METRICS.items())},
+        "datasets": datasets,
+        "methods": [
+            ", ".join(METHODS),
+            *sorted((f.usage for f in FAMILIES if f.usage), key=lambda usage: ":" in usage),
+        ],
+    }
+
+
+def _add_arguments(
+    parser: argparse.ArgumentParser,
+    known: dict[str, Any],
+    find_metric: Callable[[str], Any],
+    find_data: Callable[[str], Any],
+    **of_metric: Any,
+) -> None:
+    parser.epilog = _epilog(known)
+    positive = _whole("a whole number of at least 1", 1)
+    parser.add_argument(
+        "metric", type=_read_by(find_metric), metavar="METRIC", help="what to measure, see below", **of_metric
+    )
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        type=_read_by(find_data),
+        default="embedded",
+        metavar="DATA",
+        help="on what, see below (default: embedded)",
+    )
+    data.add_argument("--limit", type=positive, metavar="N", help="only N images (or scenes), drawn by the seed")
+    data.add_argument(
+        "--grid",
+        type=_whole("a whole number of at least 2", 2),
+        metavar="N",
+        help="scenes of N x N photographs (default for grid: 2)",
+    )
+    data.add_argument("--shrink", action="store_true", help="scenes as large as the network's input, not N times")
+    _add_declared(data, known["datasets"])
     add_model_options(parser)
     methods = parser.add_argument_group("methods")
     methods.add_argument(
         "-m", "--methods", metavar="METHODS", help="methods, separated by commas (default: all that apply)"
     )
     methods.add_argument(
-        "--cam-layer", metavar="MODULE", help="grad-cam: name of a module (default: the last feature map)"
+        "--cam-layer",
+        metavar="MODULE",
+        help="grad-cam and attributions of layers: name of a module (default: the last feature map)",
     )
     metric = parser.add_argument_group("metric")
     metric.add_argument("--average", choices=("images", "classes"), default="images", help="what means are taken over")
-    metric.add_argument(
-        "--tolerance", type=_tolerance, default=0.0, metavar="PIXELS", help="pointing: still on the object"
-    )
-    metric.add_argument("--patch", type=_odd, default=9, metavar="SIDE", help="ablation, neurons: pixels (default: 9)")
-    metric.add_argument("--steps", type=_positive, default=16, metavar="N", help="insertion-deletion (default: 16)")
-    metric.add_argument("--grid", type=_side, metavar="N", help="scenes of N x N photographs (default for grid: 2)")
-    metric.add_argument("--shrink", action="store_true", help="scenes as large as the network's input, not N times")
-    metric.add_argument(
-        "--layer", metavar="MODULE", help="neurons: name of a module (default: fc1, or the last convolution)"
-    )
-    metric.add_argument("--neurons", type=_positive, default=8, metavar="N", help="neurons: how many (default: 8)")
-    run_options = parser.add_argument_group("run")
-    run_options.add_argument("-o", "--output", metavar="FOLDER", help="for results (default: evaluation/METRIC)")
-    run_options.add_argument("--restart", action="store_true", help="throw away what the folder holds and begin anew")
-    run_options.add_argument("--batch", type=_positive, default=8, metavar="N", help="images at once (default: 8)")
-    run_options.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything random (default: 0)")
-    run_options.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
-    run_options.add_argument("--no-figures", action="store_true", help="write no pictures")
-    run_options.add_argument("--quiet", action="store_true", help="show no progress")
-    parser.set_defaults(defaults={name: parser.get_default(name) for name in _APPLIES})
-    parser.set_defaults(
-        run=run,
-        needs=("captum_clrp.classifiers", "captum_clrp.evaluation", "captum_clrp.evaluation.results.figures", "timm"),
-    )
-    parser.set_defaults(interrupted="start it again with the same arguments to go on")
+    _add_declared(metric, known["metrics"])
+    _add_run_options(parser.add_argument_group("run"), positive)
 
 
-_APPLIES: dict[str, tuple[tuple[str, ...], str]] = {
-    "tolerance": (("pointing",), ""),
-    "patch": (("ablation", "neurons"), ""),
-    "steps": (("insertion-deletion",), ""),
-    "layer": (("neurons",), ""),
-    "neurons": (("neurons",), ""),
-    "split": ((), "voc07 coco"),
-    "hard": ((), "voc07 coco"),
-    "class_map": ((), "voc07 coco"),
-    "flagged": ((), "voc07"),
-}
-"""Options that belong to some metrics, or to some data."""
+def _add_run_options(group: Any, positive: Callable[[str], int]) -> None:
+    group.add_argument("-o", "--output", metavar="FOLDER", help="for results (default: evaluation/METRIC)")
+    group.add_argument("--restart", action="store_true", help="throw away what the folder holds and begin anew")
+    group.add_argument("--batch", type=positive, default=8, metavar="N", help="images at once (default: 8)")
+    seed = _whole("a whole number of at least 0", 0)
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random (default: 0)")
+    group.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
+    group.add_argument("--no-figures", action="store_true", help="write no pictures")
+    group.add_argument("--quiet", action="store_true", help="show no progress")
 
 
-def _check_options(options: argparse.Namespace) -> None:
-    """Refuse options that would make no difference.
-
-    Raises:
-        CommandError: naming the option and what it belongs to.
-    """
-    kind = options.data.partition(":")[0]
-    for name, (metrics, data) in _APPLIES.items():
-        if getattr(options, name) == options.defaults[name]:
-            continue
-        option = "--" + name.replace("_", "-")
-        if metrics and options.metric not in metrics:
-            raise CommandError(f"{option} is for {' and '.join(metrics)}; it makes no difference to {options.metric}")
-        if data and kind not in data.split():
+def _add_declared(group: Any, known: dict[str, Any]) -> None:
+    """Options that classes declare; text stays text until it is known which of them it is for."""
+    for name, owners in _owners(known).items():
+        told = {owner: o["default"] for owner, o in owners.items() if o["default"] not in (None, False)}
+        several = len(set(told.values())) > 1
+        values = (
+            ", ".join(f"{v} for {k}" for k, v in told.items()) if several else "".join(map(str, set(told.values())))
+        )
+        option = next(iter(owners.values()))
+        text = f"{', '.join(owners)}: {option['help']}{f' (default: {values})' if values else ''}".replace("%", "%%")
+        how = {"action": "store_true"} if option["switch"] else {"metavar": option["metavar"]}
+        try:
+            group.add_argument(_flag(name), dest=name, default=argparse.SUPPRESS, help=text, **how)
+        except argparse.ArgumentError as error:
             raise CommandError(
-                f"{option} is for data of {' or '.join(data.split())}; it makes no difference to {options.data}"
-            )
-    if options.shrink and not options.grid and options.metric != "grid":
-        raise CommandError("--shrink is for scenes: give --grid N as well")
-    if options.cam_layer and options.methods and not re.search(r"grad-cam|captum:", options.methods):
-        raise CommandError("--cam-layer is for grad-cam and attributions of layers, and none of the --methods is one")
+                f"the option {_flag(name)} of {', '.join(owners)} has another use here; rename it"
+            ) from error
 
 
-def _epilog() -> str:
-    lines = ["METRIC is one of:"]
-    lines += [f"  {name:20s}{what}" for name, what in METRICS.items()]
-    lines += ["", "DATA is one of:"]
-    lines += [f"  {name:20s}{what}" for name, what in DATA.items()]
-    lines += [
-        "",
-        "METHODS are random, centre, gradient, guided-backprop, input-x-gradient, grad-cam, lrp, clrp1, clrp2; "
-        "the last",
-        "three also with a composite (-paper, -gamma, -epsilon-plus, ...), then -even (the paper's average pooling) and",
-        "-conserve; captum:NAME for an attribution of Captum (one that explains a layer takes --cam-layer);",
-        "PACKAGE.MODULE:NAME for any function from the model to an object with Captum's attribute.",
-        "",
-        "examples:",
-        "  captum-clrp evaluate pointing",
-        "  captum-clrp evaluate energy-pointing --data ilsvrc:/data/imagenet --model vgg16 --methods "
-        "lrp-even,clrp1-even",
-        "  torchrun --nproc-per-node=4 -m captum_clrp evaluate ablation --data photographs/ --output results/ablation",
-    ]
-    return "\n".join(lines)
+def _owners(known: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options by name, each as its owners declare it."""
+    found: dict[str, dict[str, Any]] = {}
+    for owner, told in known.items():
+        for option in told["options"]:
+            found.setdefault(option["name"], {})[owner] = option
+    return found
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _read_by(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """For argparse, which reports the message of no other error."""
+
+    @functools.wraps(parse, assigned=("__name__",), updated=())
+    def read(text: str) -> Any:
+        try:
+            return parse(text)
+        except InvalidInputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def _whole(what: str, least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+        return number
+
+    return read
+
+
+def _epilog(known: dict[str, Any]) -> str:
+    lines = []
+    for title, kinds in (("METRIC", known["metrics"]), ("DATA", known["datasets"])):
+        lines += [f"{title} is one of:", *(f"  {told['named']:20s}{told['about']}" for told in kinds.values())]
+        lines += ["  PACKAGE.MODULE:NAME for a class of your own", ""]
+    return "\n".join([*lines, "METHODS are separated by commas:", *(f"  {m}" for m in known["methods"]), "", _EXAMPLES])
 
 
 def run(options: argparse.Namespace) -> int:
@@ -166,166 +232,123 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         CommandError: if the request cannot be met.
     """
+    from captum_clrp.evaluation import team_of_environment
+
     _check_options(options)
-    try:
-        from captum_clrp.evaluation import team_of_environment
-    except ImportError as error:
-        raise CommandError(str(error)) from error
     with team_of_environment() as team:
-        return _run(options, team)
+        job = _job(options, team)
+        summary = job.go()
+        if summary is not None:
+            _finish(job, summary, options)
+    return 0
 
 
-def _run(options: argparse.Namespace, team: Team) -> int:
+def _check_options(options: argparse.Namespace) -> None:
+    """Refuse options that would make no difference.
+
+    Raises:
+        CommandError: naming the option and what it belongs to.
+    """
+    known = catalogue()
+    for kinds, chosen, join, owners_are in (
+        (known["metrics"], options.metric.name, " and ", "{}"),
+        (known["datasets"], options.data[0].key, " or ", "data of {}"),
+    ):
+        for name, owners in _owners(kinds).items():
+            if hasattr(options, name) and chosen not in owners:
+                belongs = owners_are.format(join.join(owners))
+                raise CommandError(f"{_flag(name)} is for {belongs}; it makes no difference to {chosen}")
+    if options.shrink and not (options.grid or options.metric.scenes):
+        raise CommandError("--shrink is for scenes: give --grid N as well")
+
+
+def _given(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """What was given of the options that a class declares, as its constructor takes it.
+
+    Raises:
+        CommandError: for a text that is no such value.
+    """
+    found = {}
+    for option in kind.options:
+        given = getattr(options, option.name, None)
+        if given is not None:
+            try:
+                found[option.argument] = given if isinstance(given, bool) else option.parse(given)
+            except InvalidInputError:
+                raise
+            except ValueError as error:
+                raise CommandError(f"{_flag(option.name)}: {given!r} cannot be read ({error})") from error
+    return found
+
+
+def _job(options: argparse.Namespace, team: Team) -> Run:
     from captum_clrp.evaluation import Bench, MethodSet, Run
-    from captum_clrp.evaluation.methods import check_methods
-    from captum_clrp.evaluation.results.figures import figures
-    from captum_clrp.evaluation.results.records import read_records
     from captum_clrp.evaluation.running.mean_image import cache_folder
-    from captum_clrp.evaluation.running.runner import write_whole
 
-    experiment = _experiment(options)
-    names = check_methods(_names(options.methods)) if options.methods else list(experiment.default_methods)
-    experiment.check(names)
-    folder = Path(options.output or Path("evaluation") / options.metric).expanduser()
-    _make_folder(folder, options.restart, team)
+    metric: PerImageMetric = options.metric(average=options.average, **_given(options.metric, options))
+    names = _methods(options, metric)
     network = asked_classifier(options, _device(options.device, team))
-    source = _source(options, network)
-    size = min(network.geometry.crop or (options.patch,))
-    if options.patch > size:
-        raise CommandError(
-            f"a patch of {options.patch} pixels is larger than the network's input of {size}; give a smaller --patch"
-        )
-    bench = Bench(
-        network,
-        MethodSet(network, names, seed=options.seed, layer=_layer(network, options.cam_layer))
-        if experiment.uses_methods
-        else None,
-        seed=options.seed,
-    )
-    job = Run(
-        experiment,
-        source,
-        bench,
-        folder,
+    layer = _layer(network, options.cam_layer)
+    return Run(
+        metric,
+        _source(options, network),
+        Bench(network, MethodSet(network, names, seed=options.seed, layer=layer) if metric.uses_methods else None),
+        Path(options.output or Path("evaluation") / metric.name).expanduser(),
         batch=options.batch,
-        average=options.average,
         seed=options.seed,
         team=team,
         cache=Path(options.cache).expanduser() if options.cache else cache_folder(),
         quiet=options.quiet,
+        restart=options.restart,
     )
-    summary = job.go()
-    if summary is None:
-        return 0
+
+
+def _finish(job: Run, summary: Summary, options: argparse.Namespace) -> None:
+    from captum_clrp.evaluation.results.figures import figures
+    from captum_clrp.evaluation.results.records import read_records
+    from captum_clrp.evaluation.results.report import report
+
     if not options.no_figures:
-        records = read_records(folder / "records")
-        (folder / "figures").mkdir(exist_ok=True)
-        for name, content in figures(experiment, summary, records, source, bench).items():
-            write_whole(folder / "figures" / name, content)
-    sys.stdout.write(_report(experiment, summary, folder))
-    return 0
+        records = read_records(job.folder / "records")
+        (job.folder / "figures").mkdir(exist_ok=True)
+        for name, content in figures(job.metric, summary, records, job.source, job.bench).items():
+            write_whole(job.folder / "figures" / name, content)
+    sys.stdout.write(report(job.metric, summary, job.folder))
 
 
-def _report(experiment: Experiment, summary: Any, folder: Path) -> str:
-    made = summary.made_with
-    lines = [
-        f"{summary.title}: {made['model']} ({made['weights']}) on {summary.images['measured']} images, {made['data']}",
-        summary.table(experiment),
-        "Means with 95 % bootstrap intervals. " + summary.conventions,
-    ]
-    targets = made["targets"]
-    lines.append(
-        f"The explained class is the network's top one in {targets['top_class']} of {targets['explained']} cases, and its "
-        f"score is negative in {targets['negative_score']} (relevance starts with its magnitude, for LRP as well). "
-        "In brackets behind a method: its difference to lrp."
-    )
-    lines += [f"left out: {count} x {reason}" for reason, count in summary.skipped.items()]
-    if "p_values" in summary.extra:
-        lines += [
-            f"p-values of {name}: " + ", ".join(f"{k} {_p(p)}" for k, p in tests.items())
-            for name, tests in summary.extra["p_values"].items()
-        ]
-    cost = made["cost"]
-    lines.append(
-        f"{cost['images']} images in {cost['seconds']:.1f} s, of which attributions "
-        f"{cost['attribution_seconds']:.1f} s"
-        + (f" and the metric's own forward passes {cost['model_seconds']:.1f} s" if cost["model_seconds"] else "")
-    )
-    lines.append(f"-> {folder}")
-    return "\n".join(lines) + "\n"
+def _methods(options: argparse.Namespace, metric: PerImageMetric) -> list[str]:
+    from captum_clrp.evaluation.methods import check_methods, takes_layer
 
-
-def _p(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
-
-
-def _experiment(options: argparse.Namespace) -> Experiment:
-    from captum_clrp.evaluation.experiments import EXPERIMENTS
-
-    settings: dict[str, dict[str, Any]] = {
-        "pointing": {"tolerance": options.tolerance},
-        "ablation": {"size": options.patch},
-        "insertion-deletion": {"steps": options.steps},
-        "neurons": {"layer": options.layer, "count": options.neurons, "size": options.patch},
-    }
-    return EXPERIMENTS[options.metric](**settings.get(options.metric, {}))
+    asked = [name.strip() for name in (options.methods or "").split(",") if name.strip()]
+    names = check_methods(asked) if options.methods is not None else list(metric.default_methods)
+    if options.cam_layer and not any(map(takes_layer, names)):
+        raise CommandError("--cam-layer is for grad-cam and attributions of layers, and none of the --methods is one")
+    return names
 
 
 def _source(options: argparse.Namespace, network: Classifier) -> Source:
     from captum_clrp.evaluation import GridSource, PhotographSource
 
-    side = options.grid or (2 if options.metric == "grid" else None)
-    dataset = _dataset(options, network, collages=side is None)
-    if side is None:
+    kind, folder = options.data
+    side = options.grid or options.metric.scenes
+    try:
+        dataset = kind.open(folder, network.class_names, scenes=bool(side), **_given(kind, options))
+    except ImportError as error:
+        raise CommandError(str(error)) from error
+    if not side:
         return PhotographSource(dataset, network.geometry, limit=options.limit, seed=options.seed)
-    rounds = _SCENE_ROUNDS if options.data == "embedded" else 1
     return GridSource(
-        dataset, network.geometry, side, shrink=options.shrink, rounds=rounds, limit=options.limit, seed=options.seed
+        dataset,
+        network.geometry,
+        side,
+        shrink=options.shrink,
+        rounds=kind.scene_rounds,
+        limit=options.limit,
+        seed=options.seed,
     )
 
 
-def _dataset(options: argparse.Namespace, network: Classifier, *, collages: bool) -> Dataset:
-    from captum_clrp.evaluation import ILSVRC2012, VOC2007, CocoDetection, Embedded, ImageFolder
-
-    kind, _, folder = options.data.partition(":")
-    if kind == "embedded" and not folder:
-        return Embedded(collages=collages)
-    if kind in ("ilsvrc", "voc07", "coco") and not folder:
-        folder = f"./{kind}"  # the reader says what belongs there
-    if kind == "ilsvrc":
-        return ILSVRC2012(folder)
-    if kind == "voc07":
-        split = options.split or "test"
-        return VOC2007(
-            folder, split, flagged=options.flagged, hard=options.hard, class_map=_class_map(options.class_map)
-        )
-    if kind == "coco":
-        try:
-            return CocoDetection(
-                folder, options.split or "val2014", hard=options.hard, class_map=_class_map(options.class_map)
-            )
-        except ImportError as error:
-            raise CommandError(str(error)) from error
-    return ImageFolder(options.data, network.class_names)
-
-
-def _class_map(file: str | None) -> dict[str, int] | None:
-    if file is None:
-        return None
-    try:
-        read = json.loads(Path(file).read_text())
-        return {str(name): int(label) for name, label in read.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise CommandError(
-            f'the class map {file} cannot be used ({error}); give a JSON file such as {{"dog": 207}}'
-        ) from error
-
-
-def _names(text: str) -> Sequence[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _layer(network: Classifier, name: str | None) -> Any:
+def _layer(network: Classifier, name: str | None) -> nn.Module | None:
     if name is None:
         return None
     modules = dict(network.model.named_modules())
@@ -340,57 +363,3 @@ def _device(asked: str | None, team: Team) -> str:
 
         return f"cuda:{team.local_rank % torch.cuda.device_count()}"
     return asked or "cpu"
-
-
-def _make_folder(folder: Path, restart: bool, team: Team) -> None:
-    problem = None
-    if team.leads:
-        try:
-            if restart and (folder / "run.json").is_file():
-                for old in ("records", "figures"):
-                    shutil.rmtree(folder / old, ignore_errors=True)
-                (folder / "run.json").unlink()
-            folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                problem = f"nothing may be written in {folder}; choose another place with --output"
-        except OSError as error:
-            problem = f"{folder} cannot be used for results ({error.strerror}); choose another place with --output"
-    problem = team.broadcast(problem)
-    if problem:
-        raise CommandError(problem)
-
-
-def _positive(text: str) -> int:
-    return _whole(text, lambda n: n >= 1, "a whole number of at least 1")
-
-
-def _tolerance(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} is no distance in pixels, 0 or more")
-    return number
-
-
-def _seed(text: str) -> int:
-    return _whole(text, lambda n: n >= 0, "a whole number of at least 0")
-
-
-def _odd(text: str) -> int:
-    return _whole(text, lambda n: n >= 1 and n % 2 == 1, "an odd number, e.g. 9")
-
-
-def _side(text: str) -> int:
-    return _whole(text, lambda n: n >= 2, "a whole number of at least 2")
-
-
-def _whole(text: str, accepted: Any, what: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if not accepted(number):
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-    return number

@@ -71,6 +71,8 @@ def command(parser: argparse.ArgumentParser) -> str:
 
 
 def _command(parser: argparse.ArgumentParser, heading: str) -> Iterator[str]:
+    if hasattr(parser, "complete"):
+        parser.complete()  # a command whose options come when it is asked for
     subparsers: dict[str, argparse.ArgumentParser] = {}
     yield f"{heading} {parser.prog}\n"
     if parser.description:
@@ -151,14 +153,20 @@ def _page_of(value: Any) -> str:
     return "" if package or not rest else rest if parts[0] == "metrics" else parts[0]
 
 
-_CONSTANTS = {"methods": "methods.base.METHODS", "experiments": "experiments.EXPERIMENTS"}
+_CONSTANTS = {
+    "methods": "methods.METHODS",
+    "metrics.base": "metrics.base.METRICS",
+    "datasets": "datasets.base.DATASETS",
+}
 _BESIDE = {
-    "metrics.base": ("base.PerImageMetric", "maps.Point", "maps.as_map", "maps.positive_part"),
-    "metrics.pooling_indices": ("pooling_indices.Pooling", "pooling_indices.BorderWinners"),
+    "metrics.maps": ("maps.Point",),
+    "metrics.bench": ("bench.Case", "bench.over_cases"),
+    "metrics.pooling_indices": ("pooling_indices.BorderWinners",),
+    "metrics.pooling_observation": ("pooling_observation.Pooling",),
     "metrics.insertion_deletion": ("insertion_deletion.Scores",),
     "metrics.patch_ablation": ("patch_ablation.Drop",),
-    "experiments": ("base.Quantity", "base.Curve"),
-    "results": ("summary.Row", "summary.CurveRow", "records.Record", "records.Measured"),
+    "methods": ("base.Family", "base.Setting"),
+    "results": ("summary.Row", "summary.CurveRow", "records.Record"),
     "datasets": ("base.Readable",),
 }
 """What is not in the package's own list of names and belongs on a page all the same."""
@@ -217,15 +225,15 @@ def result(name: str, how: str) -> str:
 
 def evaluation(name: str, how: str) -> str:
     """The summary of ``captum-clrp evaluate`` in ``docs/results``; nothing where it was not measured."""
-    from captum_clrp.evaluation import EXPERIMENTS
+    from captum_clrp.evaluation import METRICS
 
     path = RESULTS / f"{name}.json"
     how += f"\ncp evaluation/{name}/summary.json docs/results/{path.name}"
     if not path.exists():
         return ""
     summary = json.loads(path.read_text(encoding="utf-8"))
-    experiment = EXPERIMENTS[summary["metric"]]
-    quantities = {q.name: q.title + _BETTER[q.better] for q in experiment.quantities}
+    metric = METRICS[summary["metric"]]
+    quantities = {q.name: q.title + q.note for q in metric.quantities}
     cells = {(row["method"], row["quantity"]): _with_interval(row) for row in summary["rows"]}
     rows = [
         (f"`{method}`", *(cells.get((method, quantity), "") for quantity in quantities))
@@ -237,7 +245,7 @@ def evaluation(name: str, how: str) -> str:
     found = dict(made["versions"])
     date, processor = found.pop("date", ""), found.pop("processor", "")
     versions = ", ".join(f"{key} {value}" for key, value in found.items())
-    first = "layer" if not experiment.uses_methods else "method"
+    first = "layer" if not metric.uses_methods else "method"
     table = _table((first, *quantities.values()), rows)
     return "".join(
         [
@@ -252,9 +260,6 @@ def evaluation(name: str, how: str) -> str:
             _command_line(how),
         ]
     )
-
-
-_BETTER = {"high": " (higher is better)", "low": " (lower is better)", "": ""}
 
 
 def _p_values(values: dict[str, dict[str, float]]) -> Iterator[str]:
@@ -273,16 +278,16 @@ def _with_interval(row: dict[str, Any]) -> str:
 
 
 def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
-    from captum_clrp.evaluation import EXPERIMENTS, Summary
+    from captum_clrp.evaluation import METRICS, Summary
     from captum_clrp.evaluation.results.figures import draw_curve
     from captum_clrp.evaluation.results.summary import CurveRow, Row
 
     curves = [CurveRow(**curve) for curve in summary["curves"]]
     read = Summary(**(summary | {"curves": curves, "rows": [Row(**row) for row in summary["rows"]]}))
-    experiment = EXPERIMENTS[summary["metric"]]()
-    for curve in experiment.curves:
+    metric = METRICS[summary["metric"]]()
+    for curve in metric.curves:
         if any(c.curve == curve.name for c in curves):
-            drawn = draw_curve(experiment, read, curve.name)
+            drawn = draw_curve(metric, read, curve.name)
             (GENERATED / f"{name}-{curve.name}.png").write_bytes(drawn)
             last = [f"{c.method} {c.mean[-1]:.2f}" for c in curves if c.curve == curve.name]
             told = f"{curve.title} over {curve.axis}, one curve for each method; at the right end {', '.join(last)}."

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, ClassVar, Protocol, overload
 
 from PIL import Image
 
 from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.registry import Option, Registry
 from captum_clrp.geometry import Box
 from captum_clrp.images import open_picture, orientation_of, upright
 
-__all__ = ["Dataset", "MissingDatasetError", "Photograph", "Target", "read_rgb", "upright_targets"]
+__all__ = ["DATASETS", "Dataset", "MissingDatasetError", "Photograph", "Target", "read_rgb", "upright_targets"]
 
 
 class MissingDatasetError(InvalidInputError, FileNotFoundError):
@@ -73,19 +76,50 @@ class Photograph:
 
 
 class Dataset(Sequence[Photograph]):
-    """A named sequence of photographs.
+    """A named sequence of photographs. A subclass with a ``key`` can be named on the command line.
 
     Attributes:
+        key: Of the command: ``KEY`` or ``KEY:FOLDER``.
+        holds: What it is, for the command's help.
+        takes_folder: Whether it lies in a folder, which the command is told.
+        options: What the command takes for it.
+        scene_rounds: How often each photograph is dealt out where scenes are made of them.
         name: What reports call it.
         ids: The unique names of its photographs.
         own_classes: How many classes it has, where it numbers them itself instead of naming outputs of a network.
         has_places: Whether it can tell where objects are.
     """
 
+    key: ClassVar[str]
+    holds: ClassVar[str] = ""
+    takes_folder: ClassVar[bool] = True
+    options: ClassVar[Sequence[Option]] = ()
+    scene_rounds: ClassVar[int] = 1
+
     name: str
     ids: Sequence[str]
     own_classes: int | None = None
     has_places: bool = True
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if "key" in cls.__dict__:
+            DATASETS.add(cls.key, cls)
+
+    @classmethod
+    def open(cls, folder: str, class_names: Sequence[str] = (), *, scenes: bool = False, **options: Any) -> Dataset:
+        """The dataset, as the command asks for it.
+
+        Args:
+            folder: Where it lies; empty for the folder of its key in the current one.
+            class_names: Names of the network's outputs.
+            scenes: Whether scenes will be made of its photographs.
+            options: Of ``options``, those that were given.
+
+        Raises:
+            MissingDatasetError: if it is not there.
+        """
+        return cls(folder or f"./{cls.key}", **options) if cls.takes_folder else cls(**options)  # type: ignore[call-arg]
 
     def photograph(self, index: int) -> Photograph:
         """The photograph at position ``index``."""
@@ -128,6 +162,50 @@ class Dataset(Sequence[Photograph]):
         if not -len(self) <= index < len(self):
             raise IndexError(f"photograph {index} of {len(self)}")
         return self.photograph(index % len(self))
+
+
+DATASETS: Registry[Dataset] = Registry("dataset")
+"""All datasets by the key that the command gives them."""
+
+
+def find_dataset(text: str) -> tuple[type[Dataset], str]:
+    """Which dataset is meant, and the folder in which it lies.
+
+    Args:
+        text: ``KEY``, ``KEY:FOLDER``, ``PACKAGE.MODULE:NAME`` of a class, with ``:FOLDER`` if it takes one, or a folder of
+            photographs.
+
+    Raises:
+        InvalidInputError: if a class is named that cannot be imported, or is no dataset.
+    """
+    key, _, folder = text.partition(":")
+    if key in DATASETS and (DATASETS[key].takes_folder or not folder):
+        return DATASETS[key], folder
+    match = re.match(r"([^\W\d][\w.]*:[^\W\d]\w*)(?::(.+))?$", text)
+    if match and not Path(text).exists():
+        return DATASETS.find(match[1]), match[2] or ""
+    return DATASETS["folder"], text
+
+
+def read_class_map(file: str) -> dict[str, int]:
+    """From names of classes to outputs of a network.
+
+    Args:
+        file: A JSON file.
+
+    Raises:
+        InvalidInputError: if it is not one, or not of that kind.
+    """
+    try:
+        return {str(name): int(label) for name, label in json.loads(Path(file).read_text()).items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise InvalidInputError(
+            f'the class map {file} cannot be used ({error}); give a JSON file such as {{"dog": 207}}'
+        ) from error
+
+
+CLASS_MAP = Option("class_map", "JSON from class names to the network's outputs", read_class_map, "FILE")
+HARD = Option("hard", "only the difficult set of the pointing game", bool)
 
 
 def read_rgb(path: Path) -> Image.Image:

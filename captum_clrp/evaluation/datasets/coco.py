@@ -11,6 +11,8 @@ from typing import Any
 from PIL import Image
 
 from captum_clrp.evaluation.datasets.base import (
+    CLASS_MAP,
+    HARD,
     Dataset,
     MissingDatasetError,
     Photograph,
@@ -18,6 +20,7 @@ from captum_clrp.evaluation.datasets.base import (
     read_rgb,
     upright_targets,
 )
+from captum_clrp.evaluation.registry import Option
 from captum_clrp.geometry import Box
 
 __all__ = ["CocoDetection"]
@@ -38,6 +41,9 @@ class CocoDetection(Dataset):
         ImportError: without pycocotools.
     """
 
+    key = "coco"
+    holds = "MS COCO (needs pycocotools)"
+    options = (Option("split", "part of the dataset", metavar="NAME"), HARD, CLASS_MAP)
     name = "MS COCO"
 
     def __init__(

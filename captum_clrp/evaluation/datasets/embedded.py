@@ -28,6 +28,10 @@ class Embedded(Dataset):
         collages: Whether the collages belong to it. Default: yes.
     """
 
+    key = "embedded"
+    holds = "five photographs with boxes, and collages of them, that come with the package"
+    takes_folder = False
+    scene_rounds = 8  # a single grid of them would be too few
     name = "embedded photographs"
 
     def __init__(self, *, collages: bool = True) -> None:
@@ -35,6 +39,10 @@ class Embedded(Dataset):
         self._annotations: list[dict[str, Any]] = json.loads(file.read_text())
         names = [a["file"].partition(".")[0] for a in self._annotations]
         self.ids = names + [f"collage_without_{name}" for name in names] * collages
+
+    @classmethod
+    def open(cls, folder: str, class_names: Sequence[str] = (), *, scenes: bool = False, **options: Any) -> Embedded:
+        return cls(collages=not scenes)
 
     def photograph(self, index: int) -> Photograph:
         count = len(self._annotations)

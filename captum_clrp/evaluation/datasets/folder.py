@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from captum_clrp.classifiers import imagenet_wnids
 from captum_clrp.errors import InvalidInputError, warn
@@ -33,6 +34,14 @@ class ImageFolder(Dataset):
         MissingDatasetError: if there is no such folder, or no photograph with a class in it.
         InvalidInputError: if two photographs would have the same name, or a folder's class is not known.
     """
+
+    key = "folder"
+    holds = "photographs named <class index>_..., or in one folder per class (no boxes)"
+    has_places = False
+
+    @classmethod
+    def open(cls, folder: str, class_names: Sequence[str] = (), *, scenes: bool = False, **options: Any) -> ImageFolder:
+        return cls(folder or f"./{cls.key}", class_names)
 
     def __init__(self, root: str | Path, class_names: Sequence[str] = ()) -> None:
         self.root = Path(root).expanduser()
@@ -66,8 +75,6 @@ class ImageFolder(Dataset):
         if len(set(self.ids)) < len(self.ids):
             twice = next(i for i in self.ids if self.ids.count(i) > 1)
             raise InvalidInputError(f"{self.root} holds several photographs {twice} with different endings; rename one")
-
-    has_places = False
 
     def photograph(self, index: int) -> Photograph:
         path, label, id_ = self._found[index]

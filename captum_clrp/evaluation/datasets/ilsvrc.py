@@ -37,6 +37,8 @@ class ILSVRC2012(Dataset):
         InvalidInputError: in ``photograph``, if an annotation names a class that ILSVRC2012 does not have.
     """
 
+    key = "ilsvrc"
+    holds = "ILSVRC2012 validation with its boxes"
     name = "ILSVRC2012 validation"
     _IMAGES = ("val", "ILSVRC2012_img_val", "Data/CLS-LOC/val", "ILSVRC/Data/CLS-LOC/val", ".")
     _BOXES = ("bbox_val/val", "bbox_val", "Annotations/CLS-LOC/val", "ILSVRC/Annotations/CLS-LOC/val", "val", ".")

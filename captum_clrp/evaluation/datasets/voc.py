@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from captum_clrp.evaluation.datasets.base import (
+    CLASS_MAP,
+    HARD,
     Dataset,
     MissingDatasetError,
     Photograph,
@@ -16,6 +18,7 @@ from captum_clrp.evaluation.datasets.base import (
     upright_targets,
 )
 from captum_clrp.evaluation.datasets.xml_boxes import image_area, objects
+from captum_clrp.evaluation.registry import Option
 from captum_clrp.geometry import Box
 
 __all__ = ["VOC2007", "VOC_CLASSES"]
@@ -60,6 +63,14 @@ class VOC2007(Dataset):
         MissingDatasetError: if it is not there.
     """
 
+    key = "voc07"
+    holds = "PASCAL VOC 2007"
+    options = (
+        Option("split", "part of the dataset", metavar="NAME"),
+        HARD,
+        Option("flagged", 'objects flagged "difficult" count as well', bool),
+        CLASS_MAP,
+    )
     name = "PASCAL VOC 2007"
 
     def __init__(

@@ -11,7 +11,7 @@ gradients without a word. Here rectifiers are found as torch functions, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,8 +21,33 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.methods.base import Concept, Family, Setting
 
-__all__ = ["GuidedRectifiers", "gradient_maps", "guided_maps"]
+__all__ = ["Gradients", "GuidedRectifiers", "gradient_maps", "guided_maps"]
+
+
+class Gradients(Family):
+    """The methods of this file: one forward pass for the plain gradient, and one for guided backprop."""
+
+    offers = ("gradient", "guided-backprop", "input-x-gradient", "grad-cam")
+
+    def __init__(self, model: nn.Module, names: Sequence[str], layer: nn.Module | None) -> None:
+        self.model, self.names, self.layer = model, names, layer
+        self._plain = [name for name in names if name != "guided-backprop"]
+
+    @classmethod
+    def takes_layer(cls, name: str) -> bool:
+        return name == "grad-cam"
+
+    @classmethod
+    def make(cls, names: Sequence[str], setting: Setting) -> Iterable[Family]:
+        return [cls(setting.network.model, names, setting.layer)]
+
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
+        found = gradient_maps(self.model, inputs, concepts, self._plain, self.layer) if self._plain else {}
+        if len(self._plain) < len(self.names):
+            found["guided-backprop"] = guided_maps(self.model, inputs, concepts)
+        return found
 
 
 def gradient_maps(
@@ -120,18 +145,7 @@ class GuidedRectifiers(TorchFunctionMode):
     """
 
     _NAMES = frozenset(
-        {
-            "relu",
-            "relu_",
-            "relu6",
-            "hardtanh",
-            "hardtanh_",
-            "leaky_relu",
-            "leaky_relu_",
-            "prelu",
-            "threshold",
-            "threshold_",
-        }
+        ["relu", "relu_", "relu6", "hardtanh", "hardtanh_", "leaky_relu", "leaky_relu_", "threshold", "threshold_"]
     )
 
     def __init__(self) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import random
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 import torch
+from scipy import stats
 from torch import Tensor
+from torchmetrics.functional import pairwise_cosine_similarity
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.metrics.base import PerImageMetric
+from captum_clrp.evaluation.methods import image_seed
+from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
+from captum_clrp.evaluation.metrics.bench import Bench, Measured
 from captum_clrp.evaluation.metrics.maps import as_map, is_flat
+from captum_clrp.evaluation.sources import Sample
+from captum_clrp.evaluation.statistics import Average
 
 __all__ = ["MEASURES", "ClassSimilarity", "class_similarity", "mean_similarity"]
 
-MEASURES = ("cosine", "correlation", "rank")
+Measure = Literal["cosine", "correlation", "rank"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
+_TOP, _DRAWN, _AMONG = 3, 10, 100
 
 
-def class_similarity(maps: Tensor, measure: str = "cosine") -> Tensor:
+def class_similarity(maps: Tensor, measure: Measure = "cosine") -> Tensor:
     """Similarity of each pair of maps.
 
     A map that is all equal cannot tell classes apart, so it counts as alike (1) to any other.
@@ -44,19 +54,18 @@ def class_similarity(maps: Tensor, measure: str = "cosine") -> Tensor:
     flat = torch.tensor([is_flat(h) for h in heats])
     rows = torch.stack([h.flatten() for h in heats])
     if measure == "rank":
-        rows = torch.stack([_ranks(row) for row in rows])
+        rows = torch.from_numpy(stats.rankdata(rows.cpu().numpy(), axis=1)).to(rows)
     if measure != "cosine":
         rows = rows - rows.mean(1, keepdim=True)
     # Each row is brought to a largest value of 1 first: squares of float32-sized relevance could underflow.
     rows = rows / rows.abs().amax(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    rows = rows / rows.norm(dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    similar = (rows @ rows.T).clamp(-1, 1)
+    similar = pairwise_cosine_similarity(rows).clamp(-1, 1)
     similar[flat, :] = 1
     similar[:, flat] = 1
     return similar.fill_diagonal_(1)
 
 
-def mean_similarity(maps: Tensor, measure: str = "cosine") -> float:
+def mean_similarity(maps: Tensor, measure: Measure = "cosine") -> float:
     """Mean of :func:`class_similarity` over all pairs of different maps.
 
     Args:
@@ -72,24 +81,32 @@ def mean_similarity(maps: Tensor, measure: str = "cosine") -> float:
     return float((similar.sum() - k) / (k * (k - 1)))
 
 
-def _ranks(row: Tensor) -> Tensor:
-    """Ranks from 0; equal values share their mean rank."""
-    _, group, count = row.unique(return_inverse=True, return_counts=True)
-    last = count.cumsum(0).double()
-    return (last - (count.double() + 1) / 2)[group]
-
-
 class ClassSimilarity(PerImageMetric):
     """Mean similarity of the maps of different classes for the same image; low is good.
+
+    In a run, the three classes with the largest scores are explained, and together 10 classes drawn from the 100 with the
+    largest scores (fewer where the network has fewer outputs).
 
     Args:
         measure: As for :func:`class_similarity`. Default: ``"cosine"``.
         average: ``"images"`` or ``"classes"``.
     """
 
+    name = "similarity"
+    title = "Similarity of the maps of different classes (paper, fig. 1)"
+    asks = "how alike are the maps of different classes? (paper, fig. 1)"
+    conventions = "An all-equal map counts as alike (1) to any other."
+    quantities = (
+        Quantity("cosine", "cosine among the top 3 classes", "low"),
+        Quantity("rank", "rank correlation among the top 3 classes", "low"),
+        Quantity("cosine_ten", "cosine of the top 3 with 10 random classes together", "low"),
+        Quantity("rank_ten", "rank correlation of the top 3 with 10 random classes together", "low"),
+    )
+    columns = ("similarity",)
+    chooses_classes = True
     higher_is_better = False
 
-    def __init__(self, measure: str = "cosine", *, average: str = "images", **options: Any) -> None:
+    def __init__(self, measure: Measure = "cosine", *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)
         self.measure = measure
 
@@ -101,3 +118,31 @@ class ClassSimilarity(PerImageMetric):
             labels: ``(N,)``, a class of each image; needed for ``average="classes"``.
         """
         self.keep([mean_similarity(m, self.measure) for m in maps], labels)
+
+    def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
+        inputs = bench.inputs(samples)
+        ranked = bench.model(inputs).argsort(1, descending=True).cpu()
+        top = min(_TOP, ranked.shape[1])
+        drawn = torch.stack([_draw(order, bench.seed, s.id) for order, s in zip(ranked, samples, strict=True)])
+        concepts = [*ranked[:, :top].split(1, dim=1), drawn]
+        maps = bench.maps(inputs, concepts, [sample.id for sample in samples])
+        found: list[tuple[Measured, ...]] = []
+        for i, label in enumerate(ranked[:, 0].tolist()):
+            values = {name: _values(of_method[i]) for name, of_method in maps.items()}
+            found.append((Measured(label, bench.network.class_name(label), values),))
+        return found
+
+
+def _draw(order: Tensor, seed: int, id_: str) -> Tensor:
+    among = order[:_AMONG].tolist()
+    count = max(1, min(_DRAWN, len(order) - 1))  # CLRP1 needs another class to contrast with
+    return torch.tensor(random.Random(image_seed(seed, "ten", id_)).sample(among, count))
+
+
+def _values(maps: Tensor) -> dict[str, float]:
+    values: dict[str, float] = {}
+    measures: tuple[Measure, ...] = ("cosine", "rank")
+    for measure in measures:
+        values[measure] = mean_similarity(maps[:-1], measure)
+        values[f"{measure}_ten"] = float(class_similarity(maps, measure)[-1, :-1].mean())
+    return values

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
-from captum_clrp.evaluation.metrics.base import PerImageMetric, pairs
+from captum_clrp.evaluation.metrics.base import MapMetric, Quantity
 from captum_clrp.evaluation.metrics.maps import as_map, as_mask, positive_part
 
 __all__ = ["EnergyInside", "energy_inside"]
@@ -37,15 +39,20 @@ def energy_inside(attribution: Tensor, mask: Tensor) -> float:
     return float(energy[marked].sum()) / total if total > 0 else 0.0
 
 
-class EnergyInside(PerImageMetric):
+class EnergyInside(MapMetric):
     """Mean share of positive relevance on the object; conventions of :func:`energy_inside`.
 
     Args:
         average: ``"images"`` or ``"classes"``.
     """
 
+    name = "energy-inside"
+    title = "Share of positive relevance on the object"
+    asks = "share of positive relevance on the object"
+    conventions = "A map without positive values scores 0; an all-equal map scores the object's share of the area."
+    quantities = (Quantity("inside", "share inside"),)
+    needs_places = True
     higher_is_better = True
 
-    def update(self, maps: Tensor, masks: Tensor, labels: Tensor | None = None) -> None:
-        """Measure a batch; arguments as for :meth:`captum_clrp.evaluation.PointingGame.update`."""
-        self.keep([energy_inside(m, o) for m, o in pairs(maps, masks)], labels)
+    def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
+        return {"inside": energy_inside(heat, mask)}

@@ -9,15 +9,16 @@ every :math:`p \le p^*` and a miss beyond.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.metrics.base import PerImageMetric, average, pairs
+from captum_clrp.evaluation.metrics.base import Curve, MapMetric, Quantity, average
 from captum_clrp.evaluation.metrics.maps import as_map, as_mask, is_flat, positive_part
+from captum_clrp.evaluation.statistics import Average
 
 __all__ = ["SHARES", "EnergyPointingGame", "critical_share", "energy_hits"]
 
@@ -64,7 +65,7 @@ def energy_hits(critical: Tensor, shares: Sequence[float]) -> Tensor:
     return (wanted[None, :] <= critical.double()[:, None] + _ROUNDING).double()
 
 
-class EnergyPointingGame(PerImageMetric):
+class EnergyPointingGame(MapMetric):
     """Accuracy as a curve over the share of energy that is kept; conventions of :func:`critical_share`.
 
     Args:
@@ -83,19 +84,32 @@ class EnergyPointingGame(PerImageMetric):
         tensor([1., 1., 0.], dtype=torch.float64)
     """
 
+    name = "energy-pointing"
+    title = "Pointing game with an energy threshold (paper, fig. 4)"
+    asks = "is the foreground that holds p percent of the energy on the object? (paper, fig. 4)"
+    conventions = "Pixels of equal value enter the foreground together; an all-equal map misses at every share."
+    quantities = (Quantity("critical", "largest share of energy in a foreground on the object"),)
+    needs_places = True
     higher_is_better = True
 
-    def __init__(self, shares: Sequence[float] = SHARES, *, average: str = "images", **options: Any) -> None:
+    def __init__(self, shares: Sequence[float] = SHARES, *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)
         if not shares or not all(0 < share <= 1 for share in shares):
             raise InvalidInputError(f"shares={tuple(shares)} must be above 0 and at most 1, and at least one")
         self.shares = tuple(shares)
+        axis = "share of the energy in the foreground"
+        self.curves = (Curve("accuracy", "pointing accuracy", axis, self.shares, self._hits),)
 
-    def update(self, maps: Tensor, masks: Tensor, labels: Tensor | None = None) -> None:
-        """Measure a batch; arguments as for :meth:`captum_clrp.evaluation.PointingGame.update`."""
-        self.keep([critical_share(m, o) for m, o in pairs(maps, masks)], labels)
+    def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
+        return {"critical": critical_share(heat, mask)}
 
     def compute(self) -> Tensor:
         """Accuracy at each share, ``(len(shares),)``."""
         critical, labels = self.per_image()
         return average(energy_hits(critical, self.shares), labels, self.average)
+
+    def _hits(self, values: Mapping[str, Any]) -> Sequence[float]:
+        hits: list[float] = energy_hits(torch.tensor([values["critical"]], dtype=torch.float64), self.shares)[
+            0
+        ].tolist()
+        return hits

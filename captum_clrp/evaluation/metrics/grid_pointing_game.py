@@ -5,15 +5,17 @@ A scene of n x n photographs of different classes leaves no doubt where the evid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.metrics.base import PerImageMetric, average
+from captum_clrp.evaluation.metrics.base import MapMetric, Quantity
 from captum_clrp.evaluation.metrics.energy_inside import energy_inside
 from captum_clrp.evaluation.metrics.pointing_game import pointing_hit
 from captum_clrp.evaluation.sources.grids import cell_mask
+from captum_clrp.evaluation.statistics import Average
 
 __all__ = ["GridPointingGame", "grid_score"]
 
@@ -38,7 +40,7 @@ def grid_score(attribution: Tensor, cell: int, n: int) -> tuple[float, bool]:
     return energy_inside(attribution, mask), pointing_hit(attribution, mask)
 
 
-class GridPointingGame(PerImageMetric):
+class GridPointingGame(MapMetric):
     """Mean share of positive relevance in the right cell, and how often the maximum lies there.
 
     Args:
@@ -58,15 +60,28 @@ class GridPointingGame(PerImageMetric):
         (0.75, 1.0)
     """
 
+    name = "grid"
+    title = "Grid pointing game"
+    asks = "is the relevance for a class in the cell of a grid that shows the class?"
+    conventions = "Chance level is one over the number of cells. A map without positive values is no hit and scores 0."
+    quantities = (
+        Quantity("share", "share of positive relevance in the right cell"),
+        Quantity("hit", "maximum in the right cell"),
+    )
+    needs_places = True
+    scenes = 2
     higher_is_better = True
 
-    def __init__(self, n: int = 2, *, average: str = "images", **options: Any) -> None:
+    def __init__(self, n: int = 2, *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)
         if n < 2:
             raise InvalidInputError(f"n={n} makes no grid; give at least 2")
         self.n = n
 
-    def update(self, maps: Tensor, cells: Tensor, labels: Tensor | None = None) -> None:
+    def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
+        return {"share": energy_inside(heat, mask), "hit": float(pointing_hit(heat, mask))}
+
+    def update(self, maps: Tensor, cells: Tensor, labels: Tensor | None = None) -> None:  # type: ignore[override]
         """Measure a batch.
 
         Args:
@@ -76,12 +91,5 @@ class GridPointingGame(PerImageMetric):
         """
         if len(maps) != len(cells):
             raise InvalidInputError(f"{len(maps)} maps and {len(cells)} cells were given; give one cell for each map")
-        self.keep([grid_score(m, int(c), self.n) for m, c in zip(maps, cells, strict=True)], labels)
-
-    def compute(self) -> dict[str, Tensor]:
-        """``share`` and ``hit``, each a scalar."""
-        values, labels = self.per_image()
-        if not len(values):
-            values = values.new_zeros(0, 2)
-        share, hit = average(values, labels, self.average)
-        return {"share": share, "hit": hit}
+        masks = [cell_mask(int(cell), self.n, *maps.shape[-2:]) for cell in cells]
+        self.keep([list(self.score(heat, mask).values()) for heat, mask in zip(maps, masks, strict=True)], labels)

@@ -8,7 +8,8 @@ leaves B unharmed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -16,8 +17,13 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.metrics.base import PerImageMetric, average
+from captum_clrp.evaluation.methods import image_seed
+from captum_clrp.evaluation.metrics.base import Curve, PerImageMetric, Quantity
+from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, over_cases
 from captum_clrp.evaluation.metrics.maps import as_map
+from captum_clrp.evaluation.registry import Option
+from captum_clrp.evaluation.sources import Sample
+from captum_clrp.evaluation.statistics import Average
 
 __all__ = ["InsertionDeletion", "Scores", "area_under", "blurred", "curve", "insertion_deletion", "pixel_order"]
 
@@ -85,7 +91,7 @@ def area_under(values: Tensor) -> Tensor:
         >>> area_under(torch.tensor([1.0, 0.5, 0.0]))
         tensor(0.5000)
     """
-    return (values[:-1] + values[1:]).mean(0) / 2
+    return torch.trapezoid(values, dx=1 / (len(values) - 1), dim=0)
 
 
 def blurred(image: Tensor, sigma: float = 5.0) -> Tensor:
@@ -160,22 +166,63 @@ def insertion_deletion(
 
 
 class InsertionDeletion(PerImageMetric):
-    """Mean areas under the curves of :func:`insertion_deletion`.
+    """Mean areas under the curves of :func:`insertion_deletion`: ``deletion`` (low is good), ``insertion``, ``bystander``.
+
+    In a run, deleted pixels become the mean image, and the bystander is the next class that the image shows, else the
+    strongest other class.
 
     Args:
-        baseline: What deleted pixels become.
+        baseline: What deleted pixels become, ``(C, H, W)``; needed in ``update``.
         steps: Number of steps. Default: 16.
         seed: Of the order of pixels with equal values.
         average: ``"images"`` or ``"classes"``.
+
+    Raises:
+        InvalidInputError: for no steps, and in ``update`` without a baseline.
     """
 
+    name = "insertion-deletion"
+    title = "Insertion and deletion"
+    asks = "probability while pixels come back or go, of the class and of another one"
+    conventions = (
+        "Deleted pixels become the mean image, insertion starts from a blurred image. Pixels of equal value are taken "
+        "in random order. The bystander is the next class that the image shows, else the strongest other class."
+    )
+    quantities = (
+        Quantity("deletion", "area while pixels of the class go", "low"),
+        Quantity("insertion", "area while they come back"),
+        Quantity("bystander", "area of another class while pixels of the class go"),
+        Quantity("contrast", "bystander minus deletion"),
+    )
+    columns = Scores._fields
+    headline = "contrast"
+    options = (Option("steps", "steps of a curve", int, "N"),)
+    needs_mean = True
+
     def __init__(
-        self, baseline: Tensor, steps: int = STEPS, *, seed: int = 0, average: str = "images", **options: Any
+        self,
+        baseline: Tensor | None = None,
+        steps: int = STEPS,
+        *,
+        seed: int = 0,
+        average: Average = "images",
+        **options: Any,
     ) -> None:
         super().__init__(average=average, **options)
+        if steps < 1:
+            raise InvalidInputError(f"{steps} steps make no curve; give at least 1")
         self.baseline = baseline
         self.steps = steps
         self.seed = seed
+        x = [k / steps for k in range(steps + 1)]
+        self.curves = tuple(
+            Curve(name, title, "share of the pixels", x, itemgetter(f"{name}_curve"))
+            for name, title in (
+                ("deletion", "probability while pixels of the class go"),
+                ("insertion", "probability while pixels of the class come back"),
+                ("bystander", "probability of another class while pixels of the class go"),
+            )
+        )
 
     def update(self, model: Model, images: Tensor, labels: Tensor, maps: Tensor, others: Tensor | None = None) -> None:
         """Measure a batch.
@@ -187,6 +234,10 @@ class InsertionDeletion(PerImageMetric):
             maps: ``(N, H, W)`` or ``(N, C, H, W)``.
             others: ``(N,)``, for each image another class to watch.
         """
+        if self.baseline is None:
+            raise InvalidInputError(
+                "deleted pixels must become something; make the metric with a baseline, or mean image"
+            )
         rows = []
         for i, (image, label, heat) in enumerate(zip(images, labels, maps, strict=True)):
             scores = insertion_deletion(
@@ -202,10 +253,41 @@ class InsertionDeletion(PerImageMetric):
             rows.append(scores.areas())
         self.keep(rows, labels)
 
-    def compute(self) -> dict[str, Tensor]:
-        """``deletion`` (low is good), ``insertion`` (high is good) and ``bystander`` (high is good), each a scalar."""
-        values, labels = self.per_image()
-        if not len(values):
-            values = values.new_zeros(0, 3)
-        deletion, insertion, bystander = average(values, labels, self.average)
-        return {"deletion": deletion, "insertion": insertion, "bystander": bystander}
+    def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
+        inputs = bench.inputs(samples)
+        logits = bench.model(inputs)
+
+        def score(case: Case, heat: Tensor) -> Mapping[str, Any]:
+            label = case.explained.label
+            scores = insertion_deletion(
+                bench.model,
+                inputs[case.position],
+                label,
+                heat,
+                bench.mean_image,
+                other=_bystander(case, logits[case.position]),
+                steps=self.steps,
+                batch=bench.batch,
+                generator=torch.Generator().manual_seed(
+                    image_seed(bench.seed, "ties", case.method, case.sample.id, label)
+                ),
+            )
+            return _values(scores)
+
+        return over_cases(bench, samples, score)
+
+
+def _values(scores: Scores) -> dict[str, Any]:
+    deletion, insertion, bystander = scores.areas()
+    curves = {f"{name}_curve": [round(v, 6) for v in curve.tolist()] for name, curve in scores._asdict().items()}
+    areas = {"deletion": deletion, "insertion": insertion, "bystander": bystander}
+    return {**areas, "contrast": bystander - deletion, **curves}
+
+
+def _bystander(case: Case, logits: Tensor) -> int:
+    """The next class that the image shows, or the strongest one that it does not show."""
+    labels = [e.label for e in case.sample.explained]
+    following = [label for label in labels[case.k + 1 :] + labels[: case.k] if label != labels[case.k]]
+    if following:
+        return following[0]
+    return next(int(c) for c in logits.argsort(descending=True) if int(c) != labels[case.k])

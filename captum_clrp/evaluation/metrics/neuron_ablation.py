@@ -6,20 +6,43 @@ neuron i itself that falls most: the largest drop of each row is on the diagonal
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.metrics.base import PerImageMetric
+from captum_clrp.evaluation.methods.base import noise
+from captum_clrp.evaluation.methods.relevance import MethodName
+from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
+from captum_clrp.evaluation.metrics.bench import Bench, Measured
+from captum_clrp.evaluation.metrics.class_similarity import mean_similarity
 from captum_clrp.evaluation.metrics.maps import as_map, first_peak
-from captum_clrp.evaluation.metrics.patch_ablation import PATCH_SIZE, ablate_patch
+from captum_clrp.evaluation.metrics.patch_ablation import PATCH, PATCH_SIZE, ablate_patch, check_patch
+from captum_clrp.evaluation.registry import Option
+from captum_clrp.evaluation.sources import Sample
 
-__all__ = ["NeuronAblation", "activations_at", "diagonal_share", "neuron_drops", "strongest_neurons"]
+if TYPE_CHECKING:
+    from captum_clrp.evaluation.results.summary import Summary
+
+__all__ = [
+    "NEURON_METHODS",
+    "NeuronAblation",
+    "activations_at",
+    "default_layer",
+    "diagonal_share",
+    "neuron_drops",
+    "strongest_neurons",
+]
 
 Neuron = int | tuple[int, ...]
+NEURON_METHODS = ("random", "lrp", "clrp2")
+"""Methods that explain neurons; ``lrp`` and ``clrp2`` also take a composite, ``-even`` and ``-conserve``."""
+MOST_NEURONS = 256
+"""Neurons of an image that are looked at at most: time and memory grow with their square."""
 
 
 class _Reached(BaseException):
@@ -144,6 +167,25 @@ def diagonal_share(drops: Tensor) -> float:
     return float(((own > beside.amax(1)) & (own > 0)).double().mean())
 
 
+def default_layer(model: nn.Module) -> str:
+    """Name of the layer whose neurons are looked at.
+
+    The first of several fully connected layers (fc1 of AlexNet and VGG, as in the paper), or the last convolution.
+
+    Raises:
+        InvalidInputError: if there is neither.
+    """
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if len(linear) > 1:
+        return linear[0]
+    convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    if not convolutions:
+        raise InvalidInputError(
+            f"{type(model).__name__} has no convolution and not several fully connected layers; name the layer"
+        )
+    return convolutions[-1]
+
+
 class NeuronAblation(PerImageMetric):
     """Mean matrix of drops, and how often a neuron's own patch hurts it most.
 
@@ -151,19 +193,63 @@ class NeuronAblation(PerImageMetric):
     j), so that images and neurons of different scale can be averaged.
 
     Args:
-        mean_image: As for :func:`neuron_drops`.
+        mean_image: As for :func:`neuron_drops`. Needed in ``update``; a run finds it.
         size: Side of the patch. Default: 9.
+        layer: In a run, the name of the module whose neurons are looked at. Default: the first of several fully connected layers, or the last convolution.
+        count: In a run, how many neurons of each image are looked at, the most active ones. Default: 8.
+
+    Raises:
+        InvalidInputError: for a size that is not odd and positive, or a count that is not from 1 to 256; in ``update``
+            without a mean image.
     """
 
-    def __init__(self, mean_image: Tensor, size: int = PATCH_SIZE, **options: Any) -> None:
+    name = "neurons"
+    title = "Neurons: patch of one, activation of another (paper, fig. 5c)"
+    asks = "patch of one neuron against activation of another (paper, fig. 5c)"
+    conventions = (
+        "Neurons are the most active ones that see the same part of the image. Drops are relative to the activation "
+        "before. A row whose largest drop is shared, or that has none, does not count as its own."
+    )
+    quantities = (
+        Quantity("diagonal", "own patch hurts most"),
+        Quantity("own", "relative drop by the own patch"),
+        Quantity("others", "relative drop by another neuron's patch", "low"),
+        Quantity("cosine", "cosine among the neurons' maps", "low"),
+    )
+    options = (
+        Option("layer", "name of a module, fc1 or the last convolution if none is named", metavar="MODULE"),
+        Option("neurons", "how many", int, "N", keyword="count"),
+        PATCH,
+    )
+    needs_mean = True
+    chooses_classes = True
+    default_methods = NEURON_METHODS
+
+    def __init__(
+        self,
+        mean_image: Tensor | None = None,
+        size: int = PATCH_SIZE,
+        *,
+        layer: str | None = None,
+        count: int = 8,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        if not 1 <= count <= MOST_NEURONS:
+            raise InvalidInputError(
+                f"{count} neurons are not from 1 to {MOST_NEURONS}; each neuron is tried on the patch of every other one"
+            )
         self.mean_image = mean_image
-        self.size = size
+        self.size = check_patch(size)
+        self.layer = layer
+        self.count = count
 
     def update(
         self, model: Callable[[Tensor], Any], layer: nn.Module, image: Tensor, neurons: Sequence[Neuron], maps: Tensor
     ) -> None:
         """Measure one image; arguments as for :func:`neuron_drops`, with the same number of neurons each time."""
+        if self.mean_image is None:
+            raise InvalidInputError("the patch must become something; make the metric with the mean image of the data")
         drops = neuron_drops(model, layer, image, neurons, maps, self.mean_image, self.size)
         self.keep([relative_drops(drops, activations_at(model, layer, image[None])[0], neurons)], None)
 
@@ -174,8 +260,98 @@ class NeuronAblation(PerImageMetric):
             return {"drops": torch.full((0, 0), torch.nan), "diagonal": torch.tensor(torch.nan)}
         return {"drops": drops.mean(0), "diagonal": torch.tensor([diagonal_share(d) for d in drops]).double().mean()}
 
+    def check(self, bench: Bench) -> None:
+        check_patch(self.size, bench)
+        self._layer(bench)
+        for name in bench.compared.names:
+            method = MethodName.parse(name)
+            if name != "random" and (method is None or method.kind == "clrp1"):
+                raise InvalidInputError(
+                    f"the method {name} does not explain neurons; choose from {', '.join(NEURON_METHODS)} "
+                    "(the last two also with a composite, -even or -conserve)"
+                )
+
+    def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
+        model, layer = bench.network.model, self._layer(bench)
+        results: list[tuple[Measured, ...]] = []
+        for sample in samples:
+            image = bench.network.inputs(sample.pixels)
+            activations = activations_at(model, layer, image[None])[0]
+            neurons = strongest_neurons(activations, self.count)
+            values = {}
+            for name in bench.compared.names:
+                maps = bench.timed(partial(_maps, bench, name, layer, image, neurons, sample.id))
+                drops = neuron_drops(bench.model, layer, image, neurons, maps, bench.mean_image, self.size)
+                values[name] = _values(maps, relative_drops(drops, activations, neurons), diagonal_share(drops))
+            results.append((Measured.of_sample(sample, values),))
+        return results
+
+    def extra(self, measured: Sequence[Measured]) -> dict[str, Any]:
+        return {"drops": _mean_matrices(measured)}
+
+    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, bytes]:
+        from captum_clrp.evaluation.drawing import draw_matrices
+
+        return {
+            "drops.png": draw_matrices(
+                summary.extra["drops"], "activation of neuron", "patch of neuron", "relative drop"
+            )
+        }
+
+    def _layer(self, bench: Bench) -> nn.Module:
+        model = bench.network.model
+        return _module(model, self.layer or default_layer(model))
+
 
 def relative_drops(drops: Tensor, activations: Tensor, neurons: Sequence[Neuron]) -> Tensor:
     """Drops divided by the magnitude of each column's activation before; 0 where that was 0."""
     before = torch.stack([activations[n].abs() for n in neurons]).double().cpu()
     return torch.where(before > 0, drops / before.clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+
+
+def _mean_matrices(measured: Sequence[Measured]) -> dict[str, list[list[float]]]:
+    """For each method the mean matrix of relative drops, over images with as many neurons as most have."""
+    by_method: dict[str, list[Tensor]] = {}
+    for one in measured:
+        for name, values in one.values.items():
+            by_method.setdefault(name, []).append(torch.tensor(values["drops"], dtype=torch.float64))
+    means = {}
+    for name, matrices in by_method.items():
+        largest = max(len(m) for m in matrices)
+        mean: list[list[float]] = torch.stack([m for m in matrices if len(m) == largest]).mean(0).tolist()
+        means[name] = mean
+    return means
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    modules = dict(model.named_modules())
+    if name not in modules:
+        raise InvalidInputError(
+            f"{type(model).__name__} has no layer {name!r}; its last ones are {', '.join(list(modules)[-5:])}"
+        )
+    return modules[name]
+
+
+def _maps(bench: Bench, name: str, layer: nn.Module, image: Tensor, neurons: Sequence[Neuron], id_: str) -> Tensor:
+    """``(K, H, W)`` on the CPU."""
+    method = MethodName.parse(name)
+    if method is None:
+        return noise(bench.seed, len(neurons), image.shape[1:], id_)
+    explainer = method.neuron_explainer(bench.network, layer)
+    with warnings.catch_warnings():  # a contrast that is zero everywhere has its convention here
+        warnings.filterwarnings("ignore", message="the contrast of example")
+        relevance: Tensor = explainer.attribute_neurons(image[None], list(neurons))
+    return relevance[0].sum(1).cpu()
+
+
+def _values(maps: Tensor, drops: Tensor, diagonal: float) -> dict[str, Any]:
+    k = len(drops)
+    own = float(drops.diagonal().mean())
+    others = float((drops.sum() - drops.diagonal().sum()) / (k * (k - 1))) if k > 1 else float("nan")
+    return {
+        "diagonal": diagonal,
+        "own": own,
+        "others": others,
+        "cosine": mean_similarity(maps) if k > 1 else float("nan"),
+        "drops": [[round(v, 6) for v in row] for row in drops.tolist()],
+    }

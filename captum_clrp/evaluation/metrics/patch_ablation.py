@@ -13,14 +13,19 @@ import torch
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.metrics.base import PerImageMetric, average
+from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
+from captum_clrp.evaluation.metrics.bench import Bench, Measured
 from captum_clrp.evaluation.metrics.maps import Point, as_map, first_peak
+from captum_clrp.evaluation.registry import Option
+from captum_clrp.evaluation.sources import Sample
+from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["PATCH_SIZE", "Drop", "PatchAblation", "ablate_patch", "patch_drop", "patch_drops"]
+__all__ = ["PATCH_SIZE", "Drop", "PatchAblation", "ablate_patch", "check_patch", "patch_drop", "patch_drops"]
 
 PATCH_SIZE = 9
 """Side of the patch in pixels, as in the paper."""
 
+PATCH = Option("patch", "side in pixels", int, "SIDE", keyword="size")
 Model = Callable[[Tensor], Tensor]
 
 
@@ -53,8 +58,7 @@ def ablate_patch(image: Tensor, point: Point, mean_image: Tensor, size: int = PA
                 [0., 0., 1.],
                 [1., 1., 1.]])
     """
-    if size < 1 or size % 2 == 0:
-        raise InvalidInputError(f"a patch of side {size} has no middle pixel; give an odd number, e.g. {PATCH_SIZE}")
+    check_patch(size)
     try:
         replacement = mean_image.to(image).expand_as(image)
     except RuntimeError:
@@ -67,6 +71,26 @@ def ablate_patch(image: Tensor, point: Point, mean_image: Tensor, size: int = PA
     ablated = image.clone()
     ablated[:, rows, columns] = replacement[:, rows, columns]
     return ablated
+
+
+def check_patch(size: int, bench: Bench | None = None) -> int:
+    """The size of a patch, if it is one.
+
+    Args:
+        size: Side of the patch in pixels.
+        bench: With the network whose input the patch must fit into.
+
+    Raises:
+        InvalidInputError: if it is not odd and positive, or larger than the network's input.
+    """
+    if size < 1 or size % 2 == 0:
+        raise InvalidInputError(f"a patch of side {size} has no middle pixel; give an odd number, e.g. {PATCH_SIZE}")
+    largest = min((bench and bench.network.geometry.crop) or (size,))
+    if size > largest:
+        raise InvalidInputError(
+            f"a patch of {size} pixels is larger than the network's input of {largest}; give a smaller patch"
+        )
+    return size
 
 
 def patch_drops(
@@ -134,9 +158,13 @@ class PatchAblation(PerImageMetric):
     """Mean drop of logit and probability; conventions of :func:`patch_drop`.
 
     Args:
-        mean_image: As for :func:`patch_drop`; see :func:`captum_clrp.evaluation.mean_image`.
+        mean_image: As for :func:`patch_drop`; see :func:`captum_clrp.evaluation.mean_image`. Needed in ``update``; a run
+            finds it.
         size: Side of the patch. Default: 9.
         average: ``"images"`` (the paper) or ``"classes"``.
+
+    Raises:
+        InvalidInputError: for a size that is not odd and positive, and in ``update`` without a mean image.
 
     Example::
 
@@ -149,12 +177,25 @@ class PatchAblation(PerImageMetric):
         tensor(4., dtype=torch.float64)
     """
 
+    name = "ablation"
+    title = "Patch ablation (paper, table 1)"
+    asks = "drop of the class when the patch at the maximum is replaced (paper, table 1)"
+    conventions = (
+        "The patch around the maximum (the first in reading order of several) becomes the mean image; at the border "
+        "it is cut off. An all-equal map replaces nothing: its drop is 0."
+    )
+    quantities = (Quantity("logit", "drop of the logit"), Quantity("probability", "drop of the probability"))
+    headline = "probability"
+    options = (PATCH,)
+    needs_mean = True
     higher_is_better = True
 
-    def __init__(self, mean_image: Tensor, size: int = PATCH_SIZE, *, average: str = "images", **options: Any) -> None:
+    def __init__(
+        self, mean_image: Tensor | None = None, size: int = PATCH_SIZE, *, average: Average = "images", **options: Any
+    ) -> None:
         super().__init__(average=average, **options)
         self.mean_image = mean_image
-        self.size = size
+        self.size = check_patch(size)
 
     def update(self, model: Model, images: Tensor, labels: Tensor, maps: Tensor) -> None:
         """Measure a batch.
@@ -165,16 +206,25 @@ class PatchAblation(PerImageMetric):
             labels: ``(N,)``, the explained classes.
             maps: ``(N, H, W)`` or ``(N, C, H, W)``.
         """
+        if self.mean_image is None:
+            raise InvalidInputError("the patch must become something; make the metric with the mean image of the data")
         rows = [
             patch_drop(model, image, int(label), heat, self.mean_image, self.size)
             for image, label, heat in zip(images, labels, maps, strict=True)
         ]
         self.keep(rows, labels)
 
-    def compute(self) -> dict[str, Tensor]:
-        """``logit`` and ``probability``, each a scalar."""
-        values, labels = self.per_image()
-        if not len(values):
-            values = values.new_zeros(0, 2)
-        logit, probability = average(values, labels, self.average)
-        return {"logit": logit, "probability": probability}
+    def check(self, bench: Bench) -> None:
+        check_patch(self.size, bench)
+
+    def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
+        inputs = bench.inputs(samples)
+        labels = torch.tensor([[e.label for e in sample.explained] for sample in samples])
+        maps = bench.maps(inputs, list(labels.split(1, dim=1)), [sample.id for sample in samples])
+        results = []
+        for i, sample in enumerate(samples):
+            pairs = [(e.label, of_method[i, k]) for k, e in enumerate(sample.explained) for of_method in maps.values()]
+            drops = iter(patch_drops(bench.model, inputs[i], pairs, bench.mean_image, self.size, bench.batch))
+            values = [{name: next(drops)._asdict() for name in maps} for _ in sample.explained]
+            results.append(tuple(Measured(e.label, e.name, v) for e, v in zip(sample.explained, values, strict=True)))
+        return results

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.metrics.base import PerImageMetric, pairs
+from captum_clrp.evaluation.metrics.base import MapMetric, Quantity
 from captum_clrp.evaluation.metrics.maps import as_map, as_mask, is_flat, peaks
+from captum_clrp.evaluation.registry import Option
+from captum_clrp.evaluation.statistics import Average
 
 __all__ = ["PointingGame", "pointing_hit"]
 
@@ -48,7 +52,7 @@ def pointing_hit(attribution: Tensor, mask: Tensor, tolerance: float = 0.0) -> b
     return bool((nearest <= tolerance).all())
 
 
-class PointingGame(PerImageMetric):
+class PointingGame(MapMetric):
     """Share of images whose strongest pixel lies on the object; conventions of :func:`pointing_hit`.
 
     Args:
@@ -56,7 +60,7 @@ class PointingGame(PerImageMetric):
         average: ``"images"`` (the paper's accuracy) or ``"classes"`` (mean over classes, usual on VOC and COCO).
 
     Raises:
-        InvalidInputError: for a negative tolerance.
+        InvalidInputError: for a tolerance that is negative or no number.
 
     Example::
 
@@ -68,20 +72,20 @@ class PointingGame(PerImageMetric):
         tensor(0.5000, dtype=torch.float64)
     """
 
+    name = "pointing"
+    title = "Pointing game"
+    asks = "is the strongest pixel on the object?"
+    conventions = "All pixels that share the maximum must lie on the object; an all-equal map is a miss."
+    quantities = (Quantity("hit", "accuracy"),)
+    options = (Option("tolerance", "still on the object", float, "PIXELS"),)
+    needs_places = True
     higher_is_better = True
 
-    def __init__(self, tolerance: float = 0.0, *, average: str = "images", **options: Any) -> None:
+    def __init__(self, tolerance: float = 0.0, *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)
-        if tolerance < 0:
-            raise InvalidInputError(f"tolerance={tolerance} is negative; give a distance in pixels")
+        if not 0 <= tolerance < math.inf:
+            raise InvalidInputError(f"a tolerance of {tolerance} is no distance in pixels; give 0 or more")
         self.tolerance = tolerance
 
-    def update(self, maps: Tensor, masks: Tensor, labels: Tensor | None = None) -> None:
-        """Count a batch.
-
-        Args:
-            maps: ``(N, H, W)`` or ``(N, C, H, W)``.
-            masks: ``(N, H, W)``.
-            labels: ``(N,)``, the explained classes; needed for ``average="classes"``.
-        """
-        self.keep([float(pointing_hit(m, o, self.tolerance)) for m, o in pairs(maps, masks)], labels)
+    def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
+        return {"hit": float(pointing_hit(heat, mask, self.tolerance))}

@@ -14,50 +14,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from captum_clrp.engine._torch import DisableTorchFunction
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
+from captum_clrp.evaluation.metrics.bench import Bench, Measured
+from captum_clrp.evaluation.metrics.pooling_observation import Pooling, measured_with
+from captum_clrp.evaluation.sources import Sample
+from captum_clrp.evaluation.statistics import sign_flip_test
 
-__all__ = ["BorderWinners", "Pooling", "border_winners", "observe_pooling", "replicated_borders", "winner_map"]
+if TYPE_CHECKING:
+    from captum_clrp.evaluation.results.summary import Summary
 
-
-@dataclass(frozen=True)
-class Pooling:
-    """One max pooling as it ran.
-
-    Attributes:
-        name: Name of the module in which it ran, numbered if it ran several times there.
-        inputs: What was pooled, ``(N, C, H, W)``.
-        kernel, stride, padding, dilation: ``(down, across)``.
-        ceil: Whether incomplete regions at the end count.
-    """
-
-    name: str
-    inputs: Tensor
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    ceil: bool
-
-    def lines(self, axis: int) -> list[list[int]]:
-        """For each output row (axis 0) or column (axis 1), the input rows or columns that its regions see."""
-        length = self.inputs.shape[2 + axis]
-        k, s, p, d = self.kernel[axis], self.stride[axis], self.padding[axis], self.dilation[axis]
-        span = length + 2 * p - d * (k - 1) - 1
-        count = (math.ceil(span / s) if self.ceil else span // s) + 1
-        if self.ceil and (count - 1) * s >= length + p:  # a region must begin inside the input or its left padding
-            count -= 1
-        seen = [[i * s - p + d * j for j in range(k)] for i in range(count)]
-        return [[line for line in lines if 0 <= line < length] for lines in seen]
+__all__ = ["BorderWinners", "PoolingIndices", "border_winners", "winner_map"]
 
 
 class BorderWinners(NamedTuple):
@@ -88,126 +61,6 @@ class BorderWinners(NamedTuple):
 
 def _share(part: float, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def observe_pooling(model: nn.Module, inputs: Tensor) -> list[Pooling]:
-    """Run a model and note every max pooling of two dimensions, modules and functions alike.
-
-    Args:
-        model: In evaluation mode.
-        inputs: ``(N, C, H, W)``.
-
-    Returns:
-        One record for each pooling, in the order in which they ran.
-    """
-    with _module_names(model) as place, torch.no_grad(), _Watch(place) as watch:
-        model(inputs)
-    return watch.seen
-
-
-@contextmanager
-def _module_names(model: nn.Module) -> Iterator[list[str]]:
-    """The names of the modules that are running, innermost last."""
-    running: list[str] = []
-    handles = []
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-        handles.append(module.register_forward_hook(lambda *_: running.pop() and None, always_call=True))
-    try:
-        yield running
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _Watch(TorchFunctionMode):
-    def __init__(self, place: list[str]) -> None:
-        super().__init__()
-        self.place = place
-        self.seen: list[Pooling] = []
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name in ("max_pool2d", "boolean_dispatch", "max_pool2d_with_indices", "_max_pool2d"):
-            called = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
-            if isinstance(called.get("input"), Tensor) and "kernel_size" in called:
-                self._note(called)
-                with DisableTorchFunction():
-                    return func(*args, **kwargs)
-        return func(*args, **kwargs)
-
-    def _note(self, called: dict[str, Any]) -> None:
-        inputs = called["input"]
-        kernel = _two(called["kernel_size"])
-        stride = called.get("stride")
-        where = self.place[-1] if self.place and self.place[-1] else "(model)"
-        times = sum(p.name.partition("#")[0] == where for p in self.seen)
-        self.seen.append(
-            Pooling(
-                name=f"{where}#{times + 1}" if times else where,
-                inputs=inputs.detach().clone().reshape(-1, *inputs.shape[-3:]),
-                kernel=kernel,
-                stride=kernel if stride is None or stride == [] else _two(stride),
-                padding=_two(called.get("padding", 0)),
-                dilation=_two(called.get("dilation", 1)),
-                ceil=bool(called.get("ceil_mode", False)),
-            )
-        )
-
-
-_ARGUMENTS = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-
-
-def _two(value: Any) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    return (int(value[0]), int(value[0])) if len(value) == 1 else (int(value[0]), int(value[1]))
-
-
-def replicated_borders() -> TorchFunctionMode:
-    """While it is on, convolutions (and ``pad`` with zeros) continue the border instead of padding with zeros.
-
-    The model itself is not changed. What zero padding does to a network is what changes when it is on.
-    """
-    return _Replicate()
-
-
-class _Replicate(TorchFunctionMode):
-    _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", "")
-        if name == "conv2d":
-            called = dict(zip(self._CONVOLUTION, args, strict=False)) | kwargs
-            amounts = _padding(called)
-            if any(amounts):
-                called |= {"input": F.pad(called["input"], amounts, mode="replicate"), "padding": 0}
-                return func(**called)
-        if name == "pad" and kwargs.get("mode", args[2] if len(args) > 2 else "constant") == "constant":
-            called = dict(zip(("input", "pad", "mode", "value"), args, strict=False)) | kwargs
-            amounts = list(called["pad"])
-            if len(amounts) == 4 and min(amounts) >= 0 and not called.get("value"):
-                return func(called["input"], amounts, mode="replicate")
-        return func(*args, **kwargs)
-
-
-def _padding(called: dict[str, Any]) -> list[int]:
-    """Left, right, top, bottom padding of a convolution."""
-    padding = called.get("padding", 0)
-    if padding == "valid":
-        return [0, 0, 0, 0]
-    if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(_two(called.get("dilation", 1)), called["weight"].shape[2:], strict=True)]
-        down, across = totals
-        return [across // 2, across - across // 2, down // 2, down - down // 2]
-    down, across = _two(padding)
-    return [across, across, down, down]
 
 
 def _regions(pooling: Pooling, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
@@ -282,7 +135,110 @@ def _step(lines: Sequence[int]) -> int:
     return lines[1] - lines[0] if len(lines) > 1 else 1
 
 
-def measured_with(model: nn.Module, inputs: Tensor, *, replicate: bool) -> list[Pooling]:
-    """:func:`observe_pooling` with the padding as it is, or with replicated borders."""
-    with replicated_borders() if replicate else nullcontext():
-        return observe_pooling(model, inputs)
+class PoolingIndices(PerImageMetric):
+    """Where max pooling's winners lie: shares of regions, for each pooling of a network; conventions of this file.
+
+    In a run, each max pooling takes the place of a method.
+
+    Raises:
+        InvalidInputError: in a run, for a network without max pooling.
+    """
+
+    name = "pooling-indices"
+    title = "Max pooling's winners at the border (supplement B)"
+    asks = "where max pooling's winners lie at the border (supplement B)"
+    conventions = (
+        "Regions in which several pixels share the maximum do not count. p-values are one-sided, by permutation of "
+        "signs over images."
+    )
+    quantities = (
+        Quantity("outer", "winners in the outermost line", ""),
+        Quantity("uniform", "uniform expectation", ""),
+        Quantity("interior", "same share in the interior", ""),
+        Quantity("outer_replicated", "winners in the outermost line, borders replicated instead of zeros", ""),
+        Quantity("excess", "outermost minus uniform", ""),
+        Quantity("padding_effect", "outermost minus outermost with replicated borders", ""),
+    )
+    headline = "excess"
+    uses_methods = False
+    chooses_classes = True
+
+    def update(self, model: nn.Module, images: Tensor) -> None:
+        """Measure a batch, always with the same network.
+
+        Args:
+            model: In evaluation mode.
+            images: ``(N, C, H, W)``, as the model takes them.
+        """
+        self.keep([[list(v.values()) for v in _values(model, image[None]).values()] for image in images], None)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Each quantity of each pooling, ``(P,)``; images without a region that counts are left out."""
+        values, _ = self.per_image()
+        means = values.reshape(len(values), -1, len(self.quantities)).nanmean(0)
+        return {q.name: mean for q, mean in zip(self.quantities, means.unbind(1), strict=True)}
+
+    def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
+        results: list[tuple[Measured, ...]] = []
+        for sample in samples:
+            values = _values(bench.network.model, bench.network.inputs(sample.pixels)[None])
+            if not values:
+                raise InvalidInputError(
+                    f"{bench.network.name} runs no max pooling of two dimensions; choose another network, e.g. vgg16"
+                )
+            results.append((Measured.of_sample(sample, values),))
+        return results
+
+    def extra(self, measured: Sequence[Measured]) -> dict[str, Any]:
+        rows = [m.values for m in measured]
+        tests: dict[str, dict[str, float]] = {}
+        for name in rows[0] if rows else ():
+            of_layer = [row[name] for row in rows]
+            tests[name] = {
+                "above_uniform": sign_flip_test([v["excess"] for v in of_layer]),
+                "above_interior": sign_flip_test([v["outer"] - v["interior"] for v in of_layer]),
+                "above_replicated": sign_flip_test([v["padding_effect"] for v in of_layer]),
+            }
+        return {"p_values": tests}
+
+    def report(self, summary: Summary) -> list[str]:
+        return [
+            f"p-values of {name}: " + ", ".join(f"{k} {'-' if math.isnan(p) else f'{p:.4g}'}" for k, p in tests.items())
+            for name, tests in summary.extra["p_values"].items()
+        ]
+
+    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, bytes]:
+        return {} if first is None else {"winners.png": draw_winners(bench, first)}
+
+
+def _values(model: nn.Module, inputs: Tensor) -> dict[str, dict[str, float]]:
+    """Quantities of each pooling, for one image ``(1, C, H, W)``."""
+    found = {}
+    runs = (measured_with(model, inputs, replicate=replicate) for replicate in (False, True))
+    for plain, other in zip(*runs, strict=True):
+        shares = border_winners(plain)[0].shares()
+        without = border_winners(other)[0].shares()["outer"]
+        found[plain.name] = shares | {
+            "outer_replicated": without,
+            "excess": shares["outer"] - shares["uniform"],
+            "padding_effect": shares["outer"] - without,
+        }
+    return found
+
+
+def draw_winners(bench: Bench, sample: Sample, most: int = 2, corner: int = 9) -> bytes:
+    """Where winners lie in the upper left corner of the first poolings' inputs, with zero padding and without."""
+    from matplotlib.figure import Figure
+
+    from captum_clrp.evaluation.drawing import draw_counts, png
+
+    inputs = bench.network.inputs(sample.pixels)[None]
+    runs = [measured_with(bench.network.model, inputs, replicate=r)[:most] for r in (False, True)]
+    figure = Figure(figsize=(0.4 + 3.0 * len(runs[0]), 6.2), layout="constrained")
+    for row, (poolings, how) in enumerate(zip(runs, ("padding as it is", "borders replicated"), strict=True)):
+        for column, pooling in enumerate(poolings):
+            axes = figure.add_subplot(2, len(poolings), row * len(poolings) + column + 1)
+            draw_counts(axes, winner_map(pooling)[:corner, :corner].numpy())
+            axes.set_title(f"{pooling.name}, {how}", fontsize=8)
+    figure.suptitle(f"Winners in the outermost regions, upper left corner, all channels\n{sample.id}", fontsize=9)
+    return png(figure)

@@ -13,28 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["Measured", "Record", "Recorder", "merge", "read_records"]
+from captum_clrp.evaluation.metrics.bench import Measured
 
-Values = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured for one explained class of an image.
-
-    Attributes:
-        label: The class.
-        name: What the dataset calls it.
-        values: For each method the measured quantities: numbers, or lists of numbers.
-        top: Whether it is the class with the highest score.
-        negative: Whether its score is negative.
-    """
-
-    label: int
-    name: str
-    values: Mapping[str, Values]
-    top: bool = False
-    negative: bool = False
+__all__ = ["Measured", "Record", "Recorder", "merge", "read_records", "without_nan"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +38,7 @@ class Record:
         """The record as one line of JSON; NaN becomes null."""
         measured = [asdict(m) for m in self.measured]
         content = {"id": self.id, "index": self.index, "measured": measured, "skipped": list(self.skipped)}
-        return json.dumps(_to_json(content), separators=(",", ":"), allow_nan=False) + "\n"
+        return json.dumps(without_nan(content), separators=(",", ":"), allow_nan=False) + "\n"
 
     @classmethod
     def of(cls, line: str) -> Record | None:
@@ -73,11 +54,12 @@ class Record:
             return None
 
 
-def _to_json(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+    """What JSON can say: NaN becomes null, at any depth."""
     if isinstance(value, Mapping):
-        return {key: _to_json(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_to_json(item) for item in value]
+        return [without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

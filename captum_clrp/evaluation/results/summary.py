@@ -6,15 +6,16 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from captum_clrp.evaluation.experiments import Experiment
-from captum_clrp.evaluation.results.records import Record
-from captum_clrp.evaluation.statistics import DRAWS, bootstrap
+from captum_clrp.evaluation.metrics import Curve, Measured, PerImageMetric
+from captum_clrp.evaluation.results.records import Record, without_nan
+from captum_clrp.evaluation.statistics import DRAWS, Array, Average, Means, bootstrap
 
 __all__ = ["BASELINE", "Row", "Summary", "summarise"]
 
@@ -63,12 +64,12 @@ class Summary:
     """What a run gives.
 
     Attributes:
-        metric: Name of the experiment.
+        metric: Name of the metric.
         rows: Numbers.
         curves: Curves.
         images: Images that were measured, and how many the source has.
         skipped: Classes that were left out, with how often and why.
-        extra: Tests and matrices of the experiment.
+        extra: Tests and matrices of the metric.
         made_with: Data, network, methods, seeds, versions, commit and cost.
     """
 
@@ -84,7 +85,7 @@ class Summary:
 
     def json(self) -> str:
         """All of it; NaN becomes null."""
-        return json.dumps(_no_nan(asdict(self)), indent=1, allow_nan=False) + "\n"
+        return json.dumps(without_nan(asdict(self)), indent=1, allow_nan=False) + "\n"
 
     def csv(self) -> str:
         """The numbers."""
@@ -99,13 +100,13 @@ class Summary:
         ]
         return _csv(lines, ["curve", "method", "x", "mean", "low", "high"])
 
-    def table(self, experiment: Experiment) -> str:
-        """The numbers as text, methods down and the quantities of ``experiment`` across."""
+    def table(self, metric: PerImageMetric) -> str:
+        """The numbers as text, methods down and the quantities of the ``metric`` across."""
         methods = list(dict.fromkeys(row.method for row in self.rows))
         cell = {(row.method, row.quantity): row for row in self.rows}
-        lines = [["", *(f"{q.name}{_ARROWS[q.better]}" for q in experiment.quantities), "images"]]
+        lines = [["", *(q.name + q.note for q in metric.quantities), "images"]]
         for method in methods:
-            found = [cell[method, q.name] for q in experiment.quantities]
+            found = [cell[method, q.name] for q in metric.quantities]
             lines.append([method, *(_cell(row) for row in found), str(max(row.images for row in found))])
         widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
@@ -118,94 +119,95 @@ def _cell(row: Row) -> str:
     return f"{row.mean:.4f} {interval}{difference}"
 
 
-_ARROWS = {"high": " (higher is better)", "low": " (lower is better)", "": ""}
-
-
 def summarise(
-    experiment: Experiment,
+    metric: PerImageMetric,
     records: Sequence[Record],
     *,
     total: int,
-    over: str = "images",
+    over: Average = "images",
     seed: int = 0,
     draws: int = DRAWS,
 ) -> Summary:
     """Average records to means with intervals.
 
     Args:
-        experiment: What was measured.
+        metric: What was measured.
         records: One for each image, in the order of the source.
         total: Images in the source.
         over: ``"images"`` or ``"classes"``, which have equal weight.
         seed: Of the bootstrap.
         draws: Bootstrap samples.
     """
-    entries = [(i, m) for i, record in enumerate(r for r in records if r.measured) for m in record.measured]
-    methods = list(dict.fromkeys(name for _, m in entries for name in m.values))
-    columns: list[list[float]] = []
-    for method in methods:
-        for q in experiment.quantities:
-            columns.append([m.values[method][q.name] if method in m.values else math.nan for _, m in entries])
-        for curve in experiment.curves:
-            heights = [
-                curve.of(m.values[method]) if method in m.values else [math.nan] * len(curve.x) for _, m in entries
-            ]
-            columns += [[h[k] for h in heights] for k in range(len(curve.x))]
-    images = np.array([i for i, _ in entries], dtype=np.int64)
-    labels = np.array([m.label for _, m in entries], dtype=np.int64)
-    values = np.array(columns, dtype=np.float64).T.reshape(len(entries), len(columns))
-    means = bootstrap(values, images, labels, over=over, seed=seed, draws=draws)
-    low, high = means.interval()
-    width = len(experiment.quantities) + sum(len(c.x) for c in experiment.curves)
-    rows, curves = [], []
-    for k, method in enumerate(methods):
-        for j, q in enumerate(experiment.quantities):
-            at = k * width + j
-            measured = ~np.isnan(values[:, at])
-            several = len(np.unique(images[measured])) > 1  # one image has no interval
-            difference = (math.nan,) * 3
-            if BASELINE in methods and method != BASELINE:
-                difference = means.difference(at, methods.index(BASELINE) * width + j)
-            rows.append(
-                Row(
-                    q.name,
-                    method,
-                    float(means.mean[at]),
-                    *((float(low[at]), float(high[at])) if several else (math.nan, math.nan)),
-                    int(measured.sum()),
-                    len(np.unique(images[measured])),
-                    *(difference if several else (difference[0], math.nan, math.nan)),
-                )
-            )
-        start = k * width + len(experiment.quantities)
-        for curve in experiment.curves:
-            part = slice(start, start + len(curve.x))
-            curves.append(
-                CurveRow(
-                    curve.name,
-                    method,
-                    list(curve.x),
-                    means.mean[part].tolist(),
-                    low[part].tolist(),
-                    high[part].tolist(),
-                )
-            )
-            start += len(curve.x)
-    order = {q.name: j for j, q in enumerate(experiment.quantities)}
-    skipped: dict[str, int] = {}
-    for record in records:
-        for reason in record.skipped:
-            skipped[reason] = skipped.get(reason, 0) + 1
+    found = _Columns(metric, [r.measured for r in records if r.measured])
+    averaged = found.average(over, seed, draws)
     return Summary(
-        metric=experiment.name,
-        title=experiment.title,
-        conventions=experiment.conventions,
-        rows=sorted(rows, key=lambda row: order[row.quantity]),
-        curves=curves,
+        metric=metric.name,
+        title=metric.title,
+        conventions=metric.conventions,
+        rows=[found.row(averaged, method, q.name) for q in metric.quantities for method in found.methods],
+        curves=[found.curve(averaged, method, curve) for method in found.methods for curve in metric.curves],
         images={"measured": len(records), "total": total},
-        skipped=skipped,
-        extra=experiment.extra([r for r in records if r.measured]),
+        skipped=dict(Counter(reason for record in records for reason in record.skipped)),
+        extra=metric.extra([m for record in records for m in record.measured]),
     )
+
+
+class _Columns:
+    """All numbers of a run: a row for each explained class, a column for each quantity and each point of a curve.
+
+    Args:
+        metric: What was measured.
+        measured: What was measured on each image, nothing left out.
+    """
+
+    def __init__(self, metric: PerImageMetric, measured: Sequence[Sequence[Measured]]) -> None:
+        entries = [m for of_image in measured for m in of_image]
+        self.images = np.array([i for i, of_image in enumerate(measured) for _ in of_image], dtype=np.int64)
+        self.labels = np.array([m.label for m in entries], dtype=np.int64)
+        self.methods = list(dict.fromkeys(name for m in entries for name in m.values))
+        columns: list[list[float]] = []
+        self._quantity: dict[tuple[str, str], int] = {}
+        self._curve: dict[tuple[str, str], slice] = {}
+        for method in self.methods:
+            values = [m.values.get(method) for m in entries]
+            for q in metric.quantities:
+                self._quantity[method, q.name] = len(columns)
+                columns.append([math.nan if v is None else v[q.name] for v in values])
+            for curve in metric.curves:
+                self._curve[method, curve.name] = slice(len(columns), len(columns) + len(curve.x))
+                heights = [[math.nan] * len(curve.x) if v is None else curve.of(v) for v in values]
+                columns += [[h[k] for h in heights] for k in range(len(curve.x))]
+        self.values = np.array(columns, dtype=np.float64).T.reshape(len(entries), len(columns))
+
+    def average(self, over: Average, seed: int, draws: int) -> _Averaged:
+        """Means of all columns, with the ends of their intervals."""
+        means = bootstrap(self.values, self.images, self.labels, over=over, seed=seed, draws=draws)
+        return _Averaged(means, *means.interval())
+
+    def row(self, averaged: _Averaged, method: str, quantity: str) -> Row:
+        """A quantity of a method; one image has no interval."""
+        at = self._quantity[method, quantity]
+        measured = ~np.isnan(self.values[:, at])
+        images = len(np.unique(self.images[measured]))
+        low, high = (float(averaged.low[at]), float(averaged.high[at])) if images > 1 else (math.nan, math.nan)
+        difference = (math.nan, math.nan, math.nan)
+        if BASELINE in self.methods and method != BASELINE:
+            difference = averaged.means.difference(at, self._quantity[BASELINE, quantity])
+            difference = difference if images > 1 else (difference[0], math.nan, math.nan)
+        mean = float(averaged.means.mean[at])
+        return Row(quantity, method, mean, low, high, int(measured.sum()), images, *difference)
+
+    def curve(self, averaged: _Averaged, method: str, curve: Curve) -> CurveRow:
+        """A curve of a method."""
+        part = self._curve[method, curve.name]
+        of_curve = (v[part].tolist() for v in (averaged.means.mean, averaged.low, averaged.high))
+        return CurveRow(curve.name, method, list(curve.x), *of_curve)
+
+
+class _Averaged(NamedTuple):
+    means: Means
+    low: Array
+    high: Array
 
 
 def _csv(lines: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
@@ -216,11 +218,3 @@ def _csv(lines: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
         {k: "" if isinstance(v, float) and math.isnan(v) else v for k, v in line.items()} for line in lines
     )
     return text.getvalue()
-
-
-def _no_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _no_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_no_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

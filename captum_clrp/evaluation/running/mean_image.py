@@ -7,24 +7,26 @@ computed once and kept in a file.
 from __future__ import annotations
 
 import contextlib
-import os
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from platformdirs import user_cache_path
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.running.processes import Team
 from captum_clrp.evaluation.sources import Source
 from captum_clrp.evaluation.sources.loading import ahead
+from captum_clrp.files import write_whole
 
 __all__ = ["cache_folder", "mean_image"]
 
 
 def cache_folder() -> Path:
-    """Where mean images are kept: ``captum-clrp`` in ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "captum-clrp"
+    """Where mean images are kept: ``captum-clrp`` in the user's folder of caches (``~/.cache`` on Linux)."""
+    return user_cache_path("captum-clrp", appauthor=False)
 
 
 def mean_image(
@@ -81,12 +83,9 @@ def _read(file: Path | None) -> Tensor | None:
 
 
 def _write(file: Path, mean: Tensor) -> None:
-    """Whole or not at all; without a writable cache the mean is computed again next time."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    """Without a writable cache the mean is computed again next time."""
+    content = io.BytesIO()
+    torch.save(mean, content)
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(mean, partial)
-        os.replace(partial, file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        write_whole(file, content.getvalue())

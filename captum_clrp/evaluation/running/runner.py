@@ -6,9 +6,9 @@ number of processes, nor on where an earlier run stopped. So the numbers are the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation.experiments import Bench, Experiment
-from captum_clrp.evaluation.results.records import Measured, Record, Recorder, merge, read_records
+from captum_clrp.evaluation.metrics import Bench, Measured, PerImageMetric
+from captum_clrp.evaluation.results.records import Record, Recorder, merge, read_records
 from captum_clrp.evaluation.results.summary import Summary, summarise
 from captum_clrp.evaluation.running import provenance
 from captum_clrp.evaluation.running.mean_image import mean_image
@@ -29,8 +29,10 @@ from captum_clrp.evaluation.running.processes import Team
 from captum_clrp.evaluation.running.progress import Progress
 from captum_clrp.evaluation.sources import Sample, Source
 from captum_clrp.evaluation.sources.loading import ahead
+from captum_clrp.evaluation.statistics import Average
+from captum_clrp.files import write_whole
 
-__all__ = ["Run", "write_whole"]
+__all__ = ["Run"]
 
 
 @dataclass
@@ -38,28 +40,30 @@ class Run:
     """An evaluation that can be stopped and continued.
 
     Attributes:
-        experiment: What is measured.
+        metric: What is measured.
         source: On what.
         bench: With which network and methods.
         folder: Where results go: ``run.json``, ``records/*.jsonl``, ``summary.json``, ``summary.csv``, ``curves.csv``.
         batch: Images in a batch.
-        average: ``"images"`` or ``"classes"``.
-        seed: Of everything random.
+        average: ``"images"`` or ``"classes"``. Default: as the metric says.
+        seed: Of everything random, but for methods, which have theirs.
         team: Processes that share the work.
         cache: Where mean images are kept; ``None`` to keep them nowhere.
         quiet: Whether to show no progress.
+        restart: Whether to throw away what an earlier run left in the folder.
     """
 
-    experiment: Experiment
+    metric: PerImageMetric
     source: Source
     bench: Bench
     folder: Path
     batch: int = 8
-    average: str = "images"
+    average: Average | None = None
     seed: int = 0
     team: Team = field(default_factory=Team)
     cache: Path | None = None
     quiet: bool = False
+    restart: bool = False
 
     def go(self) -> Summary | None:
         """Measure what has not been measured yet, and summarise.
@@ -75,11 +79,11 @@ class Run:
             raise InvalidInputError(f"a seed of {self.seed} is negative; give 0 or more")
         if self.batch < 1:
             raise InvalidInputError(f"a batch of {self.batch} images is none; give at least 1")
+        self.bench.seed = self.seed
         self._check_data()
-        if self.bench.methods is not None:
-            self.experiment.check(self.bench.methods.names)
+        self.metric.check(self.bench)
         self._claim_folder()
-        if self.experiment.needs_mean and self.bench.mean is None:
+        if self.metric.needs_mean and self.bench.mean is None:
             self._find_mean()
         done = {record.id for record in self._everything()}
         pending = self.team.broadcast(self._pending(done))
@@ -99,7 +103,7 @@ class Run:
             reasons = Counter(reason for record in records for reason in record.skipped)
             why = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
             raise InvalidInputError(f"nothing could be measured on {self.source.name}: {why or 'it has no images'}")
-        summary = summarise(self.experiment, records, total=len(self.source), over=self.average, seed=self.seed)
+        summary = summarise(self.metric, records, total=len(self.source), over=self._average, seed=self.seed)
         summary.made_with = self._configuration() | {
             "commit": provenance.commit(),
             "targets": _targets(records),
@@ -110,6 +114,10 @@ class Run:
         self._write(summary)
         return summary
 
+    @property
+    def _average(self) -> Average:
+        return self.average or self.metric.average
+
     # -- the steps -------------------------------------------------------------------------------------------------
 
     def _configuration(self) -> dict[str, Any]:
@@ -118,8 +126,8 @@ class Run:
         with Progress(len(self.source), 0, self.team, quiet=self.quiet, what="looking at the data") as progress:
             fingerprint = self.source.fingerprint(progress.add)
         return {
-            "metric": self.experiment.name,
-            "settings": self.experiment.settings(),
+            "metric": self.metric.name,
+            "settings": self.metric.settings(),
             "data": self.source.name,
             "data_settings": self.source.settings(),
             "images": len(self.source),
@@ -131,7 +139,7 @@ class Run:
             "methods": methods.names if methods else [],
             "method_settings": methods.settings() if methods else {},
             "batch": self.batch,
-            "average": self.average,
+            "average": self._average,
             "seed": self.seed,
             "device": network.device.type,
             "packages": provenance.packages(),
@@ -149,9 +157,9 @@ class Run:
                 f"{self.source.name} numbers {classes} classes of its own, and {self.bench.network.name} has {outputs} "
                 "outputs; say which class is which output (a class map), or use a network for this dataset"
             )
-        if self.experiment.needs_places and not self.source.has_places:
+        if self.metric.needs_places and not self.source.has_places:
             raise InvalidInputError(
-                f"{self.experiment.name} needs to know where objects are, and {self.source.name} has no boxes; use a dataset "
+                f"{self.metric.name} needs to know where objects are, and {self.source.name} has no boxes; use a dataset "
                 "with boxes, or another metric (grid, ablation, insertion-deletion and similarity need none)"
             )
 
@@ -162,14 +170,21 @@ class Run:
             try:
                 problem = self._conflict()
             except OSError as error:
-                problem = f"{self.folder} cannot be written ({error.strerror}); choose another place with --output"
+                problem = f"{self.folder} cannot be used for results ({error.strerror}); choose another folder"
         problem = self.team.broadcast(problem)
         if problem:
             raise InvalidInputError(problem)
 
     def _conflict(self) -> str | None:
+        path = self.folder / "run.json"
+        if self.restart and path.is_file():
+            for old in ("records", "figures"):
+                shutil.rmtree(self.folder / old, ignore_errors=True)
+            path.unlink()
         self.folder.mkdir(parents=True, exist_ok=True)
-        path, configuration = self.folder / "run.json", self._configuration()
+        if not os.access(self.folder, os.W_OK):
+            return f"nothing may be written in {self.folder}; choose another folder"
+        configuration = self._configuration()
         if not path.is_file():
             write_whole(path, json.dumps(configuration, indent=1) + "\n")
             return None
@@ -181,8 +196,8 @@ class Run:
         if not different:
             return None
         return (
-            f"{self.folder} holds another run, which differs in {', '.join(different)}; choose another --output, or "
-            "--restart to measure everything anew"
+            f"{self.folder} holds another run, which differs in {', '.join(different)}; choose another folder, or "
+            "restart, which throws its results away"
         )
 
     def _find_mean(self) -> None:
@@ -212,11 +227,11 @@ class Run:
         reasons: dict[int, list[str]] = {}
         for index, sample in samples:
             reasons[index] = ["object cropped away"] * len(sample.cropped_away)
-            if self.experiment.needs_places:
+            if self.metric.needs_places:
                 placed = tuple(e for e in sample.explained if e.mask is not None)
                 reasons[index] += ["place of the object unknown"] * (len(sample.explained) - len(placed))
                 sample = Sample(sample.id, sample.pixels, placed, sample.cropped_away)
-            if sample.explained or self.experiment.chooses_classes:
+            if sample.explained or self.metric.chooses_classes:
                 usable.append((index, sample))
             elif not reasons[index]:
                 reasons[index] = ["no class to explain"]
@@ -225,10 +240,10 @@ class Run:
         # Images with as many classes to explain share the passes; where the experiment chooses classes, all do.
         alike: dict[int, list[tuple[int, Sample]]] = {}
         for index, sample in usable:
-            count = 0 if self.experiment.chooses_classes else len(sample.explained)
+            count = 0 if self.metric.chooses_classes else len(sample.explained)
             alike.setdefault(count, []).append((index, sample))
         for group in alike.values():
-            found = self.experiment.measure(self.bench, [sample for _, sample in group])
+            found = self.metric.measure_batch(self.bench, [sample for _, sample in group])
             logits = self.bench.logits(torch.stack([sample.pixels for _, sample in group]))
             measured |= {
                 index: tuple(_standing(m, of_image) for m in of_classes)
@@ -250,7 +265,7 @@ class Run:
                 if outputs and not 0 <= e.label < outputs:
                     raise InvalidInputError(
                         f"{sample.id} shows class {e.label} ({e.name}), but {self.bench.network.name} has {outputs} "
-                        "outputs; use a network for this dataset, or map classes with --class-map"
+                        "outputs; use a network for this dataset, or a class map"
                     )
 
     def _cost(self, seconds: float, images: int) -> dict[str, float]:
@@ -301,15 +316,3 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
 
 
 _SHORT = 80
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file so that at any moment either the old or the complete new one is there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise

@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation import EXPERIMENTS, Bench, Run, border_winners, observe_pooling, replicated_borders
-from captum_clrp.evaluation.metrics.pooling_indices import Pooling, winner_map
+from captum_clrp.evaluation import METRICS, Bench, Run, border_winners, observe_pooling, replicated_borders
+from captum_clrp.evaluation.metrics.pooling_indices import winner_map
+from captum_clrp.evaluation.metrics.pooling_observation import Pooling
 
 
 def pooling(inputs, kernel=2, stride=None, padding=0, dilation=1, ceil=False):
@@ -157,7 +158,7 @@ class Deceived(nn.Module):
 def test_the_experiment_finds_the_border_and_its_cause(tmp_path):
     torch.manual_seed(0)
     net = network(Deceived())
-    summary = Run(EXPERIMENTS["pooling-indices"](), Squares(8, SIZE + 1), Bench(net, None), tmp_path, quiet=True).go()
+    summary = Run(METRICS["pooling-indices"](), Squares(8, SIZE + 1), Bench(net, None), tmp_path, quiet=True).go()
     means = {row.quantity: row.mean for row in summary.rows}
     assert means["outer"] > 0.98
     assert means["uniform"] == pytest.approx(1 / 3)
@@ -172,6 +173,6 @@ def test_without_max_pooling_there_is_nothing_to_see(tmp_path):
         def forward(self, x):
             return x.mean((2, 3))
 
-    run = Run(EXPERIMENTS["pooling-indices"](), Squares(2), Bench(network(Plain()), None), tmp_path, quiet=True)
+    run = Run(METRICS["pooling-indices"](), Squares(2), Bench(network(Plain()), None), tmp_path, quiet=True)
     with pytest.raises(InvalidInputError, match="no max pooling"):
         run.go()

@@ -7,8 +7,7 @@ import math
 
 import pytest
 
-from captum_clrp.evaluation import summarise
-from captum_clrp.evaluation.experiments import EnergyPointing, Pointing
+from captum_clrp.evaluation import EnergyPointingGame, PointingGame, summarise
 from captum_clrp.evaluation.results.records import Measured, Record
 
 
@@ -21,7 +20,7 @@ def records(**hits):
 
 
 def test_a_table_compares_with_lrp():
-    summary = summarise(Pointing(), records(lrp=[1, 0, 0, 0], clrp1=[1, 1, 1, 0]), total=9)
+    summary = summarise(PointingGame(), records(lrp=[1, 0, 0, 0], clrp1=[1, 1, 1, 0]), total=9)
     lrp, clrp1 = summary.rows
     assert (lrp.method, lrp.mean, clrp1.method, clrp1.mean) == ("lrp", 0.25, "clrp1", 0.75)
     assert clrp1.difference == 0.5
@@ -29,11 +28,11 @@ def test_a_table_compares_with_lrp():
     assert math.isnan(lrp.difference)
     assert (lrp.n, lrp.images) == (4, 4)
     assert summary.images == {"measured": 4, "total": 9}
-    assert "0.7500" in summary.table(Pointing())
+    assert "0.7500" in summary.table(PointingGame())
 
 
 def test_files_can_be_read_back():
-    summary = summarise(Pointing(), records(lrp=[1, 0, 0, 0], clrp1=[1, 1, 1, 0]), total=4)
+    summary = summarise(PointingGame(), records(lrp=[1, 0, 0, 0], clrp1=[1, 1, 1, 0]), total=4)
     read = json.loads(summary.json())
     assert read["rows"][1]["mean"] == 0.75
     assert read["rows"][0]["difference"] is None
@@ -45,7 +44,7 @@ def test_files_can_be_read_back():
 
 def test_curves_are_averaged_point_by_point():
     measured = [Measured(0, "", {"lrp": {"critical": c}}) for c in (0.2, 0.6)]
-    summary = summarise(EnergyPointing(), [Record(str(i), i, (m,)) for i, m in enumerate(measured)], total=2)
+    summary = summarise(EnergyPointingGame(), [Record(str(i), i, (m,)) for i, m in enumerate(measured)], total=2)
     (curve,) = summary.curves
     at = dict(zip(curve.x, curve.mean, strict=True))
     assert [at[0.2], at[0.25], at[0.6], at[0.65]] == [1.0, 0.5, 0.5, 0.0]
@@ -55,6 +54,6 @@ def test_curves_are_averaged_point_by_point():
 
 def test_images_without_anything_to_explain_are_told():
     skipped = [Record("a", 0, (), ("object cropped away",)), Record("b", 1, (), ("object cropped away", "no class"))]
-    summary = summarise(Pointing(), skipped, total=2)
+    summary = summarise(PointingGame(), skipped, total=2)
     assert summary.rows == []
     assert summary.skipped == {"object cropped away": 2, "no class": 1}

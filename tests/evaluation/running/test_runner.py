@@ -12,7 +12,7 @@ from PIL import Image
 from captum_clrp.classifiers import Classifier
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation import (
-    EXPERIMENTS,
+    METRICS,
     VOC2007,
     Bench,
     Geometry,
@@ -24,7 +24,7 @@ from captum_clrp.evaluation import (
     Run,
     Team,
 )
-from captum_clrp.evaluation.experiments import NEURON_METHODS
+from captum_clrp.evaluation.metrics.neuron_ablation import NEURON_METHODS
 from captum_clrp.evaluation.results.figures import figures
 from captum_clrp.evaluation.results.records import read_records
 from captum_clrp.evaluation.running.mean_image import mean_image
@@ -34,21 +34,21 @@ METHODS = ["random", "centre", "gradient", "lrp", "clrp1", "clrp2"]
 
 
 def run(name, source, net, folder, methods=METHODS, **options):
-    experiment = EXPERIMENTS[name]()
+    metric = METRICS[name]()
     names = [m for m in NEURON_METHODS if m in methods] if name == "neurons" else methods
-    bench = Bench(net, MethodSet(net, names, seed=options.get("seed", 0)) if experiment.uses_methods else None)
-    return Run(experiment, source, bench, folder, quiet=True, **options)
+    bench = Bench(net, MethodSet(net, names, seed=options.get("seed", 0)) if metric.uses_methods else None)
+    return Run(metric, source, bench, folder, quiet=True, **options)
 
 
-@pytest.mark.parametrize("name", list(EXPERIMENTS))
+@pytest.mark.parametrize("name", list(METRICS))
 def test_every_experiment_runs_and_draws(name, deep, tmp_path):
     job = run(name, Squares(6), deep, tmp_path)
     summary = job.go()
-    assert {row.quantity for row in summary.rows} == {q.name for q in job.experiment.quantities}
+    assert {row.quantity for row in summary.rows} == {q.name for q in job.metric.quantities}
     for file in ("run.json", "summary.json", "summary.csv"):
         assert (tmp_path / file).stat().st_size > 0
     assert summary.images == {"measured": 6, "total": 6}
-    drawn = figures(job.experiment, summary, read_records(tmp_path / "records"), job.source, job.bench)
+    drawn = figures(job.metric, summary, read_records(tmp_path / "records"), job.source, job.bench)
     assert "bars.png" in drawn
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
 
@@ -115,7 +115,7 @@ def test_a_run_that_stopped_goes_on_and_gives_the_same(name, batch, deep, tmp_pa
 
 def stop_after_seven(job):
     """Start a run that stops where it would measure the eighth image."""
-    measure, seen = job.experiment.measure, []
+    measure, seen = job.metric.measure_batch, []
 
     def stopping(bench, samples):
         seen.extend(samples)
@@ -123,7 +123,7 @@ def stop_after_seven(job):
             raise Stopped
         return measure(bench, samples)
 
-    job.experiment.measure = stopping
+    job.metric.measure_batch = stopping
     job.go()
 
 
@@ -213,7 +213,7 @@ def test_what_changes_a_number_is_part_of_the_identity_of_a_run(change, deep, tm
 def test_the_layer_of_grad_cam_is_part_of_the_identity_of_a_run(deep, tmp_path):
     def job(layer):
         bench = Bench(deep, MethodSet(deep, ["grad-cam"], layer=deep.model.get_submodule(layer)))
-        return Run(EXPERIMENTS["pointing"](), Squares(3), bench, tmp_path, quiet=True)
+        return Run(METRICS["pointing"](), Squares(3), bench, tmp_path, quiet=True)
 
     job("features.3").go()
     with pytest.raises(InvalidInputError, match=r"cam_layer \(\"features.3\" there, \"features.0\" here\)"):
@@ -287,7 +287,7 @@ def test_images_of_different_size_need_a_batch_of_one(tmp_path):
 def test_methods_that_explain_no_neuron_are_refused(deep, tmp_path):
     bench = Bench(deep, MethodSet(deep, ["gradient"]))
     with pytest.raises(InvalidInputError, match="does not explain neurons"):
-        Run(EXPERIMENTS["neurons"](), Squares(2), bench, tmp_path, quiet=True).go()
+        Run(METRICS["neurons"](), Squares(2), bench, tmp_path, quiet=True).go()
     assert not (tmp_path / "run.json").exists()
 
 

@@ -13,7 +13,7 @@ from helpers import shaped
 from PIL import Image
 
 from captum_clrp.cli import evaluate, main
-from captum_clrp.evaluation import EXPERIMENTS
+from captum_clrp.evaluation import DATASETS, METRICS
 from captum_clrp.evaluation.datasets.voc import VOC_CLASSES
 from captum_clrp.evaluation.results.records import Recorder, read_records
 
@@ -31,11 +31,17 @@ def summary(folder: Path):
     return json.loads((folder / "summary.json").read_text())
 
 
-def test_metrics_are_those_that_there_are():
-    assert list(evaluate.METRICS) == list(EXPERIMENTS)
+def test_the_help_knows_what_there_is(capsys):
+    """Help is told from a file, without torch; ``python tools/write_catalogue.py`` brings it up to date."""
+    assert json.loads(evaluate.CATALOGUE.read_text()) == json.loads(json.dumps(evaluate.catalogue()))
+    assert call("--help") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for name, metric in METRICS.items():
+        assert f"{name} {metric.asks}" in printed
+    assert "--split NAME coco, voc07: part of the dataset (default: val2014 for coco, test for voc07)" in printed
 
 
-@pytest.mark.parametrize("metric", list(evaluate.METRICS))
+@pytest.mark.parametrize("metric", list(METRICS))
 def test_every_metric_runs_on_the_embedded_data(metric, tmp_path, capsys):
     methods = {"neurons": "lrp,clrp2", "insertion-deletion": "centre,clrp2"}.get(metric, "gradient,lrp,clrp1,clrp2")
     code = call(
@@ -45,7 +51,7 @@ def test_every_metric_runs_on_the_embedded_data(metric, tmp_path, capsys):
     assert summary(tmp_path / "out")["images"] == {"measured": 3, "total": 3}
     assert (tmp_path / "out" / "figures" / "bars.png").is_file()
     printed = capsys.readouterr().out
-    assert EXPERIMENTS[metric].title in printed
+    assert METRICS[metric].title in printed
     assert str(tmp_path / "out") in printed
 
 
@@ -82,8 +88,9 @@ def test_a_map_of_classes(tmp_path):
     assert [m.label for m in record.measured] == [281]
 
 
-def test_a_folder_of_photographs_in_grids(folder, tmp_path):
-    for k in (3, 4):
+def test_a_folder_of_photographs_in_grids(tmp_path):
+    folder = tmp_path / "pictures"
+    for k in (0, 1, 2, 0, 1, 2, 3, 4):
         shaped.noise(folder / f"{k}_x.png", 40, 40, k)
     assert call("grid", *TINY, "--data", folder, "-m", "centre", "-o", tmp_path / "out", "--shrink", "--quiet") == 0
     rows = {row["quantity"]: row["mean"] for row in summary(tmp_path / "out")["rows"]}
@@ -122,7 +129,7 @@ def test_mistakes_are_one_line_and_code_2(arguments, words, tmp_path, capsys):
 def test_a_place_that_cannot_be_written_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert call("pointing", *TINY, "-o", tmp_path / "file" / "out") == 2
-    assert "choose another place with --output" in capsys.readouterr().err
+    assert "choose another folder" in capsys.readouterr().err
 
 
 def test_another_run_in_the_folder_is_kept_unless_told_otherwise(tmp_path, capsys):
@@ -333,11 +340,16 @@ def test_one_image_has_no_interval(tmp_path, capsys):
         (["pointing", "--steps", "3"], "--steps is for insertion-deletion; it makes no difference to pointing"),
         (["pointing", "--neurons", "2"], "--neurons is for neurons"),
         (["ablation", "--tolerance", "4"], "--tolerance is for pointing"),
-        (["pointing", "--hard"], "--hard is for data of voc07 or coco; it makes no difference to embedded"),
+        (["pointing", "--hard"], "--hard is for data of coco or voc07; it makes no difference to embedded"),
         (["pointing", "--flagged", "--data", "coco:x"], "--flagged is for data of voc07"),
         (["pointing", "--shrink"], "--shrink is for scenes"),
         (["pointing", "--cam-layer", "x", "-m", "lrp"], "--cam-layer is for grad-cam"),
         (["pointing", "--tolerance", "-5"], "no distance in pixels"),
+        (["pointing", "--limit", "1.5"], "'1.5' is not a whole number of at least 1"),
+        (["insertion-deletion", "--steps", "0"], "0 steps make no curve"),
+        (["my.module:x"], "the metric my.module:x cannot be imported (No module named 'my')"),
+        (["captum_clrp:LRPZBeta"], "captum_clrp:LRPZBeta is no metric"),
+        (["pointing", "--data", "captum_clrp:LRPZBeta"], "captum_clrp:LRPZBeta is no dataset"),
         (["pointing", "--tolerance", "nan"], "no distance in pixels"),
         (["ablation", *TINY, "--patch", "999"], "larger than the network's input"),
         (["neurons", *TINY, "--neurons", "100000"], "not from 1 to 256"),
@@ -348,3 +360,99 @@ def test_options_that_make_no_sense_are_refused(arguments, says, tmp_path, capsy
     err = capsys.readouterr().err
     assert says in err
     assert err.count("\n") == 1
+
+
+# -- from outside the package --------------------------------------------------------------------------------------
+
+OUTSIDE = '''
+import torch
+from PIL import Image
+
+from captum_clrp.evaluation import Dataset, MapMetric, Option, Photograph, Quantity, Target
+
+
+class LeftShare(MapMetric):
+    """How much of the magnitude of a map lies in its left part."""
+
+    name = "left-share"
+    title = "Share of the left"
+    asks = "does the map look left?"
+    conventions = "An empty map scores 0."
+    quantities = (Quantity("left", "share on the left", ""),)
+    options = (Option("cut", "where the left ends, as a share of the width", float, "SHARE"),)
+
+    def __init__(self, cut=0.5, **options):
+        super().__init__(**options)
+        self.cut = cut
+
+    def score(self, heat, mask):
+        heat = heat.abs()
+        return {"left": float(heat[:, : round(self.cut * heat.shape[1])].sum() / heat.sum().clamp(min=1e-30))}
+
+    def report(self, summary):
+        return [f"cut at {self.cut}"]
+
+
+class Colours(Dataset):
+    """One-coloured pictures."""
+
+    key = "colours"
+    holds = "pictures of one colour"
+    takes_folder = False
+    has_places = False
+    options = (Option("shade", "of the colours", int, "N"),)
+    name = "colours"
+
+    def __init__(self, shade=255):
+        self.shade = shade
+        self.ids = ["red", "green"]
+
+    def photograph(self, index):
+        colour = [0, 0, 0]
+        colour[index] = self.shade
+        return Photograph(self.ids[index], (Target(index, "x"),), lambda: Image.new("RGB", (64, 64), tuple(colour)))
+
+
+class Rightmost:
+    def __init__(self, model):
+        self.model = model
+
+    def attribute(self, inputs, target):
+        heat = torch.zeros_like(inputs)
+        heat[..., -1] = 1.0
+        return heat
+'''
+
+
+def test_a_metric_a_dataset_and_a_method_from_outside(tmp_path, monkeypatch, capsys):
+    """One file of somebody else's, named on the command line: nothing in the package is touched."""
+    (tmp_path / "my_module.py").write_text(OUTSIDE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
+    try:
+        named = ["my_module:LeftShare", "--data", "my_module:Colours", "--methods", "my_module:Rightmost,lrp"]
+        code = call(*named, "--cut", "0.25", "--shade", "200", *TINY, "-o", "out", "--quiet")
+        printed = capsys.readouterr()
+        assert code == 0, printed.err
+        found = summary(tmp_path / "out")
+        assert found["metric"] == "left-share"
+        assert found["made_with"]["settings"]["cut"] == 0.25
+        assert len(found["made_with"]["settings"]["source"]) == 16  # of my_module: another version is another run
+        rows = {row["method"]: row for row in found["rows"]}
+        assert rows["my_module:Rightmost"]["mean"] == 0
+        assert rows["my_module:Rightmost"]["n"] == 2
+        assert 0 < rows["lrp"]["mean"] < 1
+        assert "cut at 0.25" in printed.out
+        assert (tmp_path / "out" / "figures" / "examples.png").is_file()
+        assert call("pointing", "--cut", "0.25", *TINY) == 2  # known now, and not this metric's
+        assert "--cut is for left-share; it makes no difference to pointing" in capsys.readouterr().err
+        assert call("my_module:LeftShare", "--help") == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "left-share: where the left ends, as a share of the width (default: 0.5)" in text
+        assert "left-share does the map look left?" in text
+        assert "colours: of the colours (default: 255)" in text
+        assert "colours pictures of one colour" in text
+    finally:
+        METRICS.pop("left-share", None)
+        DATASETS.pop("colours", None)
+        sys.modules.pop("my_module", None)

@@ -1,0 +1,101 @@
+"""What all figures of the evaluation share: colours, matrices, wrapped titles, PNG."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["RELEVANCE", "colour_of", "draw_counts", "draw_heat", "draw_matrices", "plain", "png", "wrapped"]
+
+_COLOURS = [
+    "#999999",
+    "#56b4e9",
+    "#009e73",
+    "#f0e442",
+    "#0072b2",
+    "#cc79a7",
+    "#e69f00",
+    "#d55e00",
+    "#8b0a1a",
+    "#000000",
+]
+RELEVANCE = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
+"""Blue against, red for."""
+
+
+def colour_of(name: str, names: Sequence[str]) -> str:
+    """The colour of one of several names."""
+    return _COLOURS[names.index(name) % len(_COLOURS)]
+
+
+def draw_matrices(matrices: Mapping[str, Sequence[Sequence[float]]], across: str, down: str, what: str) -> bytes:
+    """Square matrices beside each other, with one scale.
+
+    Args:
+        matrices: By their titles.
+        across: What columns are.
+        down: What rows are.
+        what: What the values are.
+    """
+    figure = Figure(figsize=(0.6 + 2.9 * len(matrices), 3.2), layout="constrained")
+    largest = max((abs(v) for m in matrices.values() for row in m for v in row), default=0) or 1.0
+    for k, (title, matrix) in enumerate(matrices.items()):
+        axes = figure.add_subplot(1, len(matrices), k + 1)
+        values = np.array(matrix)
+        shown = axes.imshow(values, cmap=RELEVANCE, vmin=-largest, vmax=largest)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel(across, fontsize=8)
+        axes.set_ylabel(down if k == 0 else "", fontsize=8)
+        names = [str(i + 1) for i in range(len(values))]
+        axes.set_xticks(range(len(values)), names, fontsize=7)
+        axes.set_yticks(range(len(values)), names, fontsize=7)
+    figure.colorbar(shown, ax=figure.axes, shrink=0.8, label=what)
+    return png(figure)
+
+
+def draw_counts(axes: Axes, counts: NDArray[Any]) -> None:
+    """A table of counts, ``(H, W)``, shaded and written out; zeros stay empty."""
+    axes.imshow(counts, cmap="Reds", vmin=0)
+    for (i, j), count in np.ndenumerate(counts):
+        if count:
+            shade = "white" if count > counts.max() * 0.6 else "black"
+            axes.text(j, i, str(count), ha="center", va="center", fontsize=6, color=shade)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def draw_heat(axes: Axes, heat: Tensor) -> None:
+    """A map ``(H, W)``, blue against and red for."""
+    largest = float(heat.abs().flatten().float().quantile(0.995)) or float(heat.abs().max()) or 1.0
+    axes.imshow((heat / largest).clamp(-1, 1).numpy(), cmap=RELEVANCE, vmin=-1, vmax=1)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text in lines of at most ``width`` letters, but for longer words."""
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def plain(axes: Axes) -> None:
+    """Without the frame's upper and right line."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    FigureCanvasAgg(figure)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=150, metadata={"Software": "captum-clrp"})
+    return file.getvalue()

@@ -1,0 +1,117 @@
+"""Attributions of Captum, and whatever has their ``attribute``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.methods.base import Concept, Family, Setting
+from captum_clrp.evaluation.registry import imported
+
+__all__ = ["Attribution"]
+
+
+class Attribution(Family):
+    """Anything with Captum's ``attribute(inputs, target=...)``; for several classes together, the sum over them."""
+
+    usage = (
+        "captum:NAME for an attribution of Captum, PACKAGE.MODULE:NAME for any function (or class) from the model to an "
+        "object with Captum's attribute"
+    )
+
+    def __init__(self, name: str, attribution: Any) -> None:
+        self.name, self.attribution = name, attribution
+        self.names = (name,)
+
+    @classmethod
+    def accepts(cls, name: str) -> bool:
+        return ":" in name
+
+    @classmethod
+    def takes_layer(cls, name: str) -> bool:
+        return True
+
+    @classmethod
+    def make(cls, names: Sequence[str], setting: Setting) -> Iterable[Family]:
+        return [cls(name, _made(name, setting.network.model, setting.layer)) for name in names]
+
+    def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
+        of_concepts = []
+        for concept in concepts:
+            parts = [self._one(inputs, labels) for labels in concept.to(inputs.device).unbind(1)]
+            of_concepts.append(torch.stack(parts).sum(0))
+        return {self.name: torch.stack(of_concepts, dim=1)}
+
+    def _one(self, inputs: Tensor, labels: Tensor) -> Tensor:
+        attribute = self.attribution.attribute
+        try:
+            attributed = attribute(inputs.detach().clone(), target=labels, **_arguments(attribute, inputs))
+        except InvalidInputError:
+            raise
+        except Exception as error:  # it is not ours: anything may come
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InvalidInputError(f"the method {self.name} failed on this network ({reason})") from error
+        attributed = attributed[0] if isinstance(attributed, tuple) else attributed
+        if not isinstance(attributed, Tensor) or attributed.dim() != 4 or len(attributed) != len(inputs):
+            raise InvalidInputError(
+                f"the method {self.name} returned {type(attributed).__name__} "
+                f"{tuple(getattr(attributed, 'shape', ()))} for inputs {tuple(inputs.shape)}; a map (N, C, H, "
+                f"W) is needed"
+            )
+        summed = attributed.detach().sum(1)
+        if summed.shape[1:] != inputs.shape[2:]:
+            size = (int(inputs.shape[2]), int(inputs.shape[3]))
+            summed = nn.functional.interpolate(summed[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+        return summed
+
+
+def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
+    """A method from elsewhere; one that explains a layer gets the one that was chosen."""
+    place, _, attribute = name.rpartition(":")
+    try:
+        maker = imported("captum.attr" if place == "captum" else place, attribute)
+        wants_layer = "layer" in _parameters(maker)
+        if wants_layer and layer is None:
+            raise InvalidInputError(f"the method {name} explains a layer; name one (the layer of grad-cam)")
+        made = maker(model, layer) if wants_layer else maker(model)
+    except (ImportError, AttributeError, TypeError, AssertionError) as error:
+        raise InvalidInputError(
+            f"the method {name} cannot be made ({error}); PACKAGE.MODULE:NAME must name a function or class that takes the "
+            "model alone, or the model and a layer, and returns an object with attribute(inputs, target=...)"
+        ) from error
+    if not callable(getattr(made, "attribute", None)):
+        raise InvalidInputError(f"the method {name} made a {type(made).__name__} without attribute(inputs, target=...)")
+    return made
+
+
+def _parameters(function: Any) -> dict[str, inspect.Parameter]:
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return {}
+
+
+_PATCHES = 8
+"""Patches a side that methods of Captum which replace parts of the image work with."""
+
+
+def _arguments(attribute: Any, inputs: Tensor) -> dict[str, Any]:
+    """What some attributions of Captum need besides inputs and target: patches, and black images to start from."""
+    parameters, (channels, height, width) = _parameters(attribute), inputs.shape[1:]
+    side = max(1, height // _PATCHES), max(1, width // _PATCHES)
+    found: dict[str, Any] = {}
+    if "sliding_window_shapes" in parameters:
+        found |= {"sliding_window_shapes": (channels, *side), "strides": (channels, *side)}
+    elif "feature_mask" in parameters:
+        rows, columns = (torch.arange(n, device=inputs.device) // s for n, s in zip((height, width), side, strict=True))
+        patches = rows[:, None] * (int(columns[-1]) + 1) + columns
+        found["feature_mask"] = patches.repeat(1, channels, 1, 1)
+    baselines = parameters.get("baselines")
+    if baselines is not None and baselines.default is baselines.empty:
+        found["baselines"] = torch.zeros_like(inputs[:1]).repeat(2, 1, 1, 1)  # DeepLiftShap wants more than one
+    return found

@@ -1,0 +1,182 @@
+"""What a metric works with in a run: the network, the compared methods, the mean image, and the time that is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from captum_clrp.classifiers import Classifier
+from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.methods import MethodSet
+from captum_clrp.evaluation.sources import Explained, Sample
+
+__all__ = ["Bench", "Case", "Measured", "over_cases"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured for one explained class of an image.
+
+    Attributes:
+        label: The class.
+        name: What the dataset calls it.
+        values: For each method the measured quantities: numbers, or lists of numbers.
+        top: Whether it is the class with the highest score.
+        negative: Whether its score is negative.
+    """
+
+    label: int
+    name: str
+    values: Mapping[str, Mapping[str, Any]]
+    top: bool = False
+    negative: bool = False
+
+    @classmethod
+    def of_sample(cls, sample: Sample, values: Mapping[str, Mapping[str, Any]]) -> Measured:
+        """What was measured on an image as a whole, under the first class that it shows, if it shows one.
+
+        Args:
+            sample: The image.
+            values: For each method the measured quantities.
+        """
+        shown = sample.explained[0] if sample.explained else None
+        return cls(shown.label if shown else 0, shown.name if shown else "", values)
+
+
+@dataclass
+class Bench:
+    """What all metrics work with.
+
+    Attributes:
+        network: The network.
+        methods: The compared methods; ``None`` for a metric that compares none.
+        mean: Mean image of the data, as the model takes it, ``(3, H, W)``; a run finds it for metrics that need it.
+        seed: Of everything random; a run sets its own.
+        batch: Images that the model takes at once where the metric itself runs it.
+        attribution_seconds: Time spent on attributions, in :meth:`maps` and :meth:`timed`.
+        model_seconds: Time spent in :meth:`model`: the forward passes that a metric itself consists of.
+    """
+
+    network: Classifier
+    methods: MethodSet | None
+    mean: Tensor | None = None
+    seed: int = 0
+    batch: int = 16
+    attribution_seconds: float = field(default=0.0, compare=False)
+    model_seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def compared(self) -> MethodSet:
+        """The compared methods.
+
+        Raises:
+            InvalidInputError: if there are none.
+        """
+        if self.methods is None:
+            raise InvalidInputError("this metric compares methods, and there are none; make the Bench with a MethodSet")
+        return self.methods
+
+    @property
+    def mean_image(self) -> Tensor:
+        """The mean image, ``(3, H, W)``.
+
+        Raises:
+            InvalidInputError: if there is none.
+        """
+        if self.mean is None:
+            raise InvalidInputError("this metric needs the mean image of the data; make the Bench with mean=...")
+        return self.mean
+
+    def maps(self, inputs: Tensor, concepts: Sequence[Tensor], ids: Sequence[str]) -> dict[str, Tensor]:
+        """Maps of all methods; the time is counted.
+
+        Args:
+            inputs: ``(N, C, H, W)``, as the model takes it.
+            concepts: K concepts, each ``(N, M)``; see :class:`captum_clrp.evaluation.MethodSet`.
+            ids: The images' names.
+
+        Returns:
+            For each method ``(N, K, H, W)``, on the CPU.
+        """
+        methods = self.compared
+        return self.timed(lambda: methods.maps(inputs, concepts, ids))
+
+    def inputs(self, samples: Sequence[Sample]) -> Tensor:
+        """What the model takes, ``(N, 3, H, W)``, of ``samples`` of one size."""
+        return self.network.inputs(torch.stack([sample.pixels for sample in samples]))
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """What the network says of images ``(N, 3, H, W)`` with pixels in 0 ... 255: ``(N, m)``, on the CPU."""
+        with torch.no_grad():
+            logits: Tensor = self.network.model(self.network.inputs(pixels))
+        return logits.float().cpu()
+
+    def timed(self, attribute: Callable[[], T]) -> T:
+        """What ``attribute`` returns; its time is counted."""
+        began = time.perf_counter()
+        result = attribute()
+        self.attribution_seconds += time.perf_counter() - began
+        return result
+
+    def model(self, inputs: Tensor) -> Tensor:
+        """Logits ``(N, m)`` of ``inputs``, float64, without a graph; the time is counted."""
+        began = time.perf_counter()
+        try:
+            with torch.no_grad():
+                logits: Tensor = self.network.model(inputs)
+            return logits.double()
+        finally:
+            if inputs.is_cuda:
+                torch.cuda.synchronize(inputs.device)
+            self.model_seconds += time.perf_counter() - began
+
+
+class Case(NamedTuple):
+    """One map: of one method, for one class of one image.
+
+    Attributes:
+        position: Of the image in its batch.
+        sample: The image.
+        k: Position of the class among those that the image shows.
+        method: The method.
+    """
+
+    position: int
+    sample: Sample
+    k: int
+    method: str
+
+    @property
+    def explained(self) -> Explained:
+        """The class."""
+        return self.sample.explained[self.k]
+
+
+def over_cases(
+    bench: Bench, samples: Sequence[Sample], score: Callable[[Case, Tensor], Mapping[str, Any]]
+) -> list[tuple[Measured, ...]]:
+    """Explain every class that the samples show, as many for each of them, and score each map by itself.
+
+    Args:
+        bench: Network and methods.
+        samples: A batch, of one size.
+        score: From a case and its map ``(H, W)`` to the quantities.
+
+    Returns:
+        For each sample what was measured for each of its classes.
+    """
+    labels = torch.tensor([[e.label for e in sample.explained] for sample in samples])
+    maps = bench.maps(bench.inputs(samples), list(labels.split(1, dim=1)), [sample.id for sample in samples])
+    found = []
+    for i, sample in enumerate(samples):
+        cases = [[Case(i, sample, k, method) for method in maps] for k in range(len(sample.explained))]
+        values = [{case.method: score(case, maps[case.method][i, case.k]) for case in of_class} for of_class in cases]
+        found.append(tuple(Measured(e.label, e.name, v) for e, v in zip(sample.explained, values, strict=True)))
+    return found
