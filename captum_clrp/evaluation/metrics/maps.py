@@ -67,7 +67,7 @@ def is_flat(values: Tensor) -> bool:
 
 
 def positive_part(values: Tensor) -> Tensor:
-    """Evidence for the class; what speaks against it counts as nothing."""
+    """Evidence for the class: ``values`` of any shape, where what speaks against it counts as nothing."""
     return values.clamp(min=0)
 
 
