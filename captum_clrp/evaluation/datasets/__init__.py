@@ -1,8 +1,8 @@
 """Photographs with their classes and, where annotated, the places of the objects.
 
-Each dataset is a sequence of :class:`~captum_clrp.evaluation.Photograph`; annotations are read when a photograph is asked for. Classes are
-the indices of the network's outputs. To add a dataset, add a file here with a subclass of :class:`~captum_clrp.evaluation.Dataset` that has a
-``key`` and says what to download if it is missing.
+Each dataset is a sequence of :class:`~captum_clrp.evaluation.Photograph`; annotations are read when a photograph is
+asked for. Classes are the indices of the network's outputs. To add a dataset, add a file here with a subclass of
+:class:`~captum_clrp.evaluation.Dataset` that has a ``key`` and says what to download if it is missing.
 """
 
 from captum_clrp.evaluation.datasets.base import (

@@ -1,7 +1,7 @@
 """The methods that are compared, by name, and their maps for several classes of the same images.
 
 Methods of one family share the forward pass: LRP with its contrasts, and the plain gradient methods. A map is
-``(H, W)``: relevance is summed over the colour channels; gradients as :mod:`captum_clrp.evaluation.methods.gradients`
+``(H, W)``: relevance is summed over the colour channels; gradients as ``methods/gradients.py``
 says. To add a family, add a file here with a subclass of :class:`~captum_clrp.evaluation.methods.base.Family`.
 """
 

@@ -195,7 +195,8 @@ class NeuronAblation(PerImageMetric):
     Args:
         mean_image: As for :func:`neuron_drops`. Needed in ``update``; a run finds it.
         size: Side of the patch. Default: 9.
-        layer: In a run, the name of the module whose neurons are looked at. Default: the first of several fully connected layers, or the last convolution.
+        layer: In a run, the name of the module whose neurons are looked at. Default: the first of several fully
+            connected layers, or the last convolution.
         count: In a run, how many neurons of each image are looked at, the most active ones. Default: 8.
 
     Raises:
