@@ -25,10 +25,13 @@ class Structure(NamedTuple):
     Attributes:
         attention: Values mixed by weights that come from the input.
         channel_norm: A normalisation over channels.
+        signed_mean: A mean over all places of values of both signs, no activation between the operation that made them
+            and the mean.
     """
 
     attention: str | None = None
     channel_norm: str | None = None
+    signed_mean: str | None = None
 
 
 _ZPLUS = ZPlus()
@@ -136,19 +139,25 @@ COMPOSITES: Mapping[str, Composite] = {
 class AutomaticComposite(Composite):
     """Chosen by the structure of the network, never by the image.
 
-    The paper's rules (z+) assume features that are mostly not negative. Where a signed stream is normalised over
-    channels or mixed by attention, they spread relevance over everything and tell no class from another; there the gamma
+    The paper's rules (z+) assume features that are mostly not negative, above all where they are averaged over all
+    places: a mean gives the map its places, and shares of the positive parts give relevance of a negative feature to those
+    that oppose it. An activation in front of the mean, be it GELU, SiLU or Hardswish, leaves little of negative values
+    (at most 0.17, 0.28 and 0.38), so that little relevance goes astray. Where features of both signs are averaged,
+    normalised over channels or mixed by attention, the paper's rules tell no class from another; there the gamma
     composite is taken.
     """
 
     def settled(self, structure: Structure) -> tuple[Composite, str]:
-        """The gamma composite behind attention or a normalisation over channels, the paper's rules elsewhere."""
+        """The gamma composite where features of both signs are mixed, normalised or averaged, else the paper's rules."""
         for found in structure:
             if found is not None:
                 return COMPOSITES["gamma"], f'by rules="auto", since there is {found}'
-        return COMPOSITES[
-            "paper"
-        ], 'by rules="auto", since there is neither attention nor a normalisation over channels'
+        return COMPOSITES["paper"], f'by rules="auto", since there is {_NONE_OF_THEM}'
+
+
+_NONE_OF_THEM = (
+    "neither attention, nor a normalisation over channels, nor a mean of features that no activation rectified"
+)
 
 
 AUTO = AutomaticComposite(name="auto")

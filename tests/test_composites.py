@@ -163,9 +163,116 @@ def test_structure_decides_and_the_plan_says_why() -> None:
         "swin": "gamma",
         "convnext": "gamma",
     }
-    assert "neither attention nor" in taken["cnn"].why
+    assert "neither attention, nor" in taken["cnn"].why
     assert "layer_norm in 'features.0.1'" in taken["convnext"].why
     assert taken["convnext"].why in str(taken["convnext"])
+
+
+def ended_by(*end: nn.Module, head: nn.Module | None = None) -> nn.Module:
+    """Two convolutions, whatever follows them, a mean over all places, and the output layer."""
+    torch.manual_seed(6)
+    body = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)]
+    return nn.Sequential(*body, *end, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head or nn.Linear(8, 5)).eval()
+
+
+class By(nn.Module):
+    """A function of the signal as a module; with a convolution for those that need two signals."""
+
+    def __init__(self, function: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+        self.other = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.other, x)
+
+
+RECTIFIED: dict[str, Callable[[], nn.Module]] = {
+    **{
+        kind.__name__: kind
+        for kind in (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.ELU, nn.LeakyReLU)
+    },
+    "silu by hand": lambda: By(lambda _, x: x * x.sigmoid()),
+    "silu in place": lambda: By(lambda _, x: x.mul_(torch.sigmoid(x))),
+    "relu by hand": lambda: By(lambda _, x: torch.maximum(x, torch.zeros(()))),
+    "a sum of activations": lambda: By(lambda other, x: F.silu(x) + F.silu(other(x))),
+    "an activation behind a sum": lambda: By(lambda other, x: F.gelu(x + other(x))),
+    "a gate on an activation": lambda: By(lambda other, x: F.gelu(x) * other(x).mean((2, 3), keepdim=True).sigmoid()),
+    "a gate from a signed mean": lambda: By(
+        lambda other, x: (x * x.mean((2, 3), keepdim=True).sigmoid().expand_as(x)).relu()
+    ),
+    "pooled and padded": lambda: nn.Sequential(
+        nn.SiLU(), nn.MaxPool2d(2), nn.ZeroPad2d(1), nn.Dropout(), nn.AvgPool2d(2)
+    ),
+}
+SIGNED: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "nothing": (nn.Identity, "conv2d in '2'"),
+    "tanh": (nn.Tanh, "conv2d in '2'"),
+    "hardtanh": (nn.Hardtanh, "conv2d in '2'"),
+    "batch norm": (lambda: nn.BatchNorm2d(8), "batch_norm in '3'"),
+    "batch norm behind an activation": (lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(8)), "batch_norm in '3.1'"),
+    "a residual sum": (lambda: By(lambda other, x: F.gelu(x) + other(x)), "add in '3'"),
+    "a difference of activations": (lambda: By(lambda other, x: F.relu(x) - F.relu(other(x))), "sub in '3'"),
+    "a gated linear unit": (lambda: By(lambda other, x: x * other(x).sigmoid()), "conv2d in '2'"),
+    "a gate that is broadcast": (lambda: By(lambda _, x: x * x.mean((2, 3), keepdim=True).sigmoid()), "conv2d in '2'"),
+    "local pooling": (lambda: nn.Sequential(nn.AvgPool2d(2), nn.Dropout()), "conv2d in '2'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("end", RECTIFIED)
+def test_a_mean_of_what_an_activation_rectified_has_the_papers_rules(end: str) -> None:
+    assert explain_plan(ended_by(RECTIFIED[end]()), pictures(1, 12)).composite == "paper"
+
+
+@pytest.mark.parametrize("end", SIGNED)
+def test_a_mean_of_values_of_both_signs_has_the_gamma_composite_and_the_plan_says_what_made_them(end: str) -> None:
+    make, made_by = SIGNED[end]
+    plan = explain_plan(ended_by(make()), pictures(1, 12))
+    assert plan.composite == "gamma"
+    assert plan.why == f"by rules=\"auto\", since there is adaptive_avg_pool2d in '4' of what {made_by} gives"
+
+
+def test_a_mean_behind_the_output_layer_or_of_single_channels_does_not_count() -> None:
+    x = pictures(1, 12)
+    classes_by_place = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 5, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    assert explain_plan(classes_by_place, x).composite == "paper"
+    of_channels = ended_by(By(lambda _, x: x.mean(1, keepdim=True).expand(-1, 8, -1, -1)), nn.ReLU())
+    assert explain_plan(of_channels, x).composite == "paper"
+    local = ended_by(nn.AvgPool2d(3), nn.Conv2d(8, 8, 1), nn.ReLU())  # as between the blocks of DenseNet
+    assert explain_plan(local, x).composite == "paper"
+
+
+def test_a_mean_of_tokens_counts_whatever_the_head() -> None:
+    head = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 5))
+    tokens = By(lambda other, x: (x + other(x)).flatten(2).mean(2)[..., None, None])
+    plan = explain_plan(ended_by(tokens, head=head), pictures(1, 12))
+    assert "mean in '3' of what add in '3' gives" in plan.why
+
+
+TORCHVISION = {
+    "paper": "alexnet vgg11 vgg16_bn resnet18 resnext50_32x4d wide_resnet50_2 squeezenet1_1 densenet121 inception_v3 googlenet "
+    "shufflenet_v2_x0_5 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large mnasnet0_5 efficientnet_b0 efficientnet_v2_s "
+    "regnet_x_400mf regnet_y_400mf",
+    "gamma": "convnext_tiny swin_t swin_v2_t vit_b_32 maxvit_t",
+}
+QUICK = {"resnet18", "squeezenet1_1", "shufflenet_v2_x0_5", "mobilenet_v3_small", "mnasnet0_5", "regnet_y_400mf"}
+
+
+@pytest.mark.parametrize(
+    ("network", "composite"),
+    [
+        pytest.param(name, composite, marks=[] if name in QUICK else pytest.mark.slow)
+        for composite, names in TORCHVISION.items()
+        for name in names.split()
+    ],
+)
+def test_what_each_family_of_torchvision_gets(network: str, composite: str) -> None:
+    unset = {"init_weights": False} if network in ("inception_v3", "googlenet") else {}
+    model = torchvision.models.get_model(network, weights=None, **unset).eval()
+    size = 224 if composite == "gamma" else 96
+    assert explain_plan(model, pictures(1, size)).composite == composite
 
 
 @pytest.mark.parametrize("network", ["resnet18", "mobilenet_v2", "efficientnet_b0", "mobilenet_v3_small", "alexnet"])
@@ -182,6 +289,8 @@ def test_the_image_does_not_decide() -> None:
     model = small_convnext()
     for x in (torch.zeros(1, 3, 12, 12), pictures(2, 12), -pictures(1, 12).abs()):
         assert explain_plan(model, x).composite == "gamma"
+        assert explain_plan(ended_by(nn.GELU()), x).composite == "paper"
+        assert explain_plan(ended_by(nn.Tanh()), x).composite == "gamma"
 
 
 # --- what holds for every composite

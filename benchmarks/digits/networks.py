@@ -10,7 +10,7 @@ from timm.models.mobilevit import MobileVitBlock
 from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import Tensor, nn
-from torchvision.models import SwinTransformer, VisionTransformer
+from torchvision.models import MobileNetV2, SwinTransformer, VisionTransformer
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.ops import Permute
 
@@ -32,13 +32,19 @@ def _convolutions(
     normalisation: Callable[[int], nn.Module],
     activation: Callable[[], nn.Module] = nn.ReLU,
     widths: tuple[int, ...] = (1, 32, 32, 64, 64, 128),
+    last: nn.Module | None = None,
 ) -> nn.Sequential:
-    """3x3 convolutions, each with normalisation and activation, and a maximum over 2x2 pixels after each two of them."""
+    """3x3 convolutions, each with normalisation and activation, and a maximum over 2x2 pixels after each two of them.
+
+    ``last`` stands in place of the last activation, in front of the mean.
+    """
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(itertools.pairwise(widths)):
         if i in (2, 4):
             layers.append(nn.MaxPool2d(2))
         layers += [nn.Conv2d(before, after, 3, padding=1), normalisation(after), activation()]
+    if last is not None:
+        layers[-1] = last
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], CLASSES))
 
 
@@ -56,6 +62,14 @@ def _layer_norm_first() -> nn.Module:
 def _convnext() -> nn.Module:
     network = ConvNeXt([CNBlockConfig(32, 64, 2), CNBlockConfig(64, None, 2)], layer_scale=0.1, num_classes=CLASSES)
     network.features[0][0] = nn.Conv2d(1, 32, 2, 2)
+    return network
+
+
+def _convnext_rectified() -> nn.Module:
+    """ConvNeXt with an activation in front of the mean, and no layer norm behind it."""
+    network = _convnext()
+    network.features.append(nn.Sequential(nn.BatchNorm2d(64), nn.ReLU()))
+    network.classifier[0] = nn.Identity()
     return network
 
 
@@ -168,6 +182,16 @@ def _mobilevit() -> nn.Module:
     )
 
 
+def _linear_bottlenecks() -> nn.Module:
+    """Torchvision's MobileNetV2: a residual stream of both signs, then a convolution with ReLU6 in front of the mean."""
+    network = MobileNetV2(CLASSES, inverted_residual_setting=[[1, 16, 1, 1], [4, 32, 2, 2], [4, 48, 3, 2]], dropout=0.0)
+    network.features[0][0] = nn.Conv2d(1, 32, 3, padding=1, bias=False)
+    last = network.features[-1]
+    last[0], last[1] = nn.Conv2d(48, 128, 1, bias=False), nn.BatchNorm2d(128)
+    network.classifier[1] = nn.Linear(128, CLASSES)
+    return network
+
+
 def _vit() -> nn.Module:
     """Torchvision's, with a class token."""
     network = VisionTransformer(
@@ -226,5 +250,10 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "layernorm-first": _layer_norm_first,
     "preact-resnet": _pre_activation_resnet,
     "mobilevit": _mobilevit,
+    "cnn-elu": lambda: _convolutions(nn.BatchNorm2d, nn.ELU),
+    "cnn-tanh": lambda: _convolutions(nn.BatchNorm2d, nn.Tanh),
+    "cnn-linear-end": lambda: _convolutions(nn.BatchNorm2d, last=nn.Identity()),
+    "convnext-rectified": _convnext_rectified,
+    "linear-bottlenecks": _linear_bottlenecks,
 }
 """Builders by name."""

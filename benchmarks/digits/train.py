@@ -36,6 +36,11 @@ STEPS = {
     "layernorm-first": 2500,
     "preact-resnet": 1500,
     "mobilevit": 1500,
+    "cnn-elu": 1500,
+    "cnn-tanh": 1500,
+    "cnn-linear-end": 1500,
+    "convnext-rectified": 2500,
+    "linear-bottlenecks": 1500,
 }
 """Gradient steps of each network: two to five minutes on one core."""
 BATCH = 64

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_clrp.engine.nodes import Refusal, Refused, Weighted
+from captum_clrp.engine.nodes import Pass, Pooling, Refusal, Refused, Weighted
 
-__all__ = ["form_output_layer", "nearest_weighted", "refused_between"]
+__all__ = ["form_output_layer", "made_of", "means_behind", "nearest_weighted", "refused_between"]
 
 
 def nearest_weighted(output: Tensor) -> list[Any]:
@@ -23,6 +23,24 @@ def form_output_layer(output: Tensor, nearest: Sequence[Any]) -> bool:
     goes_around = any(not _is_weighted(f) and not _followers(f) for f in in_front)
     behind = _functions_behind([f for function in nearest for f in _followers(function)])
     return not goes_around and behind.isdisjoint(nearest)
+
+
+def means_behind(outputs: Iterable[Tensor]) -> list[Pooling]:
+    """The means that relevance meets behind the output layer."""
+    nearest = [function for output in outputs for function in nearest_weighted(output)]
+    behind = _functions_behind([f for function in nearest for f in _followers(function)])
+    return [f.node for f in behind if isinstance(getattr(f, "node", None), Pooling)]
+
+
+def made_of(result: Tensor, source: Tensor) -> bool:
+    """Whether ``result`` was computed from ``source`` value by value, by operations on this one tensor."""
+    at, end = (result.grad_fn, result.output_nr), (source.grad_fn, source.output_nr)
+    while at != end:
+        following = [edge for edge in getattr(at[0], "next_functions", ()) if edge[0] is not None]
+        if len(following) != 1 or not isinstance(getattr(at[0], "node", None), Pass | None):
+            return False
+        (at,) = following
+    return True
 
 
 def refused_between(output: Tensor, receivers: Iterable[Tensor]) -> set[Refusal]:

@@ -19,12 +19,14 @@ class Info(NamedTuple):
     """What is known of a tensor that depends on the inputs.
 
     ``nonnegative``: no value is negative. ``gate``: values that scale a signal (a sigmoid's, say). ``bounds``: the
-    domain of the input, carried as far as the first weighted operation.
+    domain of the input, carried as far as the first weighted operation. ``signed``: the operation that gave it values of
+    both signs, as ``"add in 'blocks.3'"``, as long as no rectifying activation has followed.
     """
 
     nonnegative: bool = False
     gate: bool = False
     bounds: Bounds | None = None
+    signed: str | None = None
 
 
 class Mark(NamedTuple):

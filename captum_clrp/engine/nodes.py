@@ -435,7 +435,12 @@ class Pooling(Node):
         pool: The operation as a function of its input.
         contributions: What relevance is shared by.
         signed: Whether the values may have both signs and follow the composite's rule for means, if it has one.
+
+    Attributes:
+        reads: Of a mean over all places, what gave its values both signs since the last activation.
     """
+
+    reads: str | None = None
 
     def __init__(
         self,

@@ -95,15 +95,17 @@ ROWS: tuple[Row, ...] = (
     Row("local_response_norm rms_norm normalize", handlers.normalization, "bypassed", _PAPER),
     # activations
     Row("relu relu6 softplus exp", partial(handlers.passing, nonnegative=True), *_ACTIVATION),
+    Row("leaky_relu prelu elu selu celu", partial(handlers.passing, keeps_sign=True, rectifies=True), *_ACTIVATION),
     Row(
-        "leaky_relu prelu elu selu celu sqrt log1p expm1 erf atan nan_to_num round floor ceil",
+        "sqrt log1p expm1 erf atan nan_to_num round floor ceil",
         partial(handlers.passing, keeps_sign=True),
         *_ACTIVATION,
     ),
     Row("rrelu", handlers.evaluated_rrelu, "passes in evaluation; refused in training", _BACH),
     Row("hardtanh clamp clip clamp_min clamp_max", handlers.clamping, *_ACTIVATION),
+    Row("gelu silu mish hardswish threshold", partial(handlers.passing, monotone=False, rectifies=True), *_ACTIVATION),
     Row(
-        "gelu silu mish hardswish softsign hardshrink softshrink tanhshrink logsigmoid log_softmax log threshold sin cos",
+        "softsign hardshrink softshrink tanhshrink logsigmoid log_softmax log sin cos",
         partial(handlers.passing, monotone=False),
         *_ACTIVATION,
     ),

@@ -228,7 +228,7 @@ def run_model(
     try:
         if any(trace.refusals.values()):
             trace.raise_refusals()
-        trace.settle()
+        trace.settle(tensors_of(output))
         propagation.receivers = _receivers(output, started, reader, place)
         if place is None or not place.stop:
             _check_rules(trace, names)

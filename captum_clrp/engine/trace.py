@@ -33,9 +33,10 @@ from captum_clrp.engine._torch import (
     without_python_kernels,
 )
 from captum_clrp.engine.calls import Call
+from captum_clrp.engine.graph import means_behind
 from captum_clrp.engine.marks import Info, Marks, depends_on_input, info_of, is_marked
 from captum_clrp.engine.nested import flatten
-from captum_clrp.engine.nodes import Node, Refusal, Refused, Saved
+from captum_clrp.engine.nodes import Node, Pooling, Refusal, Refused, Saved
 from captum_clrp.engine.settings import Settings
 from captum_clrp.errors import UnsupportedOperationError
 
@@ -197,8 +198,19 @@ class Trace(TorchFunctionMode):
         """Whether the composite is known not to be the paper's, so that what its rules need is worth keeping."""
         return self.settings.rules.settled(self.structure)[0].linear.starts_with_output
 
-    def settle(self) -> None:
-        """The network has run: choose the composite, and let each operation take its rule from it."""
+    def settle(self, outputs: Sequence[Tensor]) -> None:
+        """The network has run: choose the composite, and let each operation take its rule from it.
+
+        Args:
+            outputs: What the model returned, as far as it depends on the inputs.
+        """
+        if any(isinstance(node, Pooling) and node.reads for node in self.nodes):
+            means = means_behind(outputs)
+            for node in self.nodes:
+                if isinstance(node, Pooling) and node.reads and node in means:
+                    self.note(
+                        signed_mean=f"{node.record.operation} in '{node.record.module}' of what {node.reads} gives"
+                    )
         self.composite, self.why_composite = self.settings.rules.settled(self.structure)
         for node in self.nodes:
             node.settle(self.composite)

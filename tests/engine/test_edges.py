@@ -137,6 +137,10 @@ PAIRS: dict[str, tuple[Callable[[Net, Tensor], Tensor], Callable[[Net, Tensor], 
         lambda n, h: F.relu_(F.adaptive_avg_pool1d(h.flatten(2), 1)).flatten(1),
         lambda n, h: h.mean((2, 3)),
     ),
+    "a gate in the shape of its signal": (
+        lambda n, h: h * h.mean((2, 3), keepdim=True).sigmoid().expand_as(h),
+        lambda n, h: h * h.mean((2, 3), keepdim=True).sigmoid(),
+    ),
     "forward of a module": (lambda n, h: n.second.forward(h), lambda n, h: n.second(h)),
 }
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from captum_clrp.engine.fixed_maps import ShiftMap
+from captum_clrp.engine.graph import made_of
 from captum_clrp.engine.handlers.moving import route
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.marks import Info, depends_on_input
@@ -43,7 +44,10 @@ def add(op: Operation, *, sign: int = 1, reflected: bool = False) -> Any:
     node = Sum(record, op.save(a), op.save(b), scale, nonnegative=nonnegative)
     if op.call.overwrites:
         op.trace.before_overwriting(op.call.args[0])
-    return op.propagate(node, [a, b], op.info(nonnegative=nonnegative, monotone=scale > 0))
+    info = op.info(nonnegative=nonnegative, monotone=scale > 0)
+    if info.signed is not None or scale < 0:
+        info = info._replace(signed=op.here)
+    return op.propagate(node, [a, b], info)
 
 
 def add_constant(op: Operation, shift: Any, info: Info) -> Any:
@@ -92,6 +96,8 @@ def multiply(op: Operation, *, divides: bool = False, reflected: bool = False) -
     else:
         signals, why = signals_of_product(op, a, b)
     info = op.info(nonnegative=op.nonnegative(a) and op.nonnegative(b), monotone=len(op.call.tracked) == 1)
+    if len(signals) == 1 and any(gate is not signals[0] and made_of(gate, signals[0]) for gate in op.call.tracked):
+        info = info._replace(signed=None)  # x * sigmoid(x) is an activation
     if len(signals) == 2:
         return op.propagate(Product(op.record("half to each", why), (a.shape, b.shape)), signals, info)
     return op.propagate(Pass(op.record("pass", why), signals[0].shape), signals, info)

@@ -24,6 +24,7 @@ def passing(
     keeps_sign: bool = False,
     gate: bool | None = None,
     monotone: bool = True,
+    rectifies: bool | None = None,
     reason: str = "acts on each value by itself",
 ) -> Any:
     """Relevance passes unchanged from the result to the first tensor.
@@ -34,6 +35,8 @@ def passing(
         keeps_sign: Whether it has none if its first tensor has none.
         gate: Whether the result counts as a gate in products; ``None``: if its tensors do.
         monotone: Whether bounds of the input can be carried through it.
+        rectifies: ``True`` where little or nothing is left of values below zero, ``False`` where values of both signs
+            come about; ``None``: neither.
         reason: For the report.
     """
     signal = op.signal
@@ -42,6 +45,8 @@ def passing(
         return op.propagate_epsilon(own_rule)
     nonnegative = nonnegative or (keeps_sign and op.nonnegative(signal))
     info = op.info(gate=gate, monotone=monotone, nonnegative=nonnegative)
+    if rectifies is not None:
+        info = info._replace(signed=None if rectifies else op.here)
     return op.propagate(Pass(op.record("pass", reason), signal.shape), [signal], info)
 
 
@@ -62,12 +67,13 @@ def normalization(op: Operation, *, statistics: str = "", default: bool = False)
         )
     rule = op.trace.settings.rules.shifts
     if rule is None or average is None or op.own_epsilon() is not None:
-        return passing(op, monotone=statistics == "training" and not of_batch)
+        centres = False if statistics else None
+        return passing(op, monotone=statistics == "training" and not of_batch, rectifies=centres)
     signal = op.signal
     shift = _in_units_of_input(op.get("bias"), op.get("weight"), (op.get("running_var") + op.get("eps", 1e-5)).sqrt())
     shift = (shift - average.detach()).reshape(1, -1, *[1] * (signal.dim() - 2))
     node = Shared(op.record("", "its shift takes its share"), op.save(signal), ShiftMap(shift, signal), lambda c: rule)
-    return op.propagate(node, [signal], op.info())
+    return op.propagate(node, [signal], op.info()._replace(signed=op.here))
 
 
 def _in_units_of_input(bias: Tensor | None, weight: Tensor | None, deviation: Tensor) -> Tensor:
@@ -98,7 +104,7 @@ def group_norm(op: Operation) -> Any:
 
 def _centred(op: Operation, mean: Callable[[Tensor], Tensor], count: int) -> Any:
     if op.own_epsilon() is not None:
-        return passing(op, monotone=False)
+        return passing(op, monotone=False, rectifies=False)
     signal, bias = op.signal, None
     if op.trace.settings.rules.shifts is not None:
         centred = signal.detach() - mean(signal.detach())
@@ -113,7 +119,7 @@ def _centred(op: Operation, mean: Callable[[Tensor], Tensor], count: int) -> Any
         lambda composite: composite.centring or Identity(),
         conserve=op.trace.settings.conserve,
     )
-    return op.propagate(node, [signal], op.info(monotone=False))
+    return op.propagate(node, [signal], op.info(monotone=False)._replace(signed=op.here))
 
 
 def evaluated_dropout(op: Operation) -> Any:
@@ -132,7 +138,7 @@ def evaluated_rrelu(op: Operation) -> Any:
         raise ModelStateError(
             f"{op.name} in module '{op.module}' draws its slopes in training mode; call model.eval() first"
         )
-    return passing(op, keeps_sign=True)
+    return passing(op, keeps_sign=True, rectifies=True)
 
 
 def clamping(op: Operation) -> Any:

@@ -28,7 +28,15 @@ def pooling(op: Operation, *, contributions: str | None = None) -> Any:
         CONTRIBUTIONS[how],
         signed=how == "proportional" and not nonnegative,
     )
-    return op.propagate(node, [signal], op.info(nonnegative=nonnegative))
+    result = op.propagate(node, [signal], op.info(nonnegative=nonnegative))
+    if _is_of_all_places(signal, result):
+        node.reads = op.trace.info(signal).signed
+    return result
+
+
+def _is_of_all_places(signal: Tensor, result: Tensor) -> bool:
+    """Whether one value of each channel is left of all places of an image, or of all tokens."""
+    return result.numel() < signal.numel() and sum(length > 1 for length in result.shape[1:]) <= 1
 
 
 def deviation(op: Operation) -> Any:

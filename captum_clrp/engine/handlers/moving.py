@@ -34,6 +34,8 @@ def route(op: Operation, *, keeps_sign: bool = True) -> Any:
     if op.call.kwargs.get("sparse_grad"):
         return op.refuse("with sparse_grad=True, a gradient that relevance does not take; leave that argument out")
     op = op.with_constants_detached()
+    if op.name.endswith("_as"):  # the second tensor lends its shape or type alone
+        op = op.of(op.call.func, op.call.args[0], op.get("other").detach())
     call = op.call
     nonnegative = keeps_sign and all(depends_on_input(t) and op.nonnegative(t) for t in call.tensors)
     info = op.info(nonnegative=nonnegative)

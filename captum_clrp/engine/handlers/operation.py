@@ -99,6 +99,11 @@ class Operation:
 
     # -- what is known of the result -------------------------------------------------------------------------------
 
+    @property
+    def here(self) -> str:
+        """The operation and its module, for reports."""
+        return f"{self.name} in '{self.module}'"
+
     def info(self, *, nonnegative: bool = False, gate: bool | None = None, monotone: bool = True) -> Info:
         """Flags of the result, and its bounds as long as it lies before the first weighted operation."""
         infos = [self.trace.info(t) for t in self.call.tracked]
@@ -107,6 +112,7 @@ class Operation:
             nonnegative=nonnegative,
             gate=all(i.gate for i in infos) if gate is None else gate,
             bounds=self._follow_bounds(monotone) if in_input_domain else None,
+            signed=None if nonnegative else next((i.signed for i in infos if i.signed is not None), None),
         )
 
     def _follow_bounds(self, monotone: bool) -> Bounds | None:

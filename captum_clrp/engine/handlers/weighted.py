@@ -33,7 +33,7 @@ def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["con
     )
     node.fixed = op.trace.user_rule(layer.weight) is not None
     node.weights = op.save(layer.weight)
-    result = op.propagate(node, [signal], Info())
+    result = op.propagate(node, [signal], Info(signed=op.here))
     if op.trace.takes_signed_rules and result.dtype == layer.compute_dtype:
         node.output = op.save(result)
     return result
