@@ -306,11 +306,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     path = options.output / "architectures.json"
     environment = {**report.environment(), "threads": options.threads * options.workers}
-    before = (report.read_json(path) or {"networks": []})["networks"]
-    document: dict[str, Any] = {"environment": environment, "networks": before if options.resume else []}
-    kept = {r["network"]: r for r in before if options.ours_only and "failed" not in r}
+    earlier = before = (report.read_json(path) or {"networks": []})["networks"]
+    given = {n.label for n in chosen}
+    if options.again:
+        before = [r for r in before if r["network"] not in given]
+    resumed = options.resume or options.again
+    document: dict[str, Any] = {"environment": environment, "networks": before if resumed else []}
+    kept = {r["network"]: r for r in earlier if options.ours_only and "failed" not in r}
     done = {r["network"] for r in document["networks"]}
-    order = {n.label: i for i, n in enumerate(chosen)}
+    order = {n.label: i for i, n in enumerate(networks.find_networks(None, heavy=True))}
     tasks = [
         Task(n.label, with_peers=not options.ours_only, limit=options.limit) for n in chosen if n.label not in done
     ]
@@ -367,6 +371,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--ours-only", action="store_true", help="keep what the file holds about the peers")
     parser.add_argument("--list", action="store_true", help="print the networks and stop")
     parser.add_argument("--resume", action="store_true", help="keep what the file already holds")
+    parser.add_argument(
+        "--again", action="store_true", help="measure the networks again that are named, keep the others"
+    )
     parser.add_argument("--workers", type=int, default=2, help="networks at a time (2)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each (1)")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds per method (60)")

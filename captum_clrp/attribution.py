@@ -50,7 +50,7 @@ class LRPZBeta(Explainer, LRP):
         rules: Which rule goes where: a :class:`captum_clrp.composites.Composite` or the name of one: ``"auto"``
             (default), ``"paper"``, ``"gamma"``, ``"epsilon-plus"``, ``"epsilon-plus-flat"``, ``"epsilon-gamma-box"``,
             ``"cp-lrp"`` or ``"attnlrp"``. ``"auto"`` takes the paper's rules, and ``"gamma"`` where features have both
-            signs: behind attention, or a normalisation over channels.
+            signs: with attention, a normalisation over channels, or a mean of features that no activation rectified.
         precision: Arithmetic of relevance: ``"float32"`` (default), ``"bfloat16"`` or ``"auto"``, which takes bfloat16
             where the device computes fast in it. In bfloat16 sums of contributions of one sign (z+, z^beta, the sizes in
             gamma) are formed; nothing cancels in them, and maps differ by some 0.4 % (relative L2). The model's own

@@ -49,7 +49,7 @@ def test_relevance_is_that_of_the_dense_oracle(conserve: bool, network: Drawn) -
     model, x = network
     initial = scores(model, x, 1)
     expected = model.relevance(x, initial, conserve=conserve)
-    close(LRPZBeta(model, conserve=conserve).attribute(x, 1), expected, initial)
+    close(LRPZBeta(model, conserve=conserve, rules="paper").attribute(x, 1), expected, initial)
 
 
 @drawn
@@ -59,9 +59,12 @@ def test_contrasts_are_those_of_the_dense_oracle(network: Drawn) -> None:
     score = scores(model, x, 2).abs()
     others = score.sum(1, keepdim=True) / 3 * (torch.arange(4) != 2)
     concept = model.relevance(x, score)
-    signed = {"relu_attributions": False}
-    close(ContrastiveLRP1(model).attribute(x, 2, **signed), concept - model.relevance(x, others), score)
-    close(ContrastiveLRP2(model).attribute(x, 2, **signed), concept - model.relevance(x, score, negated=True), score)
+    clrp1, clrp2 = (
+        method(model, rules="paper").attribute(x, 2, relu_attributions=False)
+        for method in (ContrastiveLRP1, ContrastiveLRP2)
+    )
+    close(clrp1, concept - model.relevance(x, others), score)
+    close(clrp2, concept - model.relevance(x, score, negated=True), score)
 
 
 @drawn

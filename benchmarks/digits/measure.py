@@ -1,6 +1,8 @@
 """Measure which rules tell classes apart: ``python -m benchmarks.digits.measure``.
 
     python -m benchmarks.digits.measure --networks cnn-relu convnext --rules paper --methods CLRP1 CLRP2 random
+    python -m benchmarks.digits.measure --tried            # what was tried besides the composites that have a name
+    python -m benchmarks.digits.measure --networks vit --keep    # the rest stays as the last run wrote it
 
 Each trained network sees held-out collages whose four digits are its four best classes, with a positive logit each. All four are
 targets. A map is good if its positive relevance lies in the target's cell (chance: 0.25), if its best patches are worth much to the
@@ -27,7 +29,8 @@ from torch import Tensor, nn
 from benchmarks import report
 from benchmarks.digits import scores
 from benchmarks.digits.collages import CELLS, draw
-from benchmarks.digits.methods import BASELINES, OURS, RULES, baseline, relevance
+from benchmarks.digits.methods import BASELINES, OURS, RULES, TRIED, baseline, relevance
+from benchmarks.digits.networks import NETWORKS
 from benchmarks.digits.train import WEIGHTS, load
 from captum_clrp.errors import UnsupportedOperationError
 
@@ -242,27 +245,57 @@ def _write_compressed(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.write_bytes(gzip.compress(json.dumps(rounded, separators=(",", ":")).encode(), mtime=0))
 
 
+def _read_compressed(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(gzip.decompress(path.read_bytes()))
+    return rows
+
+
+def _merged(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], *identity: str) -> list[dict[str, Any]]:
+    """Rows of both, those of ``now`` in place of older ones of the same identity, in the order of the tables."""
+    together = {tuple(row[key] for key in identity): row for row in (*before, *now)}
+    rules = [*RULES, *TRIED]
+    places = {"network": list(NETWORKS), "rules": [None, *rules], "method": [*BASELINES, *OURS]}
+
+    def place(row: dict[str, Any]) -> tuple[int, ...]:
+        return tuple(places[k].index(row[k]) if row[k] in places.get(k, ()) else row.get("seed", 0) for k in identity)
+
+    return sorted(together.values(), key=place)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     accuracies = report.read_json(WEIGHTS / "accuracy.json")
     names = list(dict.fromkeys(a["network"] for a in accuracies))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--rules", nargs="+", default=RULES, metavar="NAME", help=", ".join(RULES))
+    parser.add_argument("--rules", nargs="+", default=RULES, metavar="NAME", help=", ".join((*RULES, *TRIED)))
+    parser.add_argument(
+        "--tried", action="store_true", help="CLRP1 by the rules that were tried and have no name of their own"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep what the files hold of everything else")
     known = [*BASELINES, *OURS]
     parser.add_argument("--methods", nargs="+", choices=known, default=known, metavar="NAME", help=", ".join(known))
     parser.add_argument("--collages", type=int, default=COLLAGES, help="of each network and seed")
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the reports")
     given = parser.parse_args(arguments)
 
+    if given.tried:
+        given.rules, given.methods = list(TRIED), ["CLRP1"]
     torch.set_num_threads(1)
     chosen = [a for a in accuracies if a["network"] in given.networks]
     rows = [row for a in chosen for row in measure(a["network"], a["seed"], given.rules, given.methods, given.collages)]
     lines = summarise(rows)
+    values = given.output / "digits-collages.json.gz"
+    if given.keep:
+        before = report.read_json(given.output / "digits.json") or {"rows": [], "accuracy": []}
+        measured = {line["network"] for line in before["rows"]} | set(given.networks)
+        chosen = [a for a in accuracies if a["network"] in measured]
+        lines = _merged(before["rows"], lines, "network", "rules", "method")
+        rows = _merged(_read_compressed(values) if values.exists() else [], rows, "network", "seed", "rules", "method")
     environment = report.environment()
     document = {"environment": environment, "quantities": QUANTITIES, "accuracy": chosen, "rows": lines}
     report.write_json(given.output / "digits.json", document)
-    _write_compressed(given.output / "digits-collages.json.gz", rows)
+    _write_compressed(values, rows)
     head = f"# Digits: which rules tell classes apart?\n\n{report.describe(environment)}\n"
     legend = "\n".join(f"- {quantity}: {meaning}" for quantity, meaning in QUANTITIES.items())
     text = "\n".join(

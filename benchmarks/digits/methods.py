@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -11,11 +13,36 @@ from torch import Tensor, nn
 from benchmarks.digits.collages import BACKGROUND, INK
 from benchmarks.digits.scores import PATCH
 from captum_clrp import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
-from captum_clrp.composites import COMPOSITES
+from captum_clrp.composites import COMPOSITES, Composite
+from captum_clrp.rules import Gamma, ZPlus
 
 OURS: dict[str, type[LRPZBeta]] = {"LRP": LRPZBeta, "CLRP1": ContrastiveLRP1, "CLRP2": ContrastiveLRP2}
 
 RULES = ("auto", *COMPOSITES)
+
+EARLY = "gamma, z+ in early layers"
+TRIED: dict[str, Composite] = {
+    "paper, means by sign": dataclasses.replace(COMPOSITES["paper"], means=Gamma(0.1)),
+    "gamma 0.05 throughout": Composite.gamma(0.05, convolution=0.05),
+    "gamma 0.1 throughout": Composite.gamma(0.1, convolution=0.1),
+    "gamma 0.25 throughout": Composite.gamma(0.25),
+    **{
+        f"gamma, {kind} 0.25": Composite.gamma(**{kind: 0.25})
+        for kind in ("linear", "mixing", "sums", "means", "centring")
+    },
+    "gamma, Taylor softmax": dataclasses.replace(COMPOSITES["gamma"], softmax="taylor"),
+    EARLY: COMPOSITES["gamma"],
+}
+"""What was tried besides the composites that have a name."""
+
+
+def _with_early_zplus(network: nn.Module) -> nn.Module:
+    """A copy that has z+ in the first half of its weighted modules, whatever the composite."""
+    network = copy.deepcopy(network)
+    weighted = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    for module in weighted[1 : len(weighted) // 2]:  # the first one keeps z^beta
+        module.rule = ZPlus()
+    return network
 
 
 def relevance(method: str, rules: str, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -24,7 +51,9 @@ def relevance(method: str, rules: str, network: nn.Module, images: Tensor, targe
     The contrastive maps are not cut off at zero, so that a patch can weigh what speaks for the target against what speaks for its
     rivals. Cut off at zero, their pixels are the maps of the paper.
     """
-    explainer = OURS[method](network, BACKGROUND, INK, rules=rules)
+    if rules == EARLY:
+        network = _with_early_zplus(network)
+    explainer = OURS[method](network, BACKGROUND, INK, rules=TRIED.get(rules, rules))
     signed = {"relu_attributions": False} if isinstance(explainer, ContrastiveLRP) else {}
     return explainer.attribute(images, target=targets, **signed)[:, 0]
 

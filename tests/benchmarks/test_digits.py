@@ -252,6 +252,45 @@ def test_the_command_measures_and_writes(tmp_path, capsys):
     assert f"| paper CLRP1 | {contrast['patches']['mean']:.2f} ± {contrast['patches']['error']:.2f} |" in text
 
 
+def test_what_is_not_measured_again_is_kept_and_what_was_tried_stands_behind_the_named_rules(tmp_path):
+    common = ["--networks", "cnn-tanh", "--collages", "2", "--output", str(tmp_path)]
+    measure.main([*common, "--rules", "gamma", "--methods", "CLRP1", "LRP"])
+    before = json.loads((tmp_path / "digits.json").read_text())["rows"]
+    values = json.loads(gzip.decompress((tmp_path / "digits-collages.json.gz").read_bytes()))
+    measure.main([*common, "--rules", "gamma, z+ in early layers", "paper", "gamma", "--methods", "CLRP1", "--keep"])
+    after = json.loads((tmp_path / "digits.json").read_text())["rows"]
+    cases = [(row["rules"], row["method"]) for row in after]
+    assert cases == [("paper", "CLRP1"), ("gamma", "LRP"), ("gamma", "CLRP1"), ("gamma, z+ in early layers", "CLRP1")]
+    assert [row for row in after if row in before] == sorted(before, key=lambda row: row["method"] == "CLRP1")
+    kept = json.loads(gzip.decompress((tmp_path / "digits-collages.json.gz").read_bytes()))
+    assert all(row in kept for row in values)
+    assert len(kept) == 2 * len(values)
+
+
+def test_what_was_tried_is_what_its_name_says():
+    assert methods.TRIED["gamma, sums 0.25"].sums.gamma == 0.25
+    assert methods.TRIED["gamma, sums 0.25"].linear.gamma == 0.1
+    network = train.load("vit", 0)
+    early = methods._with_early_zplus(network)
+    own = [name for name, module in early.named_modules() if hasattr(module, "rule")]
+    assert own
+    assert all(name.startswith(("conv_proj", "encoder.layers.encoder_layer_")) for name in own)
+    assert not any(hasattr(module, "rule") for module in network.modules())
+
+
+@pytest.mark.parametrize("name", ["convnext-batchnorm", "cnn-linear-end", "cnn-tanh"])
+def test_a_mean_of_signed_features_needs_the_gamma_composite(name):
+    network = train.load(name, 0)
+    images, labels = measure.select(network, 4)
+
+    def share(rules):
+        values = measure.score(network, images, labels, lambda x, t: methods.relevance("CLRP1", rules, network, x, t))
+        return np.mean(values["patches"])
+
+    assert share("paper") < 0.25  # chance, or worse
+    assert share("auto") > 0.8
+
+
 def test_refusals_and_broken_maps_are_rows(monkeypatch, tmp_path):
     def relevance(method, rules, network, images, targets):
         if rules == "none":
