@@ -20,7 +20,8 @@ _EPILOG = """\
 examples:
   captum-clrp explain
   captum-clrp explain holiday.jpg --target "zebra, African elephant"
-  captum-clrp explain *.jpg --target top3 --output explained/
+  captum-clrp explain photos/ --target top3 --output explained/ --report explained.html
+  captum-clrp explain holiday.jpg --style contour --whole --output why.pdf --maps why.npz
   captum-clrp explain holiday.jpg --method clrp1,clrp1-s0.9,rivals5
   captum-clrp explain dog.png --model vgg16 --weights vgg16-397923af.pth --device cuda
 """
@@ -35,7 +36,12 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help="picture files (default: the embedded example)")
+    parser.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="picture files, folders of them, patterns, or - for standard input (default: the embedded example)",
+    )
     parser.add_argument(
         "-t",
         "--target",
@@ -50,14 +56,23 @@ def add_parser(subparsers: Any) -> None:
         default=",".join(METHODS),
         metavar="METHODS",
         help=f"methods, separated by commas: lrp, clrp1, clrp2, rivalsK (the K highest other logits instead of all), "
-        f"other-logits or sglrp; a contrast also with a strength of its own, as in clrp1-s0.9 (default: {','.join(METHODS)})",
+        f"other-logits or sglrp; a contrast also with a strength of its own, as in clrp1-s0.9; and all that captum-clrp evaluate "
+        f"compares, such as grad-cam or lrp-even (default: {','.join(METHODS)})",
     )
     parser.add_argument(
-        "-o",
-        "--output",
-        metavar="PATH",
-        help="PNG file to write, or an existing folder for IMAGE_clrp.png (default: the current folder)",
+        "--targets",
+        metavar="FILE",
+        help="classes of each picture: a text file of lines IMAGE: CLASSES, with images relative to the file's folder; without "
+        "IMAGE, all that it names are explained",
     )
+    parser.add_argument(
+        "--batch",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="pictures that go through the network together (default: 1)",
+    )
+    _add_output_options(parser)
     add_model_options(parser)
     rules = parser.add_argument_group("propagation")
     rules.add_argument(
@@ -92,6 +107,68 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.set_defaults(run=run, needs=("captum_clrp.cli.explaining", "timm"))
     parser.set_defaults(interrupted="pictures written so far are complete")
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="file to write, .png, .jpg, .webp, .pdf or .svg, or an existing folder for IMAGE_clrp.png (default: the current "
+        "folder)",
+    )
+    parser.add_argument(
+        "--maps",
+        metavar="PATH",
+        help="also write the maps as .npz: maps, methods, classes, names, logits, probabilities, photograph; for several pictures "
+        "an existing folder",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE.html",
+        help="also write one page with all pictures, numbers and the rule of every operation",
+    )
+    parser.add_argument("--json", action="store_true", help="print one line of JSON for each picture instead of text")
+    looks = parser.add_argument_group("look")
+    looks.add_argument(
+        "--style",
+        choices=("overlay", "heatmap", "contour", "masked", "side-by-side"),
+        default="overlay",
+        help="the map over the greyed photograph (default), alone, as lines on the photograph, the photograph where relevance "
+        "is, or photograph and map side by side",
+    )
+    looks.add_argument(
+        "--sign",
+        choices=("signed", "positive", "negative", "absolute"),
+        default="signed",
+        help="which relevance is shown (default: signed, red for the class and blue against it)",
+    )
+    looks.add_argument(
+        "--smooth",
+        type=_pixels,
+        metavar="PIXELS",
+        help="standard deviation of a Gaussian blur of the maps, in pixels of the network's input (default: 3 where map and "
+        "photograph lie on each other, otherwise 0)",
+    )
+    looks.add_argument(
+        "--whole", action="store_true", help="lay the maps back on the whole photograph, the crop of the network undone"
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pictures; give 1 or more")
+    return int(text)
+
+
+def _pixels(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from 0 to 100")
+    return number
 
 
 def _share(text: str) -> float:

@@ -3,46 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_clrp import ContrastiveLRP, LRPZBeta
+from captum_clrp import ContrastiveLRP, LRPZBeta, explain_plan
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.errors import CommandError
+from captum_clrp.cli.explained import Drawing, Explained
+from captum_clrp.cli.jobs import Job, forget, jobs, readable
 from captum_clrp.cli.options import asked_classifier, default_device
-from captum_clrp.cli.output import output_paths, write_whole
+from captum_clrp.cli.output import check_file, write_whole
+from captum_clrp.cli.report import Report
 from captum_clrp.cli.targets import Targets, parse_targets
 from captum_clrp.contrast import NAMES, DualConcept, contrast_named
-from captum_clrp.errors import InvalidInputError
-from captum_clrp.images import EXAMPLE_NAME, example_picture, open_picture
-from captum_clrp.visualization import Row, draw_maps, encoded
 
 __all__ = ["explain"]
 
 _LABELS = {"lrp": "LRP", "clrp1": "CLRP1", "clrp2": "CLRP2", "sglrp": "SGLRP", "other-logits": "other logits"}
-SMOOTH = 3.0
-"""Standard deviation, in pixels, of the blur under which maps are drawn over a photograph."""
-_UNLIKELY = 0.001
-_SHOWN = 5
-"""Predictions printed for each picture, besides the classes that are explained."""
 
-
-@dataclass(frozen=True)
-class _Job:
-    name: str
-    source: Path | None
-    output: Path
-
-    def open(self) -> Image.Image:
-        return example_picture() if self.source is None else open_picture(self.source)
+_Methods = dict[str, tuple[DualConcept | None, float]]
 
 
 def explain(options: argparse.Namespace) -> int:
@@ -51,51 +39,70 @@ def explain(options: argparse.Namespace) -> int:
     Raises:
         CommandError: if the request cannot be met, or not for all pictures; those written before that are complete.
     """
-    methods = _methods(options.method, options.strength)
-    jobs, refused = _readable(_jobs(options.images, options.output))
+    try:
+        return _explain_all(options)
+    finally:
+        forget()
+
+
+def _explain_all(options: argparse.Namespace) -> int:
+    methods, others = _methods(options.method, options.strength)
+    asked = jobs(options)
+    if options.report is not None:
+        check_file(Path(options.report), [job.source for job in asked if job.source], [".html"], "--report")
+    good, refused = readable(asked, lambda some: _progress(some, "checking"))
+    drawing = Drawing(options.style, options.sign, options.smooth, options.whole)
     classifier = asked_classifier(options, options.device or default_device())
-    targets = parse_targets(",".join(options.target or ["top2"]), classifier.class_names)
-    explainers = _explainers(classifier, methods, options)
-    _say(f"{classifier.name}, weights: {classifier.weights}")
-    for job in _progress(jobs, "explaining"):
-        explained = _explain(classifier, explainers, job, targets)
-        write_whole(job.output, explained.png)
-        _say(f"{job.name}\n{explained.predictions}\n  -> {job.output}")
+    targets = _Targets(",".join(options.target or ["top2"]), good, classifier.class_names)
+    engine = _Engine(classifier, methods, others, options)
+    report = Report(drawing) if options.report is not None else None
+    if not options.json:
+        _say(f"{classifier.name}, weights: {classifier.weights}")
+    for one, job in _explained(engine, good, targets, options.batch):
+        write_whole(job.output, one.picture(drawing, job.output.suffix))
+        if job.maps is not None:
+            write_whole(job.maps, one.archive())
+        if report is not None:
+            report.add(one)
+        files = {"output": str(job.output)} | ({} if job.maps is None else {"maps": str(job.maps)})
+        _say(
+            json.dumps(one.facts() | files)
+            if options.json
+            else "\n".join([one.text(), *(f"  -> {f}" for f in files.values())])
+        )
+    if report is not None:
+        write_whole(Path(options.report), report.page(engine.plans(good[0]), refused))
+        if not options.json:
+            _say(f"-> {options.report}")
     if refused:
-        raise CommandError(f"{len(refused)} of {len(jobs) + len(refused)} pictures left out: " + "; ".join(refused))
+        raise CommandError(f"{len(refused)} of {len(asked)} pictures left out: " + "; ".join(refused))
     return 0
 
 
-def _readable(jobs: Sequence[_Job]) -> tuple[list[_Job], list[str]]:
-    """The jobs whose pictures can be read, and why the others cannot.
+class _Targets:
+    """The classes of each picture."""
 
-    Raises:
-        InvalidInputError: if there is none.
-    """
-    readable, refused = [], []
-    for job in _progress(jobs, "checking"):
-        try:
-            job.open()
-            readable.append(job)
-        except InvalidInputError as error:
-            if len(jobs) == 1:
-                raise
-            refused.append(str(error))
-    if not readable:
-        raise InvalidInputError("; ".join(refused))
-    return readable, refused
+    def __init__(self, default: str, asked: Sequence[Job], class_names: Sequence[str]) -> None:
+        texts = dict.fromkeys([default, *(job.targets for job in asked if job.targets is not None)])
+        if all(job.targets is not None for job in asked):
+            del texts[default]
+        self._default = default
+        self._parsed: dict[str, Targets] = {text: parse_targets(text, class_names) for text in texts}
+
+    def of(self, job: Job, logits: Tensor) -> list[int]:
+        return self._parsed[job.targets or self._default].of(logits.argsort(descending=True).tolist())
 
 
-def _methods(text: str, strength: float | None) -> dict[str, tuple[DualConcept | None, float]]:
-    """Dual concept and strength of each method, by what the picture calls it."""
-    asked = list(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
-    named = {name: contrast_named(name) for name in asked}
-    unknown = [name for name in asked if named[name] is None]
-    if unknown or not asked:
-        raise CommandError(f"unknown method {', '.join(unknown) or text!r}; give some of: {NAMES}")
-    found: dict[str, tuple[DualConcept | None, float]] = {}
+def _methods(text: str, strength: float | None) -> tuple[_Methods, list[str]]:
+    """Dual concept and strength of each contrast, by what the picture calls it; and the names of methods of other kinds."""
+    asked = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    named = {name: contrast_named(name.lower()) for name in asked}
+    others = _known([name for name in asked if named[name] is None])
+    if not asked:
+        raise CommandError(f"unknown method {text!r}; give some of: {NAMES}")
+    found: _Methods = {}
     changed = False
-    for name, (dual, own) in ((name, contrast) for name, contrast in named.items() if contrast is not None):
+    for name, (dual, own) in ((name.lower(), contrast) for name, contrast in named.items() if contrast is not None):
         of_option = strength is not None and dual is not None and "-s" not in name
         changed |= of_option
         share = strength if of_option and strength is not None else own
@@ -106,129 +113,139 @@ def _methods(text: str, strength: float | None) -> dict[str, tuple[DualConcept |
             "--strength makes no difference: none of the methods is a contrast without a strength of its own; "
             "give --method clrp1, say"
         )
-    return found
+    return found, others
 
 
-def _jobs(images: Sequence[str], output: str | None) -> list[_Job]:
-    sources = [Path(image) for image in images]
-    if not sources:
-        return [_Job(EXAMPLE_NAME, None, output_paths([Path(EXAMPLE_NAME)], output, reading=())[0])]
-    outputs = output_paths(sources, output, reading=sources)
-    return [_Job(str(source), source, path) for source, path in zip(sources, outputs, strict=True)]
+def _known(names: Sequence[str]) -> list[str]:
+    """Names of methods that ``captum-clrp evaluate`` knows.
 
-
-def _explainers(
-    classifier: Classifier, methods: dict[str, tuple[DualConcept | None, float]], options: argparse.Namespace
-) -> dict[str, LRPZBeta]:
-    low, high = (classifier.low, classifier.high) if options.bounds == "pixels" else (None, None)
-    chosen = {"avg_pool": options.avg_pool, "conserve": options.conserve, "rules": options.rules}
-    return {
-        label: LRPZBeta(classifier.model, low, high, **chosen)
-        if dual is None
-        else ContrastiveLRP(classifier.model, low, high, dual=dual, strength=strength, **chosen)
-        for label, (dual, strength) in methods.items()
-    }
-
-
-@dataclass(frozen=True)
-class _Explained:
-    png: bytes
-    predictions: str
-
-
-def _explain(classifier: Classifier, explainers: dict[str, LRPZBeta], job: _Job, targets: Targets) -> _Explained:
-    pixels = classifier.prepare(job.open())
-    inputs = classifier.normalize(pixels).unsqueeze(0).to(classifier.device)
+    Raises:
+        CommandError: if it does not, or is not installed.
+    """
+    if not names:
+        return []
     try:
-        with torch.no_grad():
-            logits = classifier.model(inputs)[0].float().cpu()
-        if not bool(logits.isfinite().all()):
-            raise CommandError(f"{classifier.name} gives no finite logits for {job.name}; check the --weights")
-        classes = targets.of(logits.argsort(descending=True).tolist())
-        # (K, 3, H, W) for each method
-        maps = [one.attribute_classes(inputs, classes)[0].float().cpu().numpy() for one in explainers.values()]
-    except torch.cuda.OutOfMemoryError as error:
+        from captum_clrp.evaluation.methods import check_methods
+    except ImportError as error:
         raise CommandError(
-            f"the memory of {classifier.device} is too small for {classifier.name}; use --device cpu or fewer classes"
+            f"unknown method {', '.join(names)}; give some of: {NAMES}; those of captum-clrp evaluate need the extra eval "
+            "(pip install 'captum-clrp[eval]')"
         ) from error
-    chances = logits.softmax(0)
-    rows = [
-        _row(
-            classifier.class_names[index],
-            [per_class[row] for per_class in maps],
-            explainers,
-            chances[index],
-            logits[index],
-        )
-        for row, index in enumerate(classes)
-    ]
-    title, settings = Path(job.name).name, _settings(classifier, explainers)
-    figure = draw_maps(pixels, list(explainers), rows, smooth=SMOOTH, title=title, settings=settings)
-    png = encoded(figure, title=title, description=settings)
-    told = [_predictions(classifier, chances, logits, classes)]
-    for row, index in enumerate(classes):
-        sums = [f"{name} {float(of_class[row].sum()):.3g}" for name, of_class in zip(explainers, maps, strict=True)]
-        told.append(
-            f"    {classifier.class_names[index]}: relevance sums to {', '.join(sums)} (logit {logits[index]:.2f})"
-        )
-        if (why := _unlikely(chances[index], logits[index])) is not None:
-            told.append(
-                f"    {classifier.class_names[index]} {why}: a contrast then shows what speaks for it most, not that it is there"
+    try:
+        return check_methods(names)
+    except CommandError:
+        raise
+    except ValueError as error:
+        raise CommandError(f"{error}; besides: {NAMES}") from error
+
+
+class _Engine:
+    """Logits and maps of pictures."""
+
+    def __init__(
+        self, classifier: Classifier, methods: _Methods, others: Sequence[str], options: argparse.Namespace
+    ) -> None:
+        self.classifier = classifier
+        low, high = classifier.bounds if options.bounds == "pixels" else (None, None)
+        chosen = {"avg_pool": options.avg_pool, "conserve": options.conserve, "rules": options.rules}
+        self.settings: dict[str, Any] = {**chosen, "bounds": options.bounds}
+        self._explainers: dict[str, LRPZBeta] = {
+            label: LRPZBeta(classifier.model, low, high, **chosen)
+            if dual is None
+            else ContrastiveLRP(classifier.model, low, high, dual=dual, strength=strength, **chosen)
+            for label, (dual, strength) in methods.items()
+        }
+        self.plain = [label for label, (dual, _) in methods.items() if dual is None]
+        self._others: Any = None
+        if others:
+            from captum_clrp.evaluation.methods import MethodSet
+
+            self._others = MethodSet(classifier, others)
+        self.foreign = [
+            name for name in others if not name.startswith(("lrp", "clrp", "rivals", "sglrp", "other-logits"))
+        ]
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """``(N, K)``, on the CPU."""
+        with torch.no_grad():
+            return self.classifier.model(inputs).float().cpu()
+
+    def maps(self, inputs: Tensor, classes: Tensor, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """For each method ``(N, K, C, H, W)``.
+
+        Args:
+            inputs: ``(N, 3, H, W)``.
+            classes: K of each image, ``(N, K)``.
+            names: The images' names.
+        """
+        found = {
+            label: one.attribute_classes(inputs, classes).float().cpu().numpy()
+            for label, one in self._explainers.items()
+        }
+        if self._others is not None:
+            concepts = list(classes.split(1, dim=1))
+            for name, maps in self._others.maps(inputs, concepts, list(names)).items():
+                found[name] = maps[:, :, None].float().numpy()
+        return found
+
+    def plans(self, job: Job) -> Mapping[str, str]:
+        """The rule of every operation, by the name of the composite."""
+        inputs = self.classifier.inputs(job.open())
+        options: dict[str, Any] = {key: self.settings[key] for key in ("avg_pool", "rules")}
+        plan = explain_plan(self.classifier.model, inputs, **options)
+        return {f"{options['rules']}, average pooling {options['avg_pool']}": str(plan)}
+
+
+def _explained(engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: int) -> Iterator[tuple[Explained, Job]]:
+    classifier = engine.classifier
+    for some in _batches(_progress(asked, "explaining"), batch):
+        photographs = [job.open() for job in some]
+        pixels = torch.stack([classifier.prepare(one) for one in photographs])
+        inputs = classifier.normalize(pixels).to(classifier.device)
+        try:
+            logits = engine.logits(inputs)
+            if not bool(logits.isfinite().all()):
+                named = ", ".join(job.name for job in some)
+                raise CommandError(f"{classifier.name} gives no finite logits for {named}; check the --weights")
+            classes = [targets.of(job, of_image) for job, of_image in zip(some, logits, strict=True)]
+            most = max(map(len, classes))
+            even = [of_image + of_image[:1] * (most - len(of_image)) for of_image in classes]
+            maps = engine.maps(inputs, torch.tensor(even), [job.name for job in some])
+        except torch.cuda.OutOfMemoryError as error:
+            raise CommandError(
+                f"the memory of {classifier.device} is too small for {classifier.name}; use --device cpu, a smaller --batch or "
+                "fewer classes"
+            ) from error
+        for n, job in enumerate(some):
+            own = {name: of_method[n, : len(classes[n])] for name, of_method in maps.items()}
+            one = Explained(
+                job.name,
+                photographs[n],
+                pixels[n],
+                classifier,
+                logits[n],
+                classes[n],
+                own,
+                engine.plain,
+                engine.foreign,
+                engine.settings,
             )
-    return _Explained(png, "\n".join(told))
+            yield one, job
 
 
-def _settings(classifier: Classifier, explainers: dict[str, LRPZBeta]) -> str:
-    """Network, weights and what was chosen for the propagation."""
-    settings = next(iter(explainers.values())).settings
-    return (
-        f"{classifier.name}, weights {classifier.weights}; rules {settings.rules.name}, average pooling {settings.avg_pool}, "
-        f"conserve {'on' if settings.conserve else 'off'}; sums are in units of the logit"
-    )
+def _batches(asked: Iterable[Job], size: int) -> Iterator[list[Job]]:
+    some: list[Job] = []
+    for job in asked:
+        some.append(job)
+        if len(some) == size:
+            yield some
+            some = []
+    if some:
+        yield some
 
 
-def _unlikely(chance: Tensor, logit: Tensor) -> str | None:
-    """Why a map of the class may mislead."""
-    if logit < 0:
-        return "has a negative score"
-    return "has a probability below 0.1 %" if chance < _UNLIKELY else None
-
-
-def _row(name: str, maps: Sequence[Any], explainers: dict[str, LRPZBeta], chance: Tensor, logit: Tensor) -> Row:
-    """A class of the picture, with what became of its score."""
-    score, why = float(logit), _unlikely(chance, logit)
-    absorbed = [
-        None if explainer.dual is not None else score - float(one.sum())
-        for explainer, one in zip(explainers.values(), maps, strict=True)
-    ]
-    return Row(
-        name,
-        maps,
-        detail=f"probability {_percent(chance)}, logit {score:.2f}",
-        remark=f"{why}: a contrast then shows what speaks for the class most, not that it is there" if why else "",
-        score=score,
-        absorbed=absorbed,
-    )
-
-
-def _predictions(classifier: Classifier, chances: Tensor, logits: Tensor, classes: Sequence[int]) -> str:
-    """A table of the leading classes and those explained, which are marked."""
-    leading = logits.argsort(descending=True)[:_SHOWN].tolist()
-    shown = leading + [index for index in classes if index not in leading]
-    width = max(len(classifier.class_names[index]) for index in shown)
-    return "\n".join(
-        f"  {'*' if index in classes else ' '} {classifier.class_names[index]:{width}s} {index:5d}"
-        f"  probability {_percent(chances[index]):>7s}  logit {logits[index]:7.2f}"
-        for index in shown
-    )
-
-
-def _percent(chance: Tensor) -> str:
-    return f"{100 * float(chance):.1f} %"
-
-
-def _progress(jobs: Sequence[_Job], doing: str) -> Iterator[_Job]:
-    bar = tqdm(jobs, desc=doing, unit="image", disable=None if len(jobs) > 1 else True, leave=False)
+def _progress(asked: Sequence[Job], doing: str) -> Iterator[Job]:
+    bar = tqdm(asked, desc=doing, unit="image", disable=None if len(asked) > 1 else True, leave=False)
     yield from bar
 
 

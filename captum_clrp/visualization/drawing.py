@@ -50,15 +50,16 @@ class Row:
     score: float | None = None
     absorbed: Sequence[float | None] = field(default=())
 
-    def account(self, column: int) -> str:
+    def account(self, column: int, share: bool = True) -> str:
         """What became of the score, in a few words: the sum of the map of a method, and how much was absorbed.
 
         Args:
-            column: Which of the maps.
+            column: Which of the maps, a number from 0.
+            share: Whether the values are shares of the score, as those of a gradient are not.
         """
         total = float(map_of(self.maps[column]).sum())
         said = f"sum {total:.3g}"
-        if not self.score:
+        if not self.score or not share:
             return said
         said += f" ({abs(total / self.score):.1%} of score)"
         lost = self.absorbed[column] if self.absorbed else None
@@ -76,7 +77,7 @@ def draw_maps(
     cmap: str | None = None,
     title: str = "",
     settings: str = "",
-    unit: str = "logit",
+    unit: str | Sequence[str] = "logit",
     seen: Box | None = None,
 ) -> Figure:
     """Draw a photograph with the maps of K classes by M methods, one row for each class.
@@ -97,7 +98,8 @@ def draw_maps(
         cmap: A colour map of matplotlib by name. Default: blue, white, red for signed maps, and one half of it for one sign.
         title: Of the photograph, such as its file's name.
         settings: Network, weights, rules and whatever else is needed to make the picture again.
-        unit: What the values are shares of.
+        unit: What the values are shares of; one for each method where they differ, and ``""`` for values of another kind, such as
+            gradients.
         seen: The part of the photograph that the network saw, in pixels; the rest is dimmed.
 
     Returns:
@@ -209,10 +211,11 @@ class _Contents:
     look: Look
     title: str = ""
     settings: str = ""
-    unit: str = "logit"
+    unit: str | Sequence[str] = "logit"
     seen: Box | None = None
 
     def __post_init__(self) -> None:
+        self.units = [self.unit] * len(self.methods) if isinstance(self.unit, str) else list(self.unit)
         self.picture = None if self.photograph is None else photograph_of(self.photograph)
         maps = [[map_of(one) for one in row.maps] for row in self.rows]
         for row, of_row in zip(self.rows, maps, strict=True):
@@ -340,7 +343,7 @@ class _Table:
                 middle = (contents.shape[1] / 2, contents.shape[0] / 2)
                 halo = {"boxstyle": "round", "fc": "white", "ec": "none", "alpha": 0.8}
                 axes.text(*middle, "nothing", ha="center", va="center", fontsize=9, color=_GREY, bbox=halo)
-            account = self._shortened(row.account(column), 7, "normal", self.cell)
+            account = self._shortened(row.account(column, bool(contents.units[column])), 7, "normal", self.cell)
             self._write(left + self.cell, at + self.panel[1] + 0.14, account, 7, color=_GREY, ha="right")
             if index == 0 and method:
                 self._title(left, self.cell, method, 11, "bold")
@@ -404,7 +407,9 @@ class _Table:
         axes.xaxis.get_offset_text().set_visible(False)
         exponent = int(np.floor(np.log10(scale)))
         power = "" if -2 <= exponent < 3 else rf" in $10^{{{exponent}}}$"
-        axes.set_xlabel(f"relevance of a pixel, {contents.unit}{power}", fontsize=7, labelpad=1.5, color=_GREY)
+        unit = contents.units[column]
+        what = f"relevance of a pixel, {unit}{power}" if unit else f"value of a pixel{power}"
+        axes.set_xlabel(what, fontsize=7, labelpad=1.5, color=_GREY)
 
     def _axes(self, left: float, top: float, width: float, height: float, label: str) -> Axes:
         box = (left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height)

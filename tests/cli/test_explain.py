@@ -1,13 +1,18 @@
+import base64
 import dataclasses
+import io
+import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import captum_clrp
-from captum_clrp.cli import explaining, main
+from captum_clrp.cli import explained, explaining, main
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -20,13 +25,13 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 def asked(monkeypatch):
     """The rows of every figure that is drawn."""
     seen = []
-    draw = explaining.draw_maps
+    draw = explained.draw_maps
 
     def recording(picture, methods, rows, **more):
         seen.append((more["title"], methods, rows))
         return draw(picture, methods, rows, **more)
 
-    monkeypatch.setattr(explaining, "draw_maps", recording)
+    monkeypatch.setattr(explained, "draw_maps", recording)
     return seen
 
 
@@ -129,7 +134,13 @@ def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
     ("arguments", "says"),
     [
         (["nowhere.jpg"], "there is no picture nowhere.jpg"),
-        (["."], "is a folder"),
+        (["photos*.jpg"], "no picture is called photos*.jpg"),
+        (["PICTURE", "-o", "x.gif"], "ends in none of .png .jpg"),
+        (["PICTURE", "--maps", "x.png"], "--maps x.png ends in none of .npz"),
+        (["PICTURE", "--report", "x.pdf"], "--report x.pdf ends in none of .html"),
+        (["PICTURE", "--targets", "broken.png"], "--targets broken.png cannot be read"),
+        (["PICTURE", "--smooth", "-1"], "no number of pixels"),
+        (["PICTURE", "--batch", "0"], "no number of pictures"),
         (["broken.png"], "broken.png cannot be decoded"),
         (["broken.png", "nowhere.jpg"], "there is no picture nowhere.jpg"),
         (["PICTURE", "-t", "zebraa"], "nearest names are: zebra"),
@@ -192,7 +203,7 @@ def test_ctrl_c_leaves_nothing_half_written(workplace, with_tiny, picture, capsy
     def interrupted(*_: object, **__: object) -> bytes:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(explaining, "draw_maps", interrupted)
+    monkeypatch.setattr(explained, "draw_maps", interrupted)
     code, _, err = run(capsys, "explain", picture)
     assert code == 130
     assert err.count("\n") == 1
@@ -272,9 +283,161 @@ def test_a_picture_says_how_it_was_made_and_how_much_of_the_score_arrived(workpl
     assert told["Description"].startswith(
         "tiny, weights random; rules gamma, average pooling proportional, conserve on"
     )
-    (sums,) = [line for line in out.splitlines() if line.strip().startswith("zebra: relevance sums to LRP ")]
-    logit = float(sums.rpartition("logit ")[2].rstrip(")"))
-    assert float(sums.partition("LRP ")[2].partition(",")[0]) == pytest.approx(
+    (sums,) = [line for line in out.splitlines() if line.strip().startswith("zebra: LRP sum ")]
+    (leading,) = [line for line in out.splitlines() if line.startswith("  * zebra")]
+    logit = float(leading.rpartition("logit ")[2])
+    assert float(sums.partition("sum ")[2].partition(" ")[0]) == pytest.approx(
         logit, abs=0.006
     )  # conserved, two digits
+    assert "(100.0% of score), 0% absorbed" in sums
     assert "crane has a negative score" in out
+
+
+@pytest.mark.parametrize(("ending", "form"), [("jpg", "JPEG"), ("webp", "WEBP"), ("pdf", None), ("svg", None)])
+def test_the_ending_decides_about_the_format_and_only_own_files_are_replaced(
+    workplace, with_tiny, picture, capsys, ending, form
+):
+    path = Path(f"why.{ending}")
+    for _ in range(2):
+        assert run(capsys, "explain", picture, "-t", "zebra", "-m", "lrp", "-o", path)[0] == 0
+    if form is not None:
+        opened = Image.open(path)
+        assert opened.format == form
+        assert "zebra: probability" in opened.getexif()[ExifTags.Base.ImageDescription]
+    else:
+        assert b"zebra: probability" in path.read_bytes()
+    path.write_bytes(b"mine " + path.read_bytes().replace(b"captum-clrp", b"other-thing"))
+    code, _, err = run(capsys, "explain", picture, "-t", "zebra", "-m", "lrp", "-o", path)
+    assert code == 2
+    assert "was not written by captum-clrp" in err
+
+
+def test_maps_as_arrays_are_those_of_the_figure(workplace, with_tiny, picture, capsys, asked):
+    run(capsys, "explain", picture, "-t", "zebra,cup", "-m", "lrp,clrp1", "--maps", "why.npz")
+    ((_, methods, rows),) = asked
+    with np.load("why.npz", allow_pickle=False) as file:
+        assert file["maps"].shape == (2, 2, 16, 16)
+        assert file["methods"].tolist() == methods == ["LRP", "CLRP1"]
+        assert file["names"].tolist() == ["zebra", "cup"]
+        assert file["classes"].tolist() == [0, 7]
+        assert file["photograph"].shape == (16, 16, 3)
+        assert json.loads(str(file["captum_clrp"]))["settings"]["rules"] == "auto"
+        for k, row in enumerate(rows):
+            for m, one in enumerate(row.maps):
+                np.testing.assert_allclose(file["maps"][k, m], one.sum(0), atol=1e-7)
+            assert file["logits"][k] == pytest.approx(row.score)
+    assert run(capsys, "explain", picture, "-t", "zebra", "--maps", "why.npz")[0] == 0  # its own file
+
+
+def test_json_has_a_line_for_each_picture(workplace, with_tiny, picture, capsys):
+    code, out, _ = run(capsys, "explain", picture, "-t", "zebra,3", "-m", "lrp,clrp1", "--json")
+    assert code == 0
+    (line,) = out.splitlines()
+    facts = json.loads(line)
+    assert facts["output"] == "holiday_clrp.png"
+    assert [one["name"] for one in facts["classes"]] == ["zebra", "crane"]
+    assert len(facts["top"]) == 5
+    for one in facts["classes"]:
+        assert one["methods"]["LRP"]["sum"] + one["methods"]["LRP"]["absorbed"] == pytest.approx(one["logit"], rel=1e-5)
+        assert one["methods"]["CLRP1"]["absorbed"] is None
+        assert (one["remark"] is not None) == (one["logit"] < 0)
+
+
+def test_the_report_is_one_page_that_needs_nothing_else(workplace, with_tiny, picture, capsys):
+    other = workplace / "b<b>.png"
+    other.write_bytes(picture.read_bytes())
+    Path("broken.png").write_text("no picture")
+    code, _, _ = run(capsys, "explain", picture, other, "broken.png", "-t", "zebra", "-o", ".", "--report", "all.html")
+    assert code == 2  # for the broken one
+    page = Path("all.html").read_text()
+    assert page.count("<img") == page.count("data:image/webp;base64,") == 2
+    assert "b&lt;b&gt;.png" in page
+    assert "broken.png is no picture" in page
+    assert "conv2d" in page  # the plan
+    assert "<td>zebra</td>" in page
+    assert not re.search(r"(src|href)=\"(?!data:)|url\(|<script|@import|https?://", page)
+    data = re.findall(r"base64,([^\"]+)", page)[0]
+    assert Image.open(io.BytesIO(base64.b64decode(data))).format == "WEBP"
+
+
+def test_folders_patterns_and_standard_input(workplace, with_tiny, picture, capsys, monkeypatch):
+    Path("photos").mkdir()
+    Path("out").mkdir()
+    for name in ("a.png", "b.JPG", "notes.txt", "a_clrp.png", ".hidden.png"):
+        Path("photos", name).write_bytes(picture.read_bytes())
+    assert run(capsys, "explain", "photos", "-m", "lrp", "-o", "out")[0] == 0
+    assert sorted(p.name for p in Path("out").iterdir()) == ["a_clrp.png", "b_clrp.png"]
+    assert run(capsys, "explain", "photos/b*", "-m", "lrp", "-o", "one.png")[0] == 0
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(picture.read_bytes()), isatty=lambda: False))
+    code, out, _ = run(capsys, "explain", "-", "-m", "lrp")
+    assert code == 0
+    assert out.splitlines()[1] == "standard input"
+    assert Path("stdin_clrp.png").exists()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"nothing"), isatty=lambda: False))
+    code, _, err = run(capsys, "explain", "-", "-m", "lrp")
+    assert (code, err) == (
+        2,
+        "captum-clrp: standard input is no picture in a known format; give a JPEG, PNG, WebP, TIFF, BMP or GIF file\n",
+    )
+
+
+def test_each_picture_has_its_own_targets_and_batches_change_nothing(workplace, with_tiny, picture, capsys):
+    Path("photos").mkdir()
+    for k, name in enumerate("abc"):
+        pixels = np.random.default_rng(k).integers(0, 256, (20, 20 + 3 * k, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(f"photos/{name}.png")
+    Path("photos/targets.txt").write_text("# what is in them\na.png: zebra\nb.png: cup, Cardigan, top1\n")
+    found = []
+    for batch in (1, 2):
+        code, out, _ = run(
+            capsys, "explain", "photos", "--targets", "photos/targets.txt", "-o", "photos", "--json", "--batch", batch
+        )
+        assert code == 0
+        found.append([json.loads(line) for line in out.splitlines()])
+    one, two = found
+    assert [[c["name"] for c in picture["classes"]][:2] for picture in one][:2] == [["zebra"], ["cup", "Cardigan"]]
+    assert len(one[2]["classes"]) == 2  # the default, top2
+    for alone, together in zip(one, two, strict=True):
+        for a, b in zip(alone["classes"], together["classes"], strict=True):
+            assert a["methods"]["CLRP1"]["sum"] == pytest.approx(b["methods"]["CLRP1"]["sum"], rel=1e-4)
+    code, out, _ = run(capsys, "explain", "--targets", "photos/targets.txt", "-o", "photos", "--json")
+    assert [json.loads(line)["image"] for line in out.splitlines()] == ["photos/a.png", "photos/b.png"]
+    Path("bad.txt").write_text("a.png zebra\n")
+    code, _, err = run(capsys, "explain", "--targets", "bad.txt")
+    assert code == 2
+    assert "line 1" in err
+
+
+def test_style_sign_and_smoothing_reach_the_figure(workplace, with_tiny, picture, capsys, monkeypatch):
+    seen = []
+    draw = explained.draw_maps
+    monkeypatch.setattr(explained, "draw_maps", lambda *a, **more: seen.append((a, more)) or draw(*a, **more))
+    run(capsys, "explain", picture, "-m", "lrp", "--style", "contour", "--sign", "absolute")
+    run(capsys, "explain", picture, "-m", "lrp", "--style", "heatmap")
+    run(capsys, "explain", picture, "-m", "lrp", "--style", "heatmap", "--smooth", "1.5")
+    assert [(m["style"], m["sign"], m["smooth"]) for _, m in seen] == [
+        ("contour", "absolute", 3.0),
+        ("heatmap", "signed", 0.0),
+        ("heatmap", "signed", 1.5),
+    ]
+
+
+def test_maps_on_the_whole_photograph(workplace, with_tiny, picture, capsys, asked):
+    code, _, _ = run(capsys, "explain", picture, "-t", "zebra", "-m", "lrp", "--whole")
+    assert code == 0
+    ((_, _, (row,)),) = asked
+    assert row.maps[0].shape == (20, 24)
+    assert (row.maps[0][:, :2] == 0).all()  # cropped to 20 x 20
+    assert row.maps[0][:, 4:20].any()
+
+
+def test_methods_of_the_evaluation_stand_beside_the_contrasts(workplace, with_tiny, picture, capsys, asked):
+    pytest.importorskip("torchmetrics")
+    code, _, err = run(capsys, "explain", picture, "-t", "zebra", "-m", "clrp1,gradient,lrp-even")
+    assert (code, err) == (0, "")
+    ((_, methods, (row,)),) = asked
+    assert methods == ["CLRP1", "gradient", "lrp-even"]
+    inputs = with_tiny.inputs(Image.open(picture).convert("RGB"))
+    lrp = captum_clrp.LRPZBeta(with_tiny.model, *with_tiny.bounds, avg_pool="even").attribute(inputs, 0)[0].sum(0)
+    found = row.maps[2].sum(0)
+    np.testing.assert_allclose(found, lrp.numpy() * np.sign(row.score), atol=1e-6)

@@ -30,8 +30,8 @@ def test_images_of_one_name_are_numbered(workplace):
     [
         (["a.jpg"], "missing/x.png", "mkdir -p missing"),
         (["a.jpg"], "missing/", "mkdir -p missing"),
-        (["a.jpg"], "x.jpg", r"name it x\.png"),
-        (["a.jpg", "b.jpg"], "x.png", "several images need a folder .* name of one picture"),
+        (["a.jpg"], "x.gif", r"name it x\.png"),
+        (["a.jpg", "b.jpg"], "x.png", "several images need a folder .* name of one file"),
         (["a.jpg", "b.jpg"], "file.png", "give an existing folder"),
         (["a.jpg"], "a.png", "overwrite the image itself"),
         (["a.jpg"], "pipe.png", "no ordinary file"),

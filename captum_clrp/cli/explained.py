@@ -1,0 +1,247 @@
+"""What is known of a picture once it is explained, and each form in which it is handed out: figure, text, JSON, maps."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from captum_clrp.classifiers import Classifier
+from captum_clrp.cli.output import MARK
+from captum_clrp.geometry import Geometry
+from captum_clrp.visualization import OVERLAID, Row, draw_maps, encoded, laid_back, seen_part
+
+__all__ = ["Drawing", "Explained", "percent"]
+
+_UNLIKELY = 0.001
+_SHOWN = 5
+"""Predictions printed for each picture, besides the classes that are explained."""
+_SMOOTH = 3.0
+"""Standard deviation, in pixels of the network's input, of the blur under which maps lie on a photograph."""
+
+
+def percent(chance: float | Tensor) -> str:
+    """A probability in words."""
+    return f"{100 * float(chance):.1f} %"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How figures are drawn.
+
+    Attributes:
+        style, sign: As for :func:`captum_clrp.visualization.draw_maps`.
+        smooth: In pixels of the network's input; ``None`` for a little where map and photograph lie on each other.
+        whole: Whether maps are laid back on the whole photograph.
+    """
+
+    style: Any = "overlay"
+    sign: Any = "signed"
+    smooth: float | None = None
+    whole: bool = False
+
+    @property
+    def sigma(self) -> float:
+        """How much maps are smoothed, in pixels of the network's input."""
+        return self.smooth if self.smooth is not None else _SMOOTH if self.style in OVERLAID else 0.0
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A picture with its maps.
+
+    Attributes:
+        name: What the picture is called.
+        photograph: The picture as it came.
+        pixels: What the network saw, ``(3, H, W)`` in [0, 1].
+        classifier: The network.
+        logits: Its output, ``(K,)``.
+        classes: The classes that are explained.
+        maps: For each method, by name, a map of each class: ``(len(classes), C, H, W)``.
+        plain: The methods whose maps are all of the relevance that arrived: LRP without a contrast.
+        foreign: The methods whose values are no shares of the score, such as gradients.
+        settings: How the relevance was propagated.
+    """
+
+    name: str
+    photograph: Image.Image
+    pixels: Tensor
+    classifier: Classifier
+    logits: Tensor
+    classes: Sequence[int]
+    maps: dict[str, NDArray[np.float32]]
+    plain: Sequence[str]
+    foreign: Sequence[str]
+    settings: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """The file's name without its folder."""
+        return Path(self.name).name
+
+    @property
+    def chances(self) -> Tensor:
+        """Probabilities of all classes."""
+        return self.logits.softmax(0)
+
+    def rows(self) -> list[Row]:
+        """The classes, with what became of their scores."""
+        found = []
+        for k, index in enumerate(self.classes):
+            score, why = float(self.logits[index]), self._unlikely(index)
+            maps = [of_method[k] for of_method in self.maps.values()]
+            absorbed = [
+                score - float(one.sum()) if name in self.plain else None
+                for name, one in zip(self.maps, maps, strict=True)
+            ]
+            detail = f"probability {percent(self.chances[index])}, logit {score:.2f}"
+            remark = f"{why}: a contrast then shows what speaks for the class most, not that it is there" if why else ""
+            found.append(Row(self.classifier.class_name(index), maps, detail, remark, score, absorbed))
+        return found
+
+    def _unlikely(self, index: int) -> str | None:
+        """Why a map of the class may mislead."""
+        if self.logits[index] < 0:
+            return "has a negative score"
+        return "has a probability below 0.1 %" if self.chances[index] < _UNLIKELY else None
+
+    def in_words(self) -> str:
+        """Network, weights and settings."""
+        chosen = {"rules": "rules", "avg_pool": "average pooling", "conserve": "conserve", "bounds": "bounds"}
+        said = ", ".join(f"{word} {_word(self.settings[key])}" for key, word in chosen.items())
+        return f"{self.classifier.name}, weights {self.classifier.weights}; {said}; sums are in units of the logit"
+
+    def figure(self, drawing: Drawing) -> Figure:
+        """Classes beside methods.
+
+        Args:
+            drawing: How.
+        """
+        rows = self.rows()
+        look: dict[str, Any] = {"style": drawing.style, "sign": drawing.sign}
+        look["unit"] = ["" if name in self.foreign else "logit" for name in self.maps]
+        title, settings = self.title, self.in_words()
+        if not drawing.whole:
+            return draw_maps(
+                self.pixels, list(self.maps), rows, title=title, settings=settings, smooth=drawing.sigma, **look
+            )
+        geometry = Geometry.of(self.classifier.prepare)
+        size = self.photograph.size
+        whole = [
+            Row(
+                row.label,
+                [laid_back(one, geometry, size) for one in row.maps],
+                row.detail,
+                row.remark,
+                row.score,
+                row.absorbed,
+            )
+            for row in rows
+        ]
+        seen = seen_part(geometry, size)
+        larger = (seen.right - seen.left) / self.pixels.shape[-1]
+        return draw_maps(
+            self.photograph,
+            list(self.maps),
+            whole,
+            title=title,
+            settings=settings,
+            smooth=round(drawing.sigma * larger, 1),
+            seen=seen,
+            **look,
+        )
+
+    def picture(self, drawing: Drawing, kind: str) -> bytes:
+        """The figure as a file, which says in its metadata what it shows.
+
+        Args:
+            drawing: How it is drawn.
+            kind: The ending of the file's name.
+        """
+        sums = "; ".join(f"{row.label}: {row.detail}, {self._sums(row)}" for row in self.rows())
+        return encoded(self.figure(drawing), kind, title=self.title, description=f"{self.in_words()}; {sums}")
+
+    def _sums(self, row: Row) -> str:
+        return ", ".join(
+            f"{method} {row.account(column, method not in self.foreign)}" for column, method in enumerate(self.maps)
+        )
+
+    def text(self) -> str:
+        """What the command prints: the leading classes, those explained marked, and what became of their scores."""
+        leading = self.logits.argsort(descending=True)[:_SHOWN].tolist()
+        shown = leading + [index for index in self.classes if index not in leading]
+        names = {index: self.classifier.class_name(index) for index in shown}
+        width = max(map(len, names.values()))
+        told = [self.name]
+        told += [
+            f"  {'*' if index in self.classes else ' '} {name:{width}s} {index:5d}"
+            f"  probability {percent(self.chances[index]):>7s}  logit {self.logits[index]:7.2f}"
+            for index, name in names.items()
+        ]
+        for row in self.rows():
+            told.append(f"    {row.label}: {self._sums(row)}")
+            if row.remark:
+                told.append(f"    {row.label} {row.remark}")
+        return "\n".join(told)
+
+    def facts(self) -> dict[str, Any]:
+        """What a program may want to know, ready for JSON."""
+        rows = self.rows()
+        return {
+            "image": self.name,
+            "model": self.classifier.name,
+            "weights": self.classifier.weights,
+            "settings": dict(self.settings),
+            "top": [self._class(index) for index in self.logits.argsort(descending=True)[:_SHOWN].tolist()],
+            "classes": [
+                self._class(index)
+                | {"remark": row.remark or None}
+                | {
+                    "methods": {
+                        name: {"sum": float(np.sum(row.maps[m], dtype=np.float64)), "absorbed": row.absorbed[m]}
+                        for m, name in enumerate(self.maps)
+                    }
+                }
+                for index, row in zip(self.classes, rows, strict=True)
+            ],
+        }
+
+    def _class(self, index: int) -> dict[str, Any]:
+        return {
+            "index": index,
+            "name": self.classifier.class_name(index),
+            "probability": float(self.chances[index]),
+            "logit": float(self.logits[index]),
+        }
+
+    def archive(self) -> bytes:
+        """The maps as a file of numpy, ``.npz``: ``maps`` ``(K, M, H, W)``, summed over channels, and what belongs to them."""
+        maps = np.stack([of_method.sum(1) for of_method in self.maps.values()], axis=1)
+        classes = list(self.classes)
+        file = io.BytesIO()
+        arrays: dict[str, Any] = {
+            "maps": maps,
+            "methods": np.array(list(self.maps)),
+            "classes": np.array(classes),
+            "names": np.array([self.classifier.class_name(index) for index in classes]),
+            "logits": self.logits[classes].numpy(),
+            "probabilities": self.chances[classes].numpy(),
+            "photograph": (self.pixels.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy(),
+            MARK: np.array(json.dumps(self.facts())),
+        }
+        np.savez_compressed(file, **arrays)
+        return file.getvalue()
+
+
+def _word(value: Any) -> str:
+    return {True: "on", False: "off"}.get(value, str(value)) if isinstance(value, bool) else str(value)

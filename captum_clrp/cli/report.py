@@ -1,0 +1,100 @@
+"""A report in one file of HTML: pictures, numbers and the plan; nothing in it comes from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+
+import captum_clrp
+from captum_clrp.cli.explained import Drawing, Explained, percent
+from captum_clrp.cli.output import GENERATOR
+from captum_clrp.visualization.maps import map_of
+
+__all__ = ["Report"]
+
+_STYLE = """
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+pre { overflow-x: auto; font-size: 12px; line-height: 1.35; }
+.remark { color: #a84300; } .small { color: #777; font-size: 14px; }
+@media (prefers-color-scheme: dark) { .remark { color: #ffb067; } .small { color: #aaa; } }
+"""
+
+
+class Report:
+    """Collects pictures as they are explained.
+
+    Args:
+        drawing: How their figures are drawn.
+    """
+
+    def __init__(self, drawing: Drawing) -> None:
+        self._drawing = drawing
+        self._parts: list[str] = []
+
+    def add(self, one: Explained) -> None:
+        """Take a picture in: its figure and its numbers.
+
+        Args:
+            one: The picture.
+        """
+        name = html.escape(one.name)
+        data = base64.b64encode(one.picture(self._drawing, "webp")).decode()
+        labels = ", ".join(row.label for row in one.rows())
+        alt = html.escape(f"{one.name}: maps of {labels} by {', '.join(one.maps)}")
+        self._parts.append(
+            f'<section>\n<h2>{name}</h2>\n<img alt="{alt}" src="data:image/webp;base64,{data}">\n'
+            f"{_numbers(one)}\n{_leading(one)}\n</section>"
+        )
+        self._about = one.in_words()
+
+    def page(self, plans: Mapping[str, str], refused: Sequence[str]) -> bytes:
+        """The whole report.
+
+        Args:
+            plans: The rule of every operation, by the name of the composite.
+            refused: Why pictures are missing.
+        """
+        missing = "".join(f'<p class="remark">{html.escape(why)}</p>' for why in refused)
+        planned = "".join(
+            f"<details><summary>The rule of every operation: {html.escape(name)}</summary>\n"
+            f"<pre>{html.escape(plan)}</pre></details>"
+            for name, plan in plans.items()
+        )
+        return (
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{GENERATOR}\n'
+            f"<title>What speaks for a class</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+            f'<h1>What speaks for a class</h1>\n<p class="small">{html.escape(self._about)}; '
+            f"captum_clrp {captum_clrp.__version__}</p>\n{missing}\n"
+            + "\n".join(self._parts)
+            + f"\n{planned}\n</body>\n</html>\n"
+        ).encode()
+
+
+def _numbers(one: Explained) -> str:
+    """A table: what became of the score of each class."""
+    rows = []
+    for row in one.rows():
+        cells = [html.escape(row.label), f"{row.score:.2f}"]
+        for column in range(len(one.maps)):
+            total = float(map_of(row.maps[column]).sum())
+            lost = row.absorbed[column]
+            cells += [f"{total:.3g}", "" if lost is None or not row.score else f"{lost / row.score:.1%}"]
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        if row.remark:
+            said = html.escape(f"{row.label} {row.remark}")
+            rows.append(f'<tr><td class="remark" colspan="{len(cells)}">{said}</td></tr>')
+    heads = ["class", "logit"] + [f"{name}: {what}" for name in one.maps for what in ("sum", "absorbed")]
+    header = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _leading(one: Explained) -> str:
+    said = ", ".join(f"{top['name']} {percent(top['probability'])}" for top in one.facts()["top"])
+    return f'<p class="small">The network\'s leading classes: {html.escape(said)}</p>'
