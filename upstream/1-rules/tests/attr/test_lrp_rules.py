@@ -221,17 +221,17 @@ class Test(BaseTest):
             (model.linear, False),
             (model.linear2, True),
         ]
-        model.linear.weight.data[0] = torch.tensor([1.0, 2.0, 1.0])
+        model.linear.weight.data[0] = torch.tensor([1.0, 2.0, -1.0])
         for layer, to_input in layers:
             model.linear.rule = ZBetaRule(-4, 4)  # type: ignore
             model.linear2.rule = ZPlusRule()  # type: ignore
             relevance = LayerLRP(model, layer).attribute(
                 input, attribute_to_layer_input=to_input
             )
-            # Only the first neuron is active, with 1 + 4 - 3 = 2.
-            hidden = torch.tensor([[6.0, 0.0, 0.0]])
-            # Contributions are (1 + 4) * 1, (2 + 4) * 2 and (-3 + 4) * 1.
-            expected = torch.tensor([[5.0, 12.0, 1.0]]) / 18 * 6
+            # Only the first neuron is active, with 1 + 4 + 3 = 8; the score is 24.
+            hidden = torch.tensor([[24.0, 0.0, 0.0]])
+            # Contributions are (1 + 4) * 1, (2 + 4) * 2 and (-3 - 4) * (-1).
+            expected = torch.tensor([[5.0, 12.0, 7.0]])
             if layer is model.linear2 or not to_input:
                 expected = hidden
             assertTensorAlmostEqual(self, relevance, expected)
