@@ -20,6 +20,8 @@ __all__ = ["draw_bars", "draw_curve", "draw_examples", "figures"]
 _SHOWN = ("gradient", "lrp", "clrp1", "clrp2")
 _BANDS = ("gradient", "lrp", "clrp1")
 _EXAMPLES = 3
+_NARROWEST = 6.4
+"""Inches; a title needs room for its words."""
 
 
 def figures(
@@ -43,7 +45,8 @@ def draw_bars(metric: PerImageMetric, summary: Summary) -> bytes:
     across = min(count, 3)
     down = -(-count // across)
     height = 0.9 + 0.27 * max(len(methods), 2)
-    figure = Figure(figsize=(0.4 + 3.4 * across, height * down), layout="constrained")
+    width = max(_NARROWEST, 0.4 + 3.4 * across)
+    figure = Figure(figsize=(width, 0.3 + height * down), layout="constrained")
     for k, quantity in enumerate(metric.quantities):
         axes = figure.add_subplot(down, across, k + 1)
         rows = [row for row in summary.rows if row.quantity == quantity.name]
@@ -56,7 +59,7 @@ def draw_bars(metric: PerImageMetric, summary: Summary) -> bytes:
         axes.tick_params(axis="x", labelsize=7)
         axes.set_title(wrapped(quantity.title + quantity.note, 46), fontsize=8)
         plain(axes)
-    figure.suptitle(f"{summary.title}\n{_note(summary)}", fontsize=9)
+    figure.suptitle(_title(summary, width), fontsize=9)
     return png(figure)
 
 
@@ -64,7 +67,7 @@ def draw_curve(metric: PerImageMetric, summary: Summary, name: str) -> bytes:
     """A curve of all methods; bands of 95 % where they can be told apart, for a few of them if there are many."""
     curve = next(c for c in metric.curves if c.name == name)
     methods = list(dict.fromkeys(row.method for row in summary.rows))
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(_NARROWEST, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for row in summary.curves:
         if row.curve == name:
@@ -74,7 +77,7 @@ def draw_curve(metric: PerImageMetric, summary: Summary, name: str) -> bytes:
             axes.plot(row.x, row.mean, color=colour, lw=1.8, label=row.method)
     axes.set_xlabel(curve.axis)
     axes.set_ylabel(wrapped(curve.title, 50))
-    axes.set_title(f"{summary.title}\n{_note(summary)}", fontsize=9)
+    figure.suptitle(_title(summary, _NARROWEST), fontsize=9)
     axes.legend(fontsize=8, frameon=False)
     plain(axes)
     return png(figure)
@@ -125,7 +128,9 @@ def _best_and_worst(metric: PerImageMetric, records: Sequence[Record], judge: st
     return scored[:_EXAMPLES] + scored[-_EXAMPLES:]
 
 
-def _note(summary: Summary) -> str:
+def _title(summary: Summary, width: float) -> str:
+    """What was measured with what, in lines that fit ``width`` inches at 9 points."""
     made: dict[str, Any] = summary.made_with
     data = f"{made.get('model', '')} on {summary.images['measured']} images of {made.get('data', '')}"
-    return f"{data}; bars and bands: 95 %"
+    letters = round(13 * width)
+    return f"{wrapped(summary.title, letters)}\n{wrapped(f'{data}; bars and bands: 95 %', letters)}"

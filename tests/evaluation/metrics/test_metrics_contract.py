@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,15 +12,18 @@ import torch.multiprocessing as mp
 from torch import nn
 from torchmetrics import Metric
 
+from captum_clrp.evaluation import METRICS as REGISTRY
 from captum_clrp.evaluation import (
     ClassSimilarity,
     EnergyInside,
     EnergyPointingGame,
     GridPointingGame,
     InsertionDeletion,
+    MapMetric,
     NeuronAblation,
     PatchAblation,
     PointingGame,
+    PoolingIndices,
 )
 
 N = 6
@@ -39,30 +43,41 @@ def data() -> dict[str, torch.Tensor]:
 
 def model() -> nn.Module:
     torch.manual_seed(1)
-    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)).eval()
+    layers = [nn.Conv2d(3, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)]
+    return nn.Sequential(*layers).eval()
 
 
-def feed(metric: Metric, part: slice) -> None:
-    """Update ``metric`` with a part of the data."""
-    d = {name: values[part] for name, values in data().items()}
-    if not len(d["maps"]):
-        return
-    if isinstance(metric, GridPointingGame):
-        metric.update(d["maps"], d["cells"], d["labels"])
-    elif isinstance(metric, PatchAblation):
-        metric.update(model(), d["images"], d["labels"], d["maps"])
-    elif isinstance(metric, InsertionDeletion):
-        metric.update(model(), d["images"], d["labels"], d["maps"], (d["labels"] + 1) % 3)
-    elif isinstance(metric, ClassSimilarity):
-        metric.update(d["many"], d["labels"])
-    elif isinstance(metric, NeuronAblation):
-        network = model()
-        for image, maps in zip(d["images"], d["many"], strict=True):
-            metric.update(network, network[4], image, [0, 1, 2], maps[:3])
-    else:
-        metric.update(d["maps"], d["masks"], d["labels"])
+def of_maps(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(d["maps"], d["masks"], d["labels"])
 
 
+def of_cells(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(d["maps"], d["cells"], d["labels"])
+
+
+def of_many(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(d["many"], d["labels"])
+
+
+def of_model(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(model(), d["images"], d["labels"], d["maps"])
+
+
+def of_bystanders(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(model(), d["images"], d["labels"], d["maps"], (d["labels"] + 1) % 3)
+
+
+def of_neurons(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    network = model()
+    for image, maps in zip(d["images"], d["many"], strict=True):
+        metric.update(network, network[5], image, [0, 1, 2], maps[:3])
+
+
+def of_images(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(model(), d["images"])
+
+
+MEAN = torch.zeros(3, 8, 8)
 METRICS: list[tuple[type[Metric], dict[str, Any]]] = [
     (PointingGame, {"tolerance": 1.0}),
     (PointingGame, {"average": "classes"}),
@@ -70,11 +85,39 @@ METRICS: list[tuple[type[Metric], dict[str, Any]]] = [
     (EnergyPointingGame, {"average": "classes", "shares": (0.01, 0.1)}),
     (EnergyInside, {}),
     (GridPointingGame, {"n": 2}),
-    (PatchAblation, {"mean_image": torch.zeros(3, 8, 8), "size": 3}),
-    (InsertionDeletion, {"baseline": torch.zeros(3, 8, 8), "steps": 4}),
+    (PatchAblation, {"mean_image": MEAN, "size": 3}),
+    (InsertionDeletion, {"baseline": MEAN, "steps": 4}),
     (ClassSimilarity, {"measure": "rank"}),
-    (NeuronAblation, {"mean_image": torch.zeros(3, 8, 8), "size": 3}),
+    (NeuronAblation, {"mean_image": MEAN, "size": 3}),
+    (PoolingIndices, {}),
 ]
+UPDATES: dict[type[Metric], Callable[[Metric, dict[str, torch.Tensor]], None]] = {
+    PointingGame: of_maps,
+    EnergyPointingGame: of_maps,
+    EnergyInside: of_maps,
+    GridPointingGame: of_cells,
+    PatchAblation: of_model,
+    InsertionDeletion: of_bystanders,
+    ClassSimilarity: of_many,
+    NeuronAblation: of_neurons,
+    PoolingIndices: of_images,
+}
+
+
+LISTED = {kind for kind, _ in METRICS}
+for kind in REGISTRY.values():  # one that judges maps by themselves needs no row
+    if kind not in LISTED and issubclass(kind, MapMetric):
+        METRICS.append((kind, {}))
+        UPDATES[kind] = of_maps
+
+
+def feed(metric: Metric, part: slice) -> None:
+    """Update ``metric`` with a part of the data."""
+    d = {name: values[part] for name, values in data().items()}
+    if len(d["maps"]):
+        UPDATES[type(metric)](metric, d)
+
+
 every_metric = pytest.mark.parametrize(("kind", "settings"), METRICS)
 
 
