@@ -22,7 +22,8 @@ MOST_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded, for they would fill the memory, and are shrunk to a few hundred
 pixels anyway."""
 _MOST_ELONGATED = 30
-_TWELVE_BITS = 4096
+_SMALL_PART = 0.25
+"""A picture of 16 bits that uses less of its range than this looks nearly flat."""
 
 
 def example_picture() -> Image.Image:
@@ -31,25 +32,28 @@ def example_picture() -> Image.Image:
         return Image.open(file).convert("RGB")
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_picture(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
     """Decode a picture completely; the one decoder of this package.
 
     It comes upright (EXIF orientation), transparent parts on white, of an animation the first frame.
 
     Args:
         path: A file in any format that Pillow reads.
+        value_range: Of a grey picture, the values that are black and white; what lies outside is cut off. Default: 0 and
+            the highest that the file can hold (255 or 65535; of fractions, the highest that it does hold).
 
     Returns:
         An RGB image.
 
     Raises:
-        InvalidInputError: if there is no such file, or it is no picture, damaged, or too large.
+        InvalidInputError: if there is no such file, or it is no picture, damaged, too large, or coloured although a
+            range is given.
     """
     _check_path(path)
     try:
         with _quiet(), path.open("rb") as file, Image.open(file) as picture:
             _check_size(path, *picture.size)
-            return _upright_rgb(path, picture)
+            return _upright_rgb(path, picture, value_range)
     except InvalidInputError:
         raise
     except PermissionError as error:
@@ -133,12 +137,17 @@ def upright(picture: Image.Image, orientation: int) -> Image.Image:
     return picture if orientation == 1 else picture.transpose(_TURNS[orientation])
 
 
-def _upright_rgb(path: Path, picture: Image.Image) -> Image.Image:
+def _upright_rgb(path: Path, picture: Image.Image, value_range: tuple[float, float] | None) -> Image.Image:
     picture.load()
     with contextlib.suppress(Exception):  # a damaged EXIF block is no reason to refuse the pixels
         picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bit: "convert" would clip instead of scale
-        picture = _scaled(path, np.asarray(picture, dtype=np.float64), picture.mode)
+    deep = picture.mode.startswith("I") or picture.mode == "F"  # 16 or 32 bit: "convert" would clip instead of scale
+    if value_range is not None and not deep and picture.mode not in ("1", "L"):
+        raise InvalidInputError(
+            f"{path} is no grey picture (its mode is {picture.mode}); only those have a range of values"
+        )
+    if deep or value_range is not None:
+        picture = _scaled(path, np.asarray(picture, dtype=np.float64), picture.mode, value_range)
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         ground = Image.new("RGBA", layer.size, "white")
@@ -146,17 +155,18 @@ def _upright_rgb(path: Path, picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
-def _scaled(path: Path, values: NDArray[np.float64], mode: str) -> Image.Image:
-    """Grey values of more than eight bits as eight bits."""
-    highest = float(values.max(initial=0))
-    integers = mode.startswith("I") and highest > 255
-    if integers and highest < _TWELVE_BITS:
+def _scaled(path: Path, values: NDArray[np.float64], mode: str, value_range: tuple[float, float] | None) -> Image.Image:
+    """Grey values as eight bits."""
+    lowest, highest = float(values.min()), float(values.max())
+    whole = mode.startswith("I") and highest > 255
+    black, white = value_range or (0.0, 65535.0 if whole else max(highest, 1e-9))
+    if value_range is None and (lowest < 0 or (whole and highest - lowest < _SMALL_PART * white)):
         warn(
-            f"{path} holds 16 bits of which the highest value is {highest:g}, so that it looks nearly black to the network; "
-            "if its values have 12 bits, multiply them by 16 first"
+            f"the values of {path} go from {lowest:g} to {highest:g}, while 0 is shown as black and {white:g} as white; if they "
+            "mean something else, such as 12 bits stored in 16, say which are black and white (a range of values, such as 0 to 4095)"
         )
-    top = 65535.0 if integers else max(highest, 1e-9)
-    return Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
+    scaled = np.clip((values - black) / (white - black), 0, 1)
+    return Image.fromarray((scaled * 255).round().astype(np.uint8))
 
 
 @contextlib.contextmanager

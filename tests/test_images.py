@@ -120,12 +120,46 @@ def test_addresses_are_not_fetched(tmp_path):
 
 def test_twelve_bits_in_sixteen_get_a_note(tmp_path):
     Image.fromarray(np.full((4, 4), 4000, np.uint16)).save(tmp_path / "dark.png")
-    with pytest.warns(UserWarning, match="highest value is 4000, so that it looks nearly black"):
+    with pytest.warns(UserWarning, match="go from 4000 to 4000, while 0 is shown as black and 65535 as white"):
         open_picture(tmp_path / "dark.png")
-    Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "bright.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        open_picture(tmp_path / "dark.png", (0, 4095))
+        Image.fromarray(np.array([[0, 40000]], np.uint16)).save(tmp_path / "bright.png")
         open_picture(tmp_path / "bright.png")
+
+
+@pytest.mark.parametrize("values", [[32768 + 1000, 32768 + 3000], [-1000, 400]])
+def test_values_elsewhere_in_a_wide_range_get_a_note(tmp_path, values):
+    Image.fromarray(np.array([values], np.int32)).save(tmp_path / "scan.tif")
+    with pytest.warns(UserWarning, match=f"go from {values[0]} to {values[1]}, while 0"):
+        open_picture(tmp_path / "scan.tif")
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "value_range"),
+    [
+        ([0, 1024, 2048, 4095, 5000], np.uint16, (0, 4096)),
+        ([-2000, -512, 0, 512, 2000], np.int32, (-1024, 1024)),
+        ([-0.5, 0.25, 0.5, 1.0, 7.0], np.float32, (0.0, 1.0)),
+        ([10, 60, 110, 210, 255], np.uint8, (10, 210)),
+    ],
+)
+def test_a_range_says_what_is_black_and_white(tmp_path, values, kind, value_range):
+    Image.fromarray(np.array([values], kind)).save(tmp_path / "scan.tif")
+    low, high = value_range
+    expected = [round(255 * min(max((value - low) / (high - low), 0), 1)) for value in values]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = np.asarray(open_picture(tmp_path / "scan.tif", value_range))
+    assert found.shape == (1, 5, 3)
+    assert found[0, :, 0].tolist() == found[0, :, 2].tolist() == expected
+
+
+def test_colours_have_no_range(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "colour.png")
+    with pytest.raises(InvalidInputError, match="is no grey picture"):
+        open_picture(tmp_path / "colour.png", (0, 100))
 
 
 def test_without_an_orientation_a_picture_is_as_it_is_stored(tmp_path):

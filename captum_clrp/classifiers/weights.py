@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import pickle
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from captum_clrp.errors import ClassifierError
+from captum_clrp.errors import ClassifierError, warn
 
-__all__ = ["DEFAULT", "RANDOM", "fetch", "local_file", "misfit", "no_such_weights", "read_state_dict", "seeded"]
+__all__ = [
+    "DEFAULT",
+    "RANDOM",
+    "fetch",
+    "fitted",
+    "local_file",
+    "misfit",
+    "no_such_weights",
+    "read_state_dict",
+    "seeded",
+]
 
 DEFAULT, RANDOM = "DEFAULT", "random"
 
@@ -86,33 +98,80 @@ def _patience(seconds: float) -> Iterator[None]:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file or of one that ``torch.save`` wrote, on the CPU, by name.
 
-    What training scripts wrap around the state dict (``state_dict``, ``model``, a prefix ``module.``) is taken off.
+    What training scripts wrap around the state dict (``state_dict``, ``model_state_dict``, ``model``, ...) is taken
+    off; of prefixes of its names see :func:`fitted`.
+
+    Args:
+        path: The file. No code that it holds is run, whatever it is.
 
     Raises:
-        ClassifierError: if the file is damaged, or holds anything else than tensors.
+        ClassifierError: if the file is damaged, or holds anything else than tensors and plain values.
     """
     try:
         content: Any
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             content = _read_safetensors(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_HARMLESS):
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise ClassifierError(
             f"the weights file {path} cannot be read as plain tensors ({type(error).__name__}); it may be damaged, or "
             "hold a whole pickled model: save the weights alone with torch.save(model.state_dict(), FILE)",
             "weights",
         ) from error
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
+    for _ in range(3):  # what is wrapped once more is no file of weights
+        content = _wrapped(content) or content
     if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ClassifierError(
             f"the weights file {path} holds no state dict; save one with torch.save(model.state_dict(), FILE)",
             "weights",
         )
-    return {name.removeprefix("module."): value for name, value in content.items() if isinstance(value, Tensor)}
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def _wrapped(content: Any) -> dict[str, Any] | None:
+    """What a training script keeps beside its own state, such as that of the optimiser."""
+    keys = _WRAPPERS if isinstance(content, dict) else ()
+    return next((content[key] for key in keys if content.get(key) and isinstance(content[key], dict)), None)
+
+
+_WRAPPERS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model_state", "model"),
+    *("net_state_dict", "net", "network", "weights", "params"),
+)
+# What training scripts keep beside the weights: their options, paths, and numbers of numpy. Reading these runs nothing.
+_NUMBERS = (np.float32(0), np.float64(0), np.int64(0))
+_HARMLESS: list[Any] = [
+    *(argparse.Namespace, type(Path()), np.dtype, np.float64(0).__reduce__()[0]),
+    *(type(number.dtype) for number in _NUMBERS),
+]
+
+
+def fitted(state: dict[str, Tensor], own: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """A state dict under the names of the network that it is for.
+
+    Wrappers put a prefix before every name (``module.``, ``model.`` of Lightning, ``_orig_mod.`` of ``torch.compile``),
+    beside which there may be tensors that are not the network's (a loss, a second network).
+
+    Args:
+        state: As the file has it.
+        own: The state dict of the network.
+        path: The file, for what is said about it.
+
+    Returns:
+        Without the prefix, and without what lies outside it; ``state`` as it is where no prefix helps.
+    """
+    if not own or set(own) <= set(state):
+        return state
+    first = next(iter(own))
+    prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
+    whole = [prefix for prefix in prefixes if all(prefix + name in state for name in own)]
+    if len(whole) > 1:
+        warn(f"{path} holds the network {len(whole)} times, as {', '.join(whole)}; {whole[0]} is taken")
+    taken = whole[0] if whole else "module."
+    inside = {name.removeprefix(taken): value for name, value in state.items() if name.startswith(taken)}
+    return inside or state
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     importlib.import_module(module)
         interrupted = options.interrupted
         _remarked.clear()
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _current_folder_last():
             warnings.showwarning = _remark
             code: int = options.run(options)
         sys.stdout.flush()
@@ -82,6 +82,18 @@ def _leaving_at_once() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _current_folder_last() -> Iterator[None]:
+    """Code of the user's own is found in the current folder, if it is nowhere else."""
+    folder = os.getcwd()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
 
 
 class _Parser(argparse.ArgumentParser):

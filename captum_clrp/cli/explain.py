@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from captum_clrp.cli.options import add_model_options
+from captum_clrp.cli.options import add_model_options, value_range
 
 __all__ = ["METHODS", "add_parser", "run"]
 
@@ -24,6 +24,8 @@ examples:
   captum-clrp explain holiday.jpg --style contour --whole --output why.pdf --maps why.npz
   captum-clrp explain holiday.jpg --method clrp1,clrp1-s0.9,rivals5
   captum-clrp explain dog.png --model vgg16 --weights vgg16-397923af.pth --device cuda
+  captum-clrp explain bird.jpg --model resnet50 --weights finetuned.ckpt --labels birds.txt
+  captum-clrp explain scan.png --range 0,4095 --model mycode.nets:build --weights best.pt --mean 0.5 --std 0.2 --size 256
 """
 
 
@@ -71,6 +73,13 @@ def add_parser(subparsers: Any) -> None:
         default=1,
         metavar="N",
         help="pictures that go through the network together (default: 1)",
+    )
+    parser.add_argument(
+        "--range",
+        type=value_range,
+        metavar="BLACK,WHITE",
+        help="of grey pictures, the values that are black and white, e.g. 0,4095 for 12 bits, --range=-1000,400 (default: "
+        "0 and the most that the file can hold)",
     )
     _add_output_options(parser)
     add_model_options(parser)

@@ -38,6 +38,7 @@ class Job:
         output: The figure.
         maps: The file of its maps, if they are wanted.
         targets: Its classes, if the file of targets names it.
+        value_range: The values that are black and white, if they were given.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Job:
     output: Path
     maps: Path | None = None
     targets: str | None = None
+    value_range: tuple[float, float] | None = None
 
     def open(self) -> Image.Image:
         """The picture.
@@ -55,7 +57,7 @@ class Job:
         if self.source is None:
             return example_picture()
         try:
-            return open_picture(self.source)
+            return open_picture(self.source, self.value_range)
         except InvalidInputError as error:
             if self.name != _STDIN:
                 raise
@@ -81,9 +83,9 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     named = [Path("stdin.png") if str(source) == "-" else source for source in sources]
     outputs, maps_at = output_paths(named, options.output, reading=sources), _map_paths(named, options.maps)
     return [
-        Job(str(source), source, output, at, listed.get(source))
+        Job(str(source), source, output, at, listed.get(source), options.range)
         if str(source) != "-"
-        else Job(_STDIN, _spooled(), output, at)
+        else Job(_STDIN, _spooled(), output, at, value_range=options.range)
         for source, output, at in zip(sources, outputs, maps_at, strict=True)
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import TYPE_CHECKING
 
 from captum_clrp.cli.errors import CommandError
@@ -11,7 +12,7 @@ from captum_clrp.errors import ClassifierError
 if TYPE_CHECKING:
     from captum_clrp.classifiers import Classifier
 
-__all__ = ["DEFAULT_MODEL", "add_model_options", "asked_classifier", "default_device"]
+__all__ = ["DEFAULT_MODEL", "add_model_options", "asked_classifier", "default_device", "value_range"]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 
@@ -23,15 +24,41 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="a classifier of torchvision or timm, if need be as timm/NAME (default: %(default)s)",
+        help="a classifier of torchvision or timm, if need be as timm/NAME, or PACKAGE.MODULE:NAME for one's own: a "
+        "torch.nn.Module or a function that returns one, installed or in the current folder (default: %(default)s)",
     )
     group.add_argument(
         "--weights",
         metavar="NAME|FILE",
-        help="published weights by name (DEFAULT, IMAGENET1K_V1, a timm tag), a state dict file (.pth, .safetensors), "
-        "or random (default: the library's DEFAULT)",
+        help="published weights by name (DEFAULT, IMAGENET1K_V1, a timm tag), a state dict or checkpoint file (.pth, .ckpt, "
+        ".safetensors), or random (default: the library's DEFAULT, or what one's own network has)",
     )
     group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
+    group.add_argument("--labels", metavar="FILE", help="text file with the name of an output in each line")
+    group.add_argument(
+        "--preprocessing",
+        metavar="NAME",
+        help="prepare pictures as for this network of torchvision or timm (default: as for --model)",
+    )
+    for name, what in (("mean", "mean"), ("std", "standard deviation")):
+        group.add_argument(
+            f"--{name}",
+            type=_numbers,
+            metavar="A[,B,C]",
+            help=f"{what} of each channel, for pixels in [0, 1] (default: of the preprocessing)",
+        )
+    group.add_argument(
+        "--size",
+        type=_sides,
+        metavar="N[,M]",
+        help="pixels of the shorter side, or height and width, after resizing (default: of the preprocessing)",
+    )
+    group.add_argument(
+        "--crop",
+        type=_sides,
+        metavar="N[,M]",
+        help="pixels of the square, or height and width, that is cut from the middle (default: of the preprocessing)",
+    )
 
 
 def default_device() -> str:
@@ -41,19 +68,57 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-_OPTIONS = {"name": "--model", "weights": "--weights", "device": "--device"}
-"""Which option gives which argument of :func:`captum_clrp.classifiers.load_classifier`."""
-
-
 def asked_classifier(options: argparse.Namespace, device: str) -> Classifier:
     """The classifier that the options ask for.
 
     Raises:
         CommandError: if it cannot be had; it names the option.
     """
-    from captum_clrp.classifiers import load_classifier
+    from captum_clrp.classifiers import load_classifier, read_class_names
 
     try:
-        return load_classifier(options.model, options.weights, device)
+        return load_classifier(
+            options.model,
+            options.weights,
+            device,
+            class_names=None if options.labels is None else read_class_names(options.labels),
+            preprocessing=options.preprocessing,
+            mean=options.mean,
+            std=options.std,
+            size=options.size,
+            crop=options.crop,
+        )
     except ClassifierError as error:
-        raise CommandError(f"{_OPTIONS[error.argument]}: {error}") from error
+        raise CommandError(f"--{_OPTIONS.get(error.argument, error.argument)}: {error}") from error
+
+
+_OPTIONS = {"name": "model", "class_names": "labels"}
+"""Arguments of :func:`captum_clrp.classifiers.load_classifier` whose options are called otherwise."""
+
+
+def value_range(text: str) -> tuple[float, float]:
+    """Two numbers, the first lower than the second."""
+    values = _numbers(text)
+    if len(values) != 2 or not values[0] < values[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no range; give the lower and the higher value, e.g. 0,4095")
+    return values[0], values[1]
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(math.isfinite(value) for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} holds something else than numbers, separated by commas")
+    return values
+
+
+def _sides(text: str) -> int | tuple[int, int]:
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2) or min(values) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels (224) or height and width (224,320)")
+    return values[0] if len(values) == 1 else (values[0], values[1])

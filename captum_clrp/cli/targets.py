@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from captum_clrp.classifiers import imagenet_wnids
+from captum_clrp.classifiers import imagenet_class_names, imagenet_wnids
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.errors import nearest, warn
 
@@ -64,7 +64,7 @@ def _one(part: str, class_names: Sequence[str]) -> int | str:
         if not 0 <= int(part) < count:
             raise CommandError(f"class index {part} is out of range; the network has classes 0 to {count - 1}")
         return int(part)
-    if part in imagenet_wnids() and count == len(imagenet_wnids()):
+    if part in imagenet_wnids() and tuple(class_names) == imagenet_class_names():
         return imagenet_wnids().index(part)
     plain = _plain(part)
     exact = [index for index, name in enumerate(class_names) if name == part]

@@ -4,7 +4,9 @@ import pytest
 import torch
 import torchvision
 
-from captum_clrp.classifiers import Classifier, load_classifier, loading, model_names
+from captum_clrp.classifiers import load_classifier, loading, model_names
+from captum_clrp.classifiers.classifier import Found
+from captum_clrp.classifiers.preprocessing import Preprocessing
 from captum_clrp.errors import ClassifierError
 from captum_clrp.geometry import Geometry
 
@@ -95,7 +97,8 @@ def test_a_device_that_is_not_there_is_refused():
 
 
 def test_what_returns_no_logits_is_no_classifier(monkeypatch):
-    flat = Classifier("flat", torch.nn.Flatten(0), Geometry(4, (4, 4)), (0.0,) * 3, (1.0,) * 3)
+    how = Preprocessing(Geometry(4, (4, 4)), (0.0,) * 3, (1.0,) * 3)
+    flat = Found("flat", torch.nn.Flatten(0), "none", how, None)
     monkeypatch.setattr(loading.torchvision, "load", lambda *_: flat)
     with pytest.raises(ClassifierError, match=r"flat is no classifier: its output is of shape \(48,\)"):
         load_classifier("squeezenet1_1")

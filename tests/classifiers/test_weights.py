@@ -1,12 +1,14 @@
+import argparse
 import urllib.error
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from captum_clrp.classifiers import weights
-from captum_clrp.classifiers.weights import fetch, local_file, read_state_dict
+from captum_clrp.classifiers.weights import fetch, fitted, local_file, read_state_dict
 from captum_clrp.errors import ClassifierError
 
 
@@ -23,14 +25,58 @@ def empty_cache(tmp_path, monkeypatch):
     return tmp_path / "hub" / "checkpoints"
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_state_dict_is_read_with_or_without_what_training_wraps_around_it(tmp_path, wrapped):
+def checkpoints() -> dict[str, object]:
+    """One network as training scripts save it: what wraps the state dict, and what stands beside it."""
+    torch.manual_seed(1)
     state = nn.Linear(2, 3).state_dict()
-    content = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}} if wrapped else state
-    torch.save(content, tmp_path / "w.pth")
-    found = read_state_dict(tmp_path / "w.pth")
+    options = argparse.Namespace(lr=0.1, out=Path("runs"), best=np.float64(0.75), steps=np.int64(3))
+    prefixed = {prefix: {prefix + key: value for key, value in state.items()} for prefix in ("module.", "model.")}
+    return {
+        "plain": state,
+        "pytorch_tutorial": {"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {"state": {}}, "loss": 0.5},
+        "torchvision_references": {"model": state, "optimizer": {"param_groups": []}, "args": options, "epoch": 3},
+        "imagenet_example": {
+            "epoch": 3,
+            "arch": "x",
+            "state_dict": prefixed["module."],
+            "best_acc1": torch.tensor(70.0),
+        },
+        "lightning": {
+            "state_dict": {**prefixed["model."], "loss.weight": torch.ones(4)},
+            "hyper_parameters": {"lr": 0.1},
+            "pytorch-lightning_version": "2.4.0",
+            "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.9), "dirpath": "x"}},
+        },
+        "compiled": {f"_orig_mod.{key}": value for key, value in state.items()},
+        "parallel_in_lightning": {"state_dict": {f"model.module.{key}": value for key, value in state.items()}},
+        "twice_wrapped": {"model": {"state_dict": state}},
+        "averaged": {"state_dict_ema": state, "state_dict": {key: value + 1 for key, value in state.items()}},
+    }
+
+
+@pytest.mark.parametrize("kind", checkpoints())
+def test_checkpoints_are_read_as_people_have_them(tmp_path, kind):
+    own = nn.Linear(2, 3).state_dict()
+    torch.save(checkpoints()[kind], tmp_path / "w.ckpt")
+    found = fitted(read_state_dict(tmp_path / "w.ckpt"), own, tmp_path)
     assert list(found) == ["weight", "bias"]
-    assert torch.equal(found["weight"], state["weight"])
+    assert all(torch.equal(found[name], value) for name, value in checkpoints()["plain"].items())
+
+
+def test_a_network_that_is_there_twice_is_said(tmp_path):
+    own = nn.Linear(2, 3).state_dict()
+    state = {
+        f"{prefix}.{key}": value + i for i, prefix in enumerate(("student", "teacher")) for key, value in own.items()
+    }
+    with pytest.warns(UserWarning, match="2 times, as student., teacher.; student. is taken"):
+        found = fitted(state, own, tmp_path)
+    assert torch.equal(found["weight"], own["weight"])
+
+
+def test_names_that_do_not_fit_stay_as_they_are(tmp_path):
+    state = {"a.weight": torch.ones(1), "b": torch.ones(1)}
+    assert fitted(state, nn.Linear(2, 3).state_dict(), tmp_path) is state
+    assert fitted(state, {}, tmp_path) is state
 
 
 def test_safetensors_are_read(tmp_path):
@@ -42,7 +88,10 @@ def test_safetensors_are_read(tmp_path):
         read_state_dict(tmp_path / "w.safetensors")
 
 
-@pytest.mark.parametrize("content", [Bomb(), nn.Linear(1, 1), {"a": Bomb()}])
+@pytest.mark.parametrize(
+    "content",
+    [Bomb(), nn.Linear(1, 1), {"a": Bomb()}, {"model": {"a": torch.ones(1)}, "args": argparse.Namespace(a=Bomb())}],
+)
 def test_no_code_of_a_file_runs(tmp_path, capsys, content):
     torch.save(content, tmp_path / "w.pth")
     with pytest.raises(ClassifierError, match=r"torch\.save\(model\.state_dict\(\), FILE\)"):
