@@ -103,8 +103,13 @@ def test_a_preprocessing_by_name(own, shown):
 
 def test_a_grey_scan_of_twelve_bits(own, capsys, shown, monkeypatch):
     pictures = []
-    draw = explaining.draw
-    monkeypatch.setattr(explaining, "draw", lambda picture, *a, **k: pictures.append(picture) or draw(picture, *a, **k))
+    draw = explaining.draw_maps
+
+    def recording(picture: object, *rest: object, **more: object) -> object:
+        pictures.append(picture)
+        return draw(picture, *rest, **more)
+
+    monkeypatch.setattr(explaining, "draw_maps", recording)
     values = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(np.uint16)
     Image.fromarray(values).save("scan.png")
     for more in (["--range", "0,4095"], []):
@@ -112,7 +117,7 @@ def test_a_grey_scan_of_twelve_bits(own, capsys, shown, monkeypatch):
         err = capsys.readouterr().err
         assert ("note: the values of scan.png go from" in err) == (not more)
     assert shown[0].low.shape == (1, 1, 1, 1)
-    np.testing.assert_allclose(pictures[0][..., 0], values / 4095, atol=1 / 255)
+    np.testing.assert_allclose(np.asarray(pictures[0][0]), values / 4095, atol=1 / 255)
     assert pictures[1].max() < 0.07
 
 
