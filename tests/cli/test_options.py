@@ -10,7 +10,7 @@ import torch
 import torchvision
 from PIL import Image
 
-from captum_clrp.cli import explaining, main
+from captum_clrp.cli import explained, explaining, main
 from captum_clrp.cli.options import DEFAULT_MODEL
 
 NAMES = ["great tit", "blue tit", "robin", "wren", "house sparrow"]
@@ -103,13 +103,13 @@ def test_a_preprocessing_by_name(own, shown):
 
 def test_a_grey_scan_of_twelve_bits(own, capsys, shown, monkeypatch):
     pictures = []
-    draw = explaining.draw_maps
+    draw = explained.draw_maps
 
     def recording(picture: object, *rest: object, **more: object) -> object:
         pictures.append(picture)
         return draw(picture, *rest, **more)
 
-    monkeypatch.setattr(explaining, "draw_maps", recording)
+    monkeypatch.setattr(explained, "draw_maps", recording)
     values = np.random.default_rng(0).integers(0, 4096, (32, 32)).astype(np.uint16)
     Image.fromarray(values).save("scan.png")
     for more in (["--range", "0,4095"], []):
