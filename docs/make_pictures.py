@@ -17,15 +17,27 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_clrp import ContrastiveLRP1, LayerLRPZBeta, LRPZBeta, NeuronContrastiveLRP2, NeuronLRPZBeta
+from captum_clrp import (
+    ContrastiveLRP,
+    ContrastiveLRP1,
+    ContrastiveLRP2,
+    LayerLRPZBeta,
+    LRPZBeta,
+    NeuronContrastiveLRP2,
+    NeuronLRPZBeta,
+    OtherClasses,
+    TheseClasses,
+)
 from captum_clrp.classifiers import Classifier, load_classifier
 from captum_clrp.cli import main as captum_clrp_command
+from captum_clrp.evaluation import Embedded, compose_grid
 from captum_clrp.images import example_picture
 from captum_clrp.visualization import Row, draw_maps, encoded
 
@@ -112,6 +124,46 @@ def neurons() -> None:
     _draw("neurons", ["LRP", "CLRP2"], rows)
 
 
+def four_in_a_grid() -> None:
+    """Four photographs in one picture, and the maps of the class of each by LRP, CLRP1 and CLRP2."""
+    classifier, _ = _network()
+    photographs = Embedded(collages=False)[:4]
+    cells = torch.stack([classifier.prepare(photograph.read()) for photograph in photographs])
+    scene = compose_grid(cells, n=2)
+    image = classifier.normalize(scene)[None]
+    targets = [photograph.targets[0] for photograph in photographs]
+    methods = {"LRP": LRPZBeta, "CLRP1": ContrastiveLRP1, "CLRP2": ContrastiveLRP2}
+    maps = [
+        method(classifier.model, classifier.low, classifier.high)
+        .attribute_classes(image, [target.label for target in targets])[0]
+        .numpy()
+        for method in methods.values()
+    ]
+    rows = [Row(target.name, [m[k] for m in maps]) for k, target in enumerate(targets)]
+    _save("four_in_a_grid", encoded(draw_maps(scene, list(methods), rows, style="heatmap"), dpi=110))
+
+
+def rather_than() -> None:
+    """Espresso and cup: against all other classes, and one rather than the other."""
+    classifier, _ = _network()
+    photograph = Embedded(collages=False)[1].read()
+    image = classifier.inputs(photograph)
+    espresso, cup = 967, 968
+    rows = []
+    for name, target, other in (("espresso", espresso, cup), ("cup", cup, espresso)):
+        duals = (OtherClasses(), TheseClasses([other]))
+        maps = [
+            ContrastiveLRP(classifier.model, classifier.low, classifier.high, dual=dual)
+            .attribute(image, target)[0]
+            .numpy()
+            for dual in duals
+        ]
+        rows.append(Row(name, maps))
+    columns = ["rather than all others", "rather than the other"]
+    picture = draw_maps(classifier.prepare(photograph), columns, rows, style="heatmap")
+    _save("rather_than", encoded(picture, dpi=110))
+
+
 def distance() -> None:
     """How far apart the maps of two classes are, layer by layer, for both kinds of pooling."""
     classifier, image = _network()
@@ -144,7 +196,8 @@ def _distance(network: object, layer: object, image: Tensor, classifier: Classif
 
 
 MAKERS: dict[str, Callable[[], None]] = {
-    maker.__name__: maker for maker in (cat_and_coffee_explained, average_pooling, conserve, neurons, distance)
+    maker.__name__: maker
+    for maker in (cat_and_coffee_explained, four_in_a_grid, rather_than, average_pooling, conserve, neurons, distance)
 }
 
 

@@ -424,7 +424,11 @@ def write_parts(folder: Path = GENERATED) -> None:
     }
     for name, text in parts.items():
         _write(folder / f"{name}.md", text)
-    for name, text in evaluation_pages().items():
+    pages = evaluation_pages()
+    for old in (DOCS / "reference" / "evaluation").glob("*.md"):
+        if old.stem not in pages:
+            old.unlink()
+    for name, text in pages.items():
         _write(DOCS / "reference" / "evaluation" / f"{name}.md", text)
 
 
