@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from captum_clrp.files import write_whole
+
 PACKAGES = ("captum_clrp", "torch", "torchvision", "timm", "captum", "zennit", "autoLRP")
 
 
@@ -71,11 +73,9 @@ def _cell(value: object) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write atomically, so that an interrupted run leaves the last complete file."""
+    """Write it whole, so that an interrupted run leaves the last complete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
+from captum_clrp import files
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.visualization.files import FORMATS, SOFTWARE
 
@@ -123,17 +124,9 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         CommandError: if the disk is full or the folder cannot be written.
     """
-    final = path.resolve()  # a link stays a link
-    partial = final.with_name(f".{final.name[:100]}.{os.getpid()}.part")
     try:
-        with partial.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, final)
+        files.write_whole(path, content)
     except OSError as error:
         raise CommandError(
             f"{path} cannot be written ({error.strerror}); choose another place with --output"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
