@@ -39,7 +39,7 @@ from captum_clrp.classifiers import Classifier, load_classifier
 from captum_clrp.cli import main as captum_clrp_command
 from captum_clrp.evaluation import Embedded, compose_grid
 from captum_clrp.images import example_picture
-from captum_clrp.visualization import Row, draw_maps, encoded
+from captum_clrp.visualization import Row, draw_maps, encoded, overlaid
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 CLASSES = {"Egyptian cat": 285, "espresso": 967}
@@ -51,9 +51,9 @@ def _network() -> tuple[Classifier, Tensor]:
     return classifier, classifier.inputs(example_picture())
 
 
-def _draw(name: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def _draw(name: str, columns: Sequence[str], rows: Sequence[Row], unit: str = "logit") -> None:
     classifier, _ = _network()
-    figure = draw_maps(classifier.prepare(example_picture()), columns, rows, style="heatmap")
+    figure = draw_maps(classifier.prepare(example_picture()), columns, rows, style="heatmap", unit=unit)
     _save(name, encoded(figure, dpi=110))
 
 
@@ -121,7 +121,7 @@ def neurons() -> None:
         for method in (NeuronLRPZBeta, NeuronContrastiveLRP2)
     ]
     rows = [Row(f"channel {c}", [m[k] for m in maps]) for k, c in enumerate(channels)]
-    _draw("neurons", ["LRP", "CLRP2"], rows)
+    _draw("neurons", ["LRP", "CLRP2"], rows, unit="activation")
 
 
 def four_in_a_grid() -> None:
@@ -195,9 +195,45 @@ def _distance(network: object, layer: object, image: Tensor, classifier: Classif
     return float((a - b).abs().sum() / 2)
 
 
+def styles() -> None:
+    """Every style of drawing, for CLRP1 and the cup of coffee, plain and smoothed."""
+    classifier, image = _network()
+    relevance = ContrastiveLRP1(classifier.model, *classifier.bounds).attribute(image, CLASSES["espresso"])
+    picture = classifier.prepare(example_picture())
+    names = ("overlay", "contour", "masked", "heatmap", "side-by-side")
+    figure = Figure(figsize=(11.5, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    places = figure.subplots(2, len(names), width_ratios=[1, 1, 1, 1, 2])
+    for row, smooth in zip(places, (0, 3), strict=True):
+        for axes, style in zip(row, names, strict=True):
+            axes.imshow(overlaid(relevance, picture, style=style, smooth=smooth))
+            axes.set_title(style if smooth == 0 else f"{style}, smooth={smooth}", fontsize=9)
+            axes.set_xticks([])
+            axes.set_yticks([])
+    _save("styles", encoded(figure, dpi=110))
+
+
+def whole_photograph() -> None:
+    """What ``explain --whole`` writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        png = Path(folder) / "explained.png"
+        captum_clrp_command(["explain", "--method", "lrp,clrp1", "--whole", "--output", str(png)])
+        _save("whole_photograph", png.read_bytes())
+
+
 MAKERS: dict[str, Callable[[], None]] = {
     maker.__name__: maker
-    for maker in (cat_and_coffee_explained, four_in_a_grid, rather_than, average_pooling, conserve, neurons, distance)
+    for maker in (
+        cat_and_coffee_explained,
+        four_in_a_grid,
+        rather_than,
+        average_pooling,
+        conserve,
+        neurons,
+        distance,
+        styles,
+        whole_photograph,
+    )
 }
 
 

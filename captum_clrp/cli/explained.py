@@ -119,7 +119,7 @@ class Explained:
         """Network, weights and settings."""
         chosen = {"rules": "rules", "avg_pool": "average pooling", "conserve": "conserve", "bounds": "bounds"}
         said = ", ".join(f"{word} {_word(self.settings[key])}" for key, word in chosen.items())
-        return f"{self.classifier.name}, weights {self.classifier.weights}; {said}; sums are in units of the logit"
+        return f"{self.classifier.name}, weights {self.classifier.weights}; {said}"
 
     def figure(self, drawing: Drawing) -> Figure:
         """Classes beside methods.
