@@ -379,6 +379,8 @@ RESULT_COMMANDS = {
     "architectures": "python -m benchmarks.architectures --output docs/results",
     "speed-cpu": "python -m benchmarks.speed --output docs/results",
     "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
+    "precision-cpu": "python -m benchmarks.precision --output docs/results",
+    "precision-cuda": "python -m benchmarks.precision --device cuda --output docs/results",
     "digits": "python -m benchmarks.digits.measure",
     "growth-cpu": "python -m benchmarks.growth --output docs/results",
     "growth-cuda": "python -m benchmarks.growth --device cuda --output docs/results",
@@ -387,6 +389,8 @@ RESULT_COMMANDS = {
 
 HEADINGS = {
     "speed-cuda": "On a GPU",
+    "precision-cpu": "Relevance in bfloat16",
+    "precision-cuda": "Relevance in bfloat16 on a GPU",
     "growth-cpu": "How the cost grows",
     "growth-cuda": "How the cost grows on a GPU",
     "insertion-deletion": "Insertion and deletion",

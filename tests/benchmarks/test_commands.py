@@ -1,4 +1,4 @@
-"""The three commands run on toy networks and write what they say."""
+"""The commands run on toy networks and write what they say."""
 
 import json
 
