@@ -154,8 +154,13 @@ def _fill(library: Any, name: str, path: Path) -> nn.Module:
     config = library.get_pretrained_cfg(name)
     state = read_state_dict(path)
     try:
-        own = library.create_model(name, pretrained=False).state_dict()
+        model = library.create_model(name, pretrained=False)
+        own = model.state_dict()
         state = _in_order(state, own) if in_package(name.partition(".")[0]) else fitted(state, own, path)
+        if {key: value.shape for key, value in state.items()} == {key: value.shape for key, value in own.items()}:
+            model.load_state_dict(state)
+            return model
+        # Weights under other names, of another size or of other classes: timm knows how to take them.
         overlay: dict[str, Any] = {"state_dict": state}
         heads = [config.classifier] if isinstance(config.classifier, str) else list(config.classifier or ())
         rows = {state[f"{head}.weight"].shape[0] for head in heads if f"{head}.weight" in state}

@@ -131,7 +131,10 @@ def smoothed(relevance: Map, sigma: float) -> NDArray[np.float64]:
         return values
     reach = min(max(1, round(3 * sigma)), min(values.shape))
     wide = torch.from_numpy(np.pad(values, reach, mode="symmetric"))
-    blurred = F.gaussian_blur(wide[None], [2 * reach + 1, 2 * reach + 1], [float(sigma)] * 2)[0]
+    length, deviation = 2 * reach + 1, [float(sigma)] * 2
+    blurred = F.gaussian_blur(F.gaussian_blur(wide[None], [length, 1], deviation), [1, length], deviation)[
+        0
+    ]  # separable
     return blurred[reach:-reach, reach:-reach].numpy()
 
 
