@@ -1,0 +1,170 @@
+"""``python -m benchmarks.contrast``: the study. It can be stopped and goes on where it stopped."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from benchmarks.contrast.maps import CURVED, OTHERS, SETTINGS, STRENGTHS, other_methods
+from benchmarks.contrast.measure import PATCH, STEPS, mean_pixels, measure_photograph, measure_scene
+from benchmarks.contrast.summary import figure, summarise, table
+from benchmarks.report import describe, environment, read_json, write_json
+from captum_clrp.classifiers import Classifier, load_classifier
+from captum_clrp.evaluation import Dataset, Embedded, GridSource, ImageFolder, PhotographSource
+
+NETWORKS = ("lite0", "lite1", "lite2")
+FAITHFUL_ON_SCENES = (
+    "lrp",
+    "clrp1",
+    "clrp1-s0.9",
+    "clrp2",
+    "clrp2-s0.9",
+    "rivals5",
+    "rivals5-s0.9",
+    "gradient",
+    "random",
+)
+RESULTS = Path(__file__).parent.parent / "results" / "contrast"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the study with the options of the command line."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    summaries: dict[str, Any] = {}
+    for name in options.networks:
+        summaries[name] = _run_network(name, options)
+    figure(summaries, options.output / "contrast.png")
+    text = [f"# Which contrast?\n\n{describe(environment())}\n"]
+    text += [f"\n## {name}\n\n{table(summary)}" for name, summary in summaries.items()]
+    text.append("\nMeans; * where the 95 % interval of the paired difference to lrp leaves 0 out.\n")
+    (options.output / "contrast.md").write_text("".join(text))
+    sys.stdout.write("".join(text) + f"-> {options.output}\n")
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contrast", description=__doc__)
+    parser.add_argument("--networks", default="lite0", type=_networks, help="of lite0, lite1, lite2 (default: lite0)")
+    parser.add_argument("--limit", type=int, metavar="N", help="photographs (default: all)")
+    parser.add_argument(
+        "--scenes", type=int, metavar="N", help="scenes of 2 x 2 (default: a quarter of the photographs)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of photographs (default: 0)")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, metavar="FOLDER", help="default: benchmarks/results/contrast"
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="which share the images (default: 1)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each process (default: 1)")
+    return parser.parse_args(arguments)
+
+
+def _networks(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not set(names) <= set(NETWORKS):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(NETWORKS)}")
+    return names
+
+
+@cache
+def _bench(name: str, limit: int | None, scenes: int | None, seed: int) -> tuple[Any, ...]:
+    """Network, other methods, photographs, scenes, and the mean image; once in each process."""
+    network = load_classifier(f"tf_efficientnet_{name}", None, "cpu")
+    photographs = PhotographSource(_data(network, collages=False), network.geometry, limit=limit, seed=seed)
+    count = scenes if scenes is not None else max(1, len(photographs) // 4)
+    grids = GridSource(_data(network, collages=False), network.geometry, 2, limit=count, seed=seed)
+    mean = network.inputs(mean_pixels(photographs[i] for i in range(len(photographs))))
+    return network, other_methods(network, seed), photographs, grids, mean
+
+
+def _data(network: Classifier, *, collages: bool) -> Dataset:
+    folder = os.environ.get("CLRP_SAMPLE_IMAGES")
+    if folder is None:
+        return Embedded(collages=collages)
+    return ImageFolder(Path(folder) / "imagenet_samples", network.class_names)
+
+
+Job = tuple[tuple[str, int | None, int | None, int], str, int, Path]
+
+
+def _measure(job: Job) -> None:
+    """Measure one photograph or scene, unless its record is there."""
+    bench, kind, index, path = job
+    network, others, photographs, grids, mean = _bench(*bench)
+    if kind == "photograph":
+        records = [measure_photograph(network, others, photographs[index], mean)]
+    else:
+        records = measure_scene(network, others, grids[index], FAITHFUL_ON_SCENES.__contains__)
+    write_json(path, records)
+
+
+def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    bench = (name, options.limit, options.scenes, options.seed)
+    network, _, photographs, grids, _ = _bench(*bench)
+    folder = options.output / name
+    identity = {
+        "network": network.name,
+        "weights": network.weights,
+        "weights_checksum": _checksum(network.model),
+        "photographs": photographs.fingerprint(),
+        "scenes": grids.fingerprint(),
+        "methods": [s.suffix for s in SETTINGS] + [*CURVED, *map(str, STRENGTHS), *OTHERS],
+        "patch": PATCH,
+        "steps": STEPS,
+    }
+    before = read_json(folder / "run.json")
+    if before is not None and before != identity:
+        changed = [key for key in identity if before.get(key) != identity[key]]
+        raise SystemExit(f"{folder} holds a run with other {', '.join(changed)}; choose another --output")
+    write_json(folder / "run.json", identity)
+    paths = [("photograph", i, folder / "records" / f"photograph-{i:04d}.json") for i in range(len(photographs))]
+    paths += [("scene", i, folder / "records" / f"scene-{i:04d}.json") for i in range(len(grids))]
+    jobs: list[Job] = [(bench, kind, i, path) for kind, i, path in paths if not path.exists()]
+    for _ in tqdm(_done(jobs, options), total=len(jobs), desc=name, unit="image", disable=None):
+        pass
+    records = [record for _, _, path in paths for record in read_json(path)]
+    with gzip.GzipFile(options.output / f"{name}-values.json.gz", "w", mtime=0) as file:
+        file.write(json.dumps(identity | {"records": records}).encode())
+    summary = summarise(records)
+    made = identity | {"environment": environment(), "top": _share_on_top(records)}
+    write_json(options.output / f"{name}.json", {"made_with": made, "metrics": summary})
+    return summary
+
+
+def _done(jobs: Sequence[Job], options: argparse.Namespace) -> Iterator[None]:
+    if options.processes == 1:
+        yield from map(_measure, jobs)
+        return
+    with ProcessPoolExecutor(
+        options.processes, get_context("spawn"), torch.set_num_threads, (options.threads,)
+    ) as pool:
+        yield from pool.map(_measure, jobs)
+
+
+def _checksum(model: torch.nn.Module) -> str:
+    state = hashlib.sha256()
+    for key, tensor in model.state_dict().items():
+        state.update(key.encode() + tensor.contiguous().numpy().tobytes())
+    return state.hexdigest()[:16]
+
+
+def _share_on_top(records: Sequence[Any]) -> float:
+    tops = [r["top"] for r in records if r["top"] is not None]
+    return sum(tops) / len(tops)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

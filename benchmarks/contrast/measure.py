@@ -1,0 +1,122 @@
+"""What is measured on one photograph, and on one scene of four."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.contrast.maps import all_maps
+from captum_clrp.classifiers import Classifier
+from captum_clrp.evaluation import MethodSet, Sample, energy_inside, insertion_deletion, patch_drop, pointing_hit
+from captum_clrp.evaluation.methods import image_seed
+from captum_clrp.evaluation.metrics.insertion_deletion import blurred
+from captum_clrp.evaluation.metrics.likeness import rank_correlation, structural_similarity
+from captum_clrp.evaluation.metrics.randomisation import randomised, resettable
+from captum_clrp.evaluation.metrics.sparseness import gini
+
+__all__ = ["PATCH", "STEPS", "by_patches", "measure_photograph", "measure_scene"]
+
+PATCH = 16
+"""Side of the patches that are taken away or brought back."""
+STEPS = 14
+
+Values = dict[str, dict[str, float]]
+
+
+def by_patches(heat: Tensor, side: int = PATCH) -> Tensor:
+    """A map of which every pixel has the sum of its patch; patches at the far border may be smaller."""
+    pad = [(-n) % side for n in heat.shape]
+    sums = F.avg_pool2d(F.pad(heat.double()[None], (0, pad[1], 0, pad[0])), side)[0] * side**2
+    tall = sums.repeat_interleave(side, 0).repeat_interleave(side, 1)
+    return tall[: heat.shape[0], : heat.shape[1]]
+
+
+def faithfulness(network: Classifier, image: Tensor, label: int, heat: Tensor, seed: int) -> dict[str, float]:
+    """Areas under deletion and insertion of patches; what is not there is blurred."""
+    soft = blurred(image)
+    scores = insertion_deletion(
+        network.model,
+        image,
+        label,
+        by_patches(heat),
+        soft,
+        start=soft,
+        steps=STEPS,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    deletion, insertion, _ = scores.areas()
+    return {"deletion": deletion, "insertion": insertion}
+
+
+def measure_photograph(network: Classifier, others: MethodSet, sample: Sample, mean: Tensor) -> dict[str, Any]:
+    """One photograph with one object: is the map faithful, does it depend on the classifier, how sparse is it?"""
+    explained = sample.explained[0]
+    inputs = network.inputs(sample.pixels[None])
+    maps = all_maps(network, others, inputs, [explained.label], sample.id)
+    last = resettable(network.model)[-1:]
+    with randomised(network.model, last, seed=0):
+        of_random = all_maps(network, others, inputs, [explained.label], sample.id)
+    with torch.no_grad():
+        logits = network.model(inputs)[0]
+    values: Values = {}
+    for name, (heat,) in maps.items():
+        drop = patch_drop(network.model, inputs[0], explained.label, heat, mean)
+        values[name] = faithfulness(network, inputs[0], explained.label, heat, image_seed("ties", sample.id, name)) | {
+            "drop": drop.probability,
+            "gini": gini(heat),
+            "randomised_rank": rank_correlation(heat, of_random[name][0]),
+            "randomised_ssim": structural_similarity(heat, of_random[name][0]),
+        }
+    return _record(sample.id, explained.label, int(logits.argmax()) == explained.label, values)
+
+
+def measure_scene(
+    network: Classifier, others: MethodSet, sample: Sample, faithful: Callable[[str], bool]
+) -> list[dict[str, Any]]:
+    """One scene: is the relevance for a class where the class is, and is the map faithful where the class has rivals?
+
+    Args:
+        network: The network.
+        others: Methods without a dual concept.
+        sample: A scene.
+        faithful: Whether a method's deletion and insertion are measured: they cost four times those of a photograph.
+    """
+    inputs = network.inputs(sample.pixels[None])
+    maps = all_maps(network, others, inputs, [e.label for e in sample.explained], sample.id)
+    records = []
+    for k, explained in enumerate(sample.explained):
+        assert explained.mask is not None
+        values: Values = {}
+        for name, heats in maps.items():
+            heat = heats[k]
+            values[name] = {
+                "share": energy_inside(heat, explained.mask),
+                "hit": float(pointing_hit(heat, explained.mask)),
+            }
+            if faithful(name):
+                seed = image_seed("ties", sample.id, explained.label, name)
+                found = faithfulness(network, inputs[0], explained.label, heat, seed)
+                values[name] |= {f"scene_{metric}": value for metric, value in found.items()}
+        records.append(_record(sample.id, explained.label, None, values))
+    return records
+
+
+def _record(id_: str, label: int, top: bool | None, values: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        "id": id_,
+        "label": label,
+        "top": top,
+        "values": {m: {metric: round(v, 6) for metric, v in of_method.items()} for m, of_method in values.items()},
+    }
+
+
+def mean_pixels(samples: Iterable[Sample]) -> Tensor:
+    """Mean of samples of one size, in 0 ... 255, ``(3, H, W)``."""
+    total, count = torch.zeros(()), 0
+    for sample in samples:
+        total, count = total + sample.pixels.double(), count + 1
+    return total / count
