@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.contrast.maps import CURVED, OTHERS, SETTINGS, STRENGTHS, other_methods
+from benchmarks.contrast.maps import CORE, CORE_OTHERS, OTHERS, SETTINGS, other_methods
 from benchmarks.contrast.measure import PATCH, STEPS, mean_pixels, measure_photograph, measure_scene
 from benchmarks.contrast.summary import figure, summarise, table
 from benchmarks.report import describe, environment, read_json, write_json
@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.contrast", description=__doc__)
     parser.add_argument("--networks", default="lite0", type=_networks, help="of lite0, lite1, lite2 (default: lite0)")
+    parser.add_argument(
+        "--core", action="store_true", help="strengths of three duals and few other methods: three times as fast"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="photographs (default: all)")
     parser.add_argument(
         "--scenes", type=int, metavar="N", help="scenes of 2 x 2 (default: a quarter of the photographs)"
@@ -80,14 +83,15 @@ def _networks(text: str) -> list[str]:
 
 
 @cache
-def _bench(name: str, limit: int | None, scenes: int | None, seed: int) -> tuple[Any, ...]:
-    """Network, other methods, photographs, scenes, and the mean image; once in each process."""
+def _bench(name: str, core: bool, limit: int | None, scenes: int | None, seed: int) -> tuple[Any, ...]:
+    """Network, settings, other methods, photographs, scenes, and the mean image; once in each process."""
     network = load_classifier(f"tf_efficientnet_{name}", None, "cpu")
     photographs = PhotographSource(_data(network, collages=False), network.geometry, limit=limit, seed=seed)
     count = scenes if scenes is not None else max(1, len(photographs) // 4)
     grids = GridSource(_data(network, collages=False), network.geometry, 2, limit=count, seed=seed)
     mean = network.inputs(mean_pixels(photographs[i] for i in range(len(photographs))))
-    return network, other_methods(network, seed), photographs, grids, mean
+    settings, others = (CORE, CORE_OTHERS) if core else (SETTINGS, OTHERS)
+    return network, settings, other_methods(network, others, seed), photographs, grids, mean
 
 
 def _data(network: Classifier, *, collages: bool) -> Dataset:
@@ -97,23 +101,23 @@ def _data(network: Classifier, *, collages: bool) -> Dataset:
     return ImageFolder(Path(folder) / "imagenet_samples", network.class_names)
 
 
-Job = tuple[tuple[str, int | None, int | None, int], str, int, Path]
+Job = tuple[tuple[str, bool, int | None, int | None, int], str, int, Path]
 
 
 def _measure(job: Job) -> None:
     """Measure one photograph or scene, unless its record is there."""
     bench, kind, index, path = job
-    network, others, photographs, grids, mean = _bench(*bench)
+    network, settings, others, photographs, grids, mean = _bench(*bench)
     if kind == "photograph":
-        records = [measure_photograph(network, others, photographs[index], mean)]
+        records = [measure_photograph(network, settings, others, photographs[index], mean)]
     else:
-        records = measure_scene(network, others, grids[index], FAITHFUL_ON_SCENES.__contains__)
+        records = measure_scene(network, settings, others, grids[index], FAITHFUL_ON_SCENES.__contains__)
     write_json(path, records)
 
 
 def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    bench = (name, options.limit, options.scenes, options.seed)
-    network, _, photographs, grids, _ = _bench(*bench)
+    bench = (name, options.core, options.limit, options.scenes, options.seed)
+    network, settings, others, photographs, grids, _ = _bench(*bench)
     folder = options.output / name
     identity = {
         "network": network.name,
@@ -121,7 +125,10 @@ def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "weights_checksum": _checksum(network.model),
         "photographs": photographs.fingerprint(),
         "scenes": grids.fingerprint(),
-        "methods": [s.suffix for s in SETTINGS] + [*CURVED, *map(str, STRENGTHS), *OTHERS],
+        "relevance": [
+            [s.suffix, {dual: list(of) for dual, of in s.strengths.items()}, list(s.signed)] for s in settings
+        ],
+        "others": list(others.names),
         "patch": PATCH,
         "steps": STEPS,
     }

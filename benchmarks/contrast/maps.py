@@ -19,9 +19,9 @@ from captum_clrp.contrast import contrast_named
 from captum_clrp.evaluation import MethodSet
 from captum_clrp.targets import OfTarget
 
-__all__ = ["CURVED", "OTHERS", "SETTINGS", "STRENGTHS", "Setting", "all_maps", "maps_of_setting"]
+__all__ = ["CORE", "CORE_OTHERS", "CURVED", "OTHERS", "SETTINGS", "STRENGTHS", "Setting", "all_maps", "maps_of_setting"]
 
-STRENGTHS = (0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0)
+STRENGTHS = (0.5, 0.8, 0.9, 0.95, 1.0)
 """Strengths of the curves, besides 0, which is LRP."""
 CURVED = ("clrp1", "clrp2", "rivals5")
 """Duals whose strength is varied."""
@@ -47,6 +47,8 @@ class Setting:
 
 
 _FEW: dict[str, Sequence[float]] = {"clrp1": (0.9, 1.0), "clrp2": (0.9, 1.0)}
+CORE = (Setting("", {}, dict.fromkeys(CURVED, STRENGTHS), ("clrp1",)),)
+"""What answers the main question: the strengths of three duals."""
 SETTINGS = (
     Setting("", {}, dict.fromkeys(CURVED, STRENGTHS) | dict.fromkeys(_ENDS, (0.9, 1.0)), ("clrp1", "clrp2", "rivals5")),
     Setting("-even", {"avg_pool": "even"}, _FEW),
@@ -65,6 +67,7 @@ OTHERS = (
     "benchmarks.contrast.peers:SmoothGrad",
     "benchmarks.contrast.peers:ZennitEpsilonPlus",
 )
+CORE_OTHERS = ("random", "gradient", "input-x-gradient", "grad-cam")
 """Methods without a dual concept, as ``captum-clrp evaluate --methods`` takes them."""
 
 
@@ -111,18 +114,18 @@ def _dual(name: str) -> Any:
 
 
 def all_maps(
-    network: Classifier, others: MethodSet, inputs: Tensor, labels: Sequence[int], id_: str
+    network: Classifier, settings: Sequence[Setting], others: MethodSet, inputs: Tensor, labels: Sequence[int], id_: str
 ) -> dict[str, Tensor]:
     """Maps ``(K, H, W)`` of every method for K classes of one image, on the CPU."""
     found = {
-        name: heat.cpu() for setting in SETTINGS for name, heat in maps_of_setting(network, setting, inputs, labels)
+        name: heat.cpu() for setting in settings for name, heat in maps_of_setting(network, setting, inputs, labels)
     }
     concepts = [torch.tensor([[label]]) for label in labels]
     of_others = others.maps(inputs, concepts, [id_])
     return found | {name.rpartition(":")[2]: heat[0] for name, heat in of_others.items()}
 
 
-def other_methods(network: Classifier, seed: int = 0) -> MethodSet:
-    """The methods of :data:`OTHERS` on a network; Grad-CAM looks at the last convolution."""
+def other_methods(network: Classifier, names: Sequence[str], seed: int = 0) -> MethodSet:
+    """Methods without a dual concept on a network; Grad-CAM looks at the last convolution."""
     convolutions = [m for m in network.model.modules() if isinstance(m, nn.Conv2d)]
-    return MethodSet(network, OTHERS, seed=seed, layer=convolutions[-1])
+    return MethodSet(network, names, seed=seed, layer=convolutions[-1])

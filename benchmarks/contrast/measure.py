@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.contrast.maps import all_maps
+from benchmarks.contrast.maps import Setting, all_maps
 from captum_clrp.classifiers import Classifier
 from captum_clrp.evaluation import MethodSet, Sample, energy_inside, insertion_deletion, patch_drop, pointing_hit
 from captum_clrp.evaluation.methods import image_seed
@@ -52,14 +52,16 @@ def faithfulness(network: Classifier, image: Tensor, label: int, heat: Tensor, s
     return {"deletion": deletion, "insertion": insertion}
 
 
-def measure_photograph(network: Classifier, others: MethodSet, sample: Sample, mean: Tensor) -> dict[str, Any]:
+def measure_photograph(
+    network: Classifier, settings: Sequence[Setting], others: MethodSet, sample: Sample, mean: Tensor
+) -> dict[str, Any]:
     """One photograph with one object: is the map faithful, does it depend on the classifier, how sparse is it?"""
     explained = sample.explained[0]
     inputs = network.inputs(sample.pixels[None])
-    maps = all_maps(network, others, inputs, [explained.label], sample.id)
+    maps = all_maps(network, settings, others, inputs, [explained.label], sample.id)
     last = resettable(network.model)[-1:]
     with randomised(network.model, last, seed=0):
-        of_random = all_maps(network, others, inputs, [explained.label], sample.id)
+        of_random = all_maps(network, settings, others, inputs, [explained.label], sample.id)
     with torch.no_grad():
         logits = network.model(inputs)[0]
     values: Values = {}
@@ -75,18 +77,19 @@ def measure_photograph(network: Classifier, others: MethodSet, sample: Sample, m
 
 
 def measure_scene(
-    network: Classifier, others: MethodSet, sample: Sample, faithful: Callable[[str], bool]
+    network: Classifier, settings: Sequence[Setting], others: MethodSet, sample: Sample, faithful: Callable[[str], bool]
 ) -> list[dict[str, Any]]:
     """One scene: is the relevance for a class where the class is, and is the map faithful where the class has rivals?
 
     Args:
         network: The network.
+        settings: Settings and contrasts of relevance.
         others: Methods without a dual concept.
         sample: A scene.
         faithful: Whether a method's deletion and insertion are measured: they cost four times those of a photograph.
     """
     inputs = network.inputs(sample.pixels[None])
-    maps = all_maps(network, others, inputs, [e.label for e in sample.explained], sample.id)
+    maps = all_maps(network, settings, others, inputs, [e.label for e in sample.explained], sample.id)
     records = []
     for k, explained in enumerate(sample.explained):
         assert explained.mask is not None
