@@ -66,6 +66,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scenes", type=int, metavar="N", help="scenes of 2 x 2 (default: a quarter of the photographs)"
     )
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, metavar="N", help=f"of deletion and insertion (default: {STEPS})"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the choice of photographs (default: 0)")
     parser.add_argument(
         "--output", type=Path, default=RESULTS, metavar="FOLDER", help="default: benchmarks/results/contrast"
@@ -101,17 +104,17 @@ def _data(network: Classifier, *, collages: bool) -> Dataset:
     return ImageFolder(Path(folder) / "imagenet_samples", network.class_names)
 
 
-Job = tuple[tuple[str, bool, int | None, int | None, int], str, int, Path]
+Job = tuple[tuple[str, bool, int | None, int | None, int], str, int, int, Path]
 
 
 def _measure(job: Job) -> None:
     """Measure one photograph or scene, unless its record is there."""
-    bench, kind, index, path = job
+    bench, kind, index, steps, path = job
     network, settings, others, photographs, grids, mean = _bench(*bench)
     if kind == "photograph":
-        records = [measure_photograph(network, settings, others, photographs[index], mean)]
+        records = [measure_photograph(network, settings, others, photographs[index], mean, steps)]
     else:
-        records = measure_scene(network, settings, others, grids[index], FAITHFUL_ON_SCENES.__contains__)
+        records = measure_scene(network, settings, others, grids[index], FAITHFUL_ON_SCENES.__contains__, steps)
     write_json(path, records)
 
 
@@ -130,7 +133,7 @@ def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
         ],
         "others": list(others.names),
         "patch": PATCH,
-        "steps": STEPS,
+        "steps": options.steps,
     }
     before = read_json(folder / "run.json")
     if before is not None and before != identity:
@@ -139,7 +142,7 @@ def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     write_json(folder / "run.json", identity)
     paths = [("photograph", i, folder / "records" / f"photograph-{i:04d}.json") for i in range(len(photographs))]
     paths += [("scene", i, folder / "records" / f"scene-{i:04d}.json") for i in range(len(grids))]
-    jobs: list[Job] = [(bench, kind, i, path) for kind, i, path in paths if not path.exists()]
+    jobs: list[Job] = [(bench, kind, i, options.steps, path) for kind, i, path in paths if not path.exists()]
     for _ in tqdm(_done(jobs, options), total=len(jobs), desc=name, unit="image", disable=None):
         pass
     records = [record for _, _, path in paths for record in read_json(path)]

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from benchmarks.contrast.maps import Setting, all_maps
 from captum_clrp.classifiers import Classifier
-from captum_clrp.evaluation import MethodSet, Sample, energy_inside, insertion_deletion, patch_drop, pointing_hit
-from captum_clrp.evaluation.methods import image_seed
+from captum_clrp.evaluation import MethodSet, Sample, energy_inside, insertion_deletion, pointing_hit
+from captum_clrp.evaluation.methods.base import image_seed
 from captum_clrp.evaluation.metrics.insertion_deletion import blurred
 from captum_clrp.evaluation.metrics.likeness import rank_correlation, structural_similarity
+from captum_clrp.evaluation.metrics.patch_ablation import patch_drops
 from captum_clrp.evaluation.metrics.randomisation import randomised, resettable
 from captum_clrp.evaluation.metrics.sparseness import gini
 
@@ -35,7 +36,9 @@ def by_patches(heat: Tensor, side: int = PATCH) -> Tensor:
     return tall[: heat.shape[0], : heat.shape[1]]
 
 
-def faithfulness(network: Classifier, image: Tensor, label: int, heat: Tensor, seed: int) -> dict[str, float]:
+def faithfulness(
+    network: Classifier, image: Tensor, label: int, heat: Tensor, steps: int, seed: int
+) -> dict[str, float]:
     """Areas under deletion and insertion of patches; what is not there is blurred."""
     soft = blurred(image)
     scores = insertion_deletion(
@@ -45,7 +48,7 @@ def faithfulness(network: Classifier, image: Tensor, label: int, heat: Tensor, s
         by_patches(heat),
         soft,
         start=soft,
-        steps=STEPS,
+        steps=steps,
         generator=torch.Generator().manual_seed(seed),
     )
     deletion, insertion, _ = scores.areas()
@@ -53,7 +56,7 @@ def faithfulness(network: Classifier, image: Tensor, label: int, heat: Tensor, s
 
 
 def measure_photograph(
-    network: Classifier, settings: Sequence[Setting], others: MethodSet, sample: Sample, mean: Tensor
+    network: Classifier, settings: Sequence[Setting], others: MethodSet, sample: Sample, mean: Tensor, steps: int
 ) -> dict[str, Any]:
     """One photograph with one object: is the map faithful, does it depend on the classifier, how sparse is it?"""
     explained = sample.explained[0]
@@ -65,9 +68,10 @@ def measure_photograph(
     with torch.no_grad():
         logits = network.model(inputs)[0]
     values: Values = {}
-    for name, (heat,) in maps.items():
-        drop = patch_drop(network.model, inputs[0], explained.label, heat, mean)
-        values[name] = faithfulness(network, inputs[0], explained.label, heat, image_seed("ties", sample.id, name)) | {
+    drops = patch_drops(network.model, inputs[0], [(explained.label, heat) for (heat,) in maps.values()], mean)
+    for (name, (heat,)), drop in zip(maps.items(), drops, strict=True):
+        seed = image_seed("ties", sample.id, name)
+        values[name] = faithfulness(network, inputs[0], explained.label, heat, steps, seed) | {
             "drop": drop.probability,
             "gini": gini(heat),
             "randomised_rank": rank_correlation(heat, of_random[name][0]),
@@ -77,7 +81,12 @@ def measure_photograph(
 
 
 def measure_scene(
-    network: Classifier, settings: Sequence[Setting], others: MethodSet, sample: Sample, faithful: Callable[[str], bool]
+    network: Classifier,
+    settings: Sequence[Setting],
+    others: MethodSet,
+    sample: Sample,
+    faithful: Callable[[str], bool],
+    steps: int,
 ) -> list[dict[str, Any]]:
     """One scene: is the relevance for a class where the class is, and is the map faithful where the class has rivals?
 
@@ -87,6 +96,7 @@ def measure_scene(
         others: Methods without a dual concept.
         sample: A scene.
         faithful: Whether a method's deletion and insertion are measured: they cost four times those of a photograph.
+        steps: Of deletion and insertion.
     """
     inputs = network.inputs(sample.pixels[None])
     maps = all_maps(network, settings, others, inputs, [e.label for e in sample.explained], sample.id)
@@ -102,7 +112,7 @@ def measure_scene(
             }
             if faithful(name):
                 seed = image_seed("ties", sample.id, explained.label, name)
-                found = faithfulness(network, inputs[0], explained.label, heat, seed)
+                found = faithfulness(network, inputs[0], explained.label, heat, steps, seed)
                 values[name] |= {f"scene_{metric}": value for metric, value in found.items()}
         records.append(_record(sample.id, explained.label, None, values))
     return records

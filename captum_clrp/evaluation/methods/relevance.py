@@ -5,24 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from captum_clrp.attribution import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.attribution import ContrastiveLRP, LRPZBeta
 from captum_clrp.classifiers import Classifier
 from captum_clrp.composites import COMPOSITES
+from captum_clrp.contrast import NAMES, DualConcept, contrast_named
 from captum_clrp.evaluation.methods.base import Concept, Family, Setting
 from captum_clrp.neuron import NeuronContrastiveLRP2, NeuronLRPZBeta
 from captum_clrp.targets import Given
 
 __all__ = ["MethodName", "Relevance"]
 
-Kind = Literal["lrp", "clrp1", "clrp2"]
-_CLASSES: dict[Kind, type[LRPZBeta]] = {"lrp": LRPZBeta, "clrp1": ContrastiveLRP1, "clrp2": ContrastiveLRP2}
 _RULES = "|".join(sorted(COMPOSITES, key=len, reverse=True))  # the longer of two that begin alike comes first
-_NAME = re.compile(rf"(lrp|clrp1|clrp2)(?:-({_RULES}))?((?:-even|-conserve)*)")
+_NAME = re.compile(rf"(.+?)(?:-({_RULES}))?((?:-even|-conserve)*)")
 
 
 @dataclass(frozen=True)
@@ -30,13 +29,15 @@ class MethodName:
     """A method of relevance, as its name says.
 
     Attributes:
-        kind: The dual: none, the other classes, or negated weights.
+        dual: The dual concept; ``None`` for LRP.
+        strength: How much of the dual's relevance is subtracted.
         rules: The composite.
         even: Whether average pooling shares evenly, as in the paper.
         conserve: Whether relevance without positive contributions is spread instead of absorbed.
     """
 
-    kind: Kind
+    dual: DualConcept | None
+    strength: float = 1.0
     rules: str = "auto"
     even: bool = False
     conserve: bool = False
@@ -45,22 +46,49 @@ class MethodName:
     def parse(cls, name: str) -> MethodName | None:
         """What a ``name`` such as ``clrp1-gamma-even-conserve`` says; ``None`` for one of another kind."""
         match = _NAME.fullmatch(name)
-        if not match:
+        contrast = contrast_named(match[1]) if match else None
+        if match is None or contrast is None:
             return None
-        return cls(cast(Kind, match[1]), match[2] or "auto", "-even" in match[3], "-conserve" in match[3])
+        return cls(*contrast, match[2] or "auto", "-even" in match[3], "-conserve" in match[3])
 
     def explainer(self, network: Classifier) -> LRPZBeta:
         """Explains classes of a ``network``."""
         low, high = network.bounds
-        return _CLASSES[self.kind](
-            network.model, low, high, avg_pool=self._avg_pool, conserve=self.conserve, rules=self.rules
+        if self.dual is None:
+            return LRPZBeta(network.model, low, high, avg_pool=self._avg_pool, conserve=self.conserve, rules=self.rules)
+        return ContrastiveLRP(
+            network.model,
+            low,
+            high,
+            dual=self.dual,
+            strength=self.strength,
+            avg_pool=self._avg_pool,
+            conserve=self.conserve,
+            rules=self.rules,
         )
 
     def neuron_explainer(self, network: Classifier, layer: nn.Module) -> NeuronLRPZBeta | NeuronContrastiveLRP2:
         """Explains neurons of a ``layer`` of a ``network``."""
         low, high = network.bounds
-        kind = NeuronContrastiveLRP2 if self.kind == "clrp2" else NeuronLRPZBeta
-        return kind(network.model, layer, low, high, avg_pool=self._avg_pool, conserve=self.conserve, rules=self.rules)
+        if self.dual is None:
+            return NeuronLRPZBeta(
+                network.model, layer, low, high, avg_pool=self._avg_pool, conserve=self.conserve, rules=self.rules
+            )
+        return NeuronContrastiveLRP2(
+            network.model,
+            layer,
+            low,
+            high,
+            strength=self.strength,
+            avg_pool=self._avg_pool,
+            conserve=self.conserve,
+            rules=self.rules,
+        )
+
+    @property
+    def explains_neurons(self) -> bool:
+        """Whether it has a meaning for neurons: LRP and CLRP2 do, the other duals need classes."""
+        return self.dual is None or self.dual.negates_output_layer
 
     @property
     def _avg_pool(self) -> Literal["even", "proportional"]:
@@ -85,9 +113,9 @@ class _Scores:
 class Relevance(Family):
     """LRP and its contrasts with the same settings: one forward pass, one backward pass for each class and method."""
 
-    offers = tuple(_CLASSES)
+    offers = ("lrp", "clrp1", "clrp2")
     usage = (
-        f"{', '.join(_CLASSES)} also with a composite (-{', -'.join(COMPOSITES)}), then -even (the paper's average "
+        f"{NAMES}; each also with a composite (-{', -'.join(COMPOSITES)}), then -even (the paper's average "
         "pooling) and -conserve"
     )
 
@@ -113,7 +141,7 @@ class Relevance(Family):
         maps: dict[str, list[Tensor]] = {name: [] for name in self.explainers}
         with first.explanation.run(inputs) as passed:
             seeds = [
-                (name, passed.contrasting(Given(_Scores(concept)), explainer.dual))
+                (name, passed.contrasting(Given(_Scores(concept)), explainer.dual, explainer.strength))
                 for name, explainer in self.explainers.items()
                 for concept in concepts
             ]

@@ -15,7 +15,7 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods import MethodSet
 from captum_clrp.evaluation.sources import Explained, Sample
 
-__all__ = ["Bench", "Case", "Measured", "over_cases"]
+__all__ = ["Bench", "Case", "Measured", "concepts_of", "over_cases"]
 
 T = TypeVar("T")
 
@@ -159,6 +159,11 @@ class Case(NamedTuple):
         return self.sample.explained[self.k]
 
 
+def concepts_of(samples: Sequence[Sample]) -> list[Tensor]:
+    """The classes of samples with K of them each, as K concepts ``(N, 1)``."""
+    return list(torch.tensor([[e.label for e in sample.explained] for sample in samples]).split(1, dim=1))
+
+
 def over_cases(
     bench: Bench, samples: Sequence[Sample], score: Callable[[Case, Tensor], Mapping[str, Any]]
 ) -> list[tuple[Measured, ...]]:
@@ -172,8 +177,7 @@ def over_cases(
     Returns:
         For each sample what was measured for each of its classes.
     """
-    labels = torch.tensor([[e.label for e in sample.explained] for sample in samples])
-    maps = bench.maps(bench.inputs(samples), list(labels.split(1, dim=1)), [sample.id for sample in samples])
+    maps = bench.maps(bench.inputs(samples), concepts_of(samples), [sample.id for sample in samples])
     found = []
     for i, sample in enumerate(samples):
         cases = [[Case(i, sample, k, method) for method in maps] for k in range(len(sample.explained))]

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.metrics.class_similarity import class_similarity
 from captum_clrp.evaluation.metrics.maps import as_map, is_flat
-
-try:
-    from torchmetrics.functional.image import structural_similarity_index_measure
-except ImportError as error:
-    raise ImportError(
-        "captum_clrp.evaluation builds on torchmetrics; install it with: pip install 'captum-clrp[eval]'"
-    ) from error
 
 __all__ = ["rank_correlation", "structural_similarity"]
 

@@ -266,7 +266,7 @@ class NeuronAblation(PerImageMetric):
         self._layer(bench)
         for name in bench.compared.names:
             method = MethodName.parse(name)
-            if name != "random" and (method is None or method.kind == "clrp1"):
+            if name != "random" and (method is None or not method.explains_neurons):
                 raise InvalidInputError(
                     f"the method {name} does not explain neurons; choose from {', '.join(NEURON_METHODS)} "
                     "(the last two also with a composite, -even or -conserve)"

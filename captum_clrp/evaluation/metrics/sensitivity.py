@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.methods.base import image_seed
+from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
+from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, concepts_of, over_cases
 from captum_clrp.evaluation.metrics.maps import as_map
+from captum_clrp.evaluation.registry import Option
+from captum_clrp.evaluation.sources import Sample
+from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["RADIUS", "SAMPLES", "noisy", "relative_change"]
+__all__ = ["RADIUS", "SAMPLES", "Sensitivity", "noisy", "relative_change"]
 
 RADIUS = 0.05
 """Largest noise, as a share of the range of pixel values."""
@@ -23,7 +33,7 @@ def relative_change(before: Tensor, after: Tensor) -> float:
         after: Likewise, of the noisy image.
 
     Returns:
-        A number of 0 or more; 0 where neither map holds anything, infinite where only the first holds nothing.
+        A number of 0 or more; 0 where neither map holds anything, NaN where only the first holds nothing.
 
     Raises:
         InvalidInputError: for maps of different sizes, or a map with NaN.
@@ -40,7 +50,7 @@ def relative_change(before: Tensor, after: Tensor) -> float:
         )
     scale = one.abs().max()
     if not scale > 0:
-        return float("inf") if bool(other.any()) else 0.0
+        return math.nan if bool(other.any()) else 0.0
     return float((other.to(one.device) / scale - one / scale).norm() / (one / scale).norm())
 
 
@@ -57,9 +67,85 @@ def noisy(image: Tensor, low: Tensor, high: Tensor, radius: float, generator: to
     Raises:
         InvalidInputError: for a ``radius`` that is not between 0 and 1.
     """
+    _checked_radius(radius)
+    drawn = 2 * torch.rand(image.shape, generator=generator) - 1
+    return torch.clamp(image + radius * (high - low) * drawn.to(image), low, high)
+
+
+class Sensitivity(PerImageMetric):
+    """Largest and mean :func:`relative_change` of a map over noisy copies of its image; low is good.
+
+    Args:
+        samples: Noisy copies of each image. Default: 8.
+        radius: Largest noise, as a share of the range of pixel values. Default: 0.05.
+        average: ``"images"`` or ``"classes"``.
+
+    Raises:
+        InvalidInputError: for fewer than one copy, or a radius that is not above 0 and at most 1.
+    """
+
+    name = "sensitivity"
+    title = "Sensitivity to small noise"
+    asks = "does the map change when the image hardly does?"
+    conventions = (
+        "Uniform noise, cut to what pixels can be; the class stays. Changes are in units of the map's own size. Methods that "
+        "do not look at the image score 0; a map of zeros that changes is left out."
+    )
+    quantities = (Quantity("max", "largest relative change", "low"), Quantity("mean", "mean relative change", "low"))
+    options = (
+        Option("samples", "noisy copies of each image", int, "N"),
+        Option("radius", "largest noise, as a share of the range of pixels", float, "SHARE"),
+    )
+    higher_is_better = False
+
+    def __init__(
+        self, samples: int = SAMPLES, radius: float = RADIUS, *, average: Average = "images", **options: Any
+    ) -> None:
+        super().__init__(average=average, **options)
+        if samples < 1:
+            raise InvalidInputError(f"samples={samples} are no copies; give at least 1")
+        self.samples = samples
+        self.radius = _checked_radius(radius)
+
+    def update(self, maps: Tensor, of_noisy: Tensor, labels: Tensor | None = None) -> None:
+        """Measure a batch.
+
+        Args:
+            maps: ``(N, H, W)`` or ``(N, C, H, W)``.
+            of_noisy: ``(N, S, H, W)`` or ``(N, S, C, H, W)``, the maps of S noisy copies of each image.
+            labels: ``(N,)``, the explained classes; needed for ``average="classes"``.
+        """
+        self.keep(
+            [list(_changes(m, noisy_maps).values()) for m, noisy_maps in zip(maps, of_noisy, strict=True)], labels
+        )
+
+    def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
+        inputs, ids = bench.inputs(samples), [sample.id for sample in samples]
+        low, high = (bound[0] for bound in bench.network.bounds)
+        concepts = concepts_of(samples)
+        of_noisy = []
+        for copy in range(self.samples):
+            seeds = [image_seed(bench.seed, "noise", id_, copy) for id_ in ids]
+            noises = [
+                noisy(image, low, high, self.radius, torch.Generator().manual_seed(seed))
+                for image, seed in zip(inputs, seeds, strict=True)
+            ]
+            of_noisy.append(bench.maps(torch.stack(noises), concepts, ids))
+
+        def score(case: Case, heat: Tensor) -> Mapping[str, float]:
+            return _changes(heat, [maps[case.method][case.position, case.k] for maps in of_noisy])
+
+        return over_cases(bench, samples, score)
+
+
+def _changes(heat: Tensor, of_noisy: Sequence[Tensor] | Tensor) -> dict[str, float]:
+    changes = [relative_change(heat, other) for other in of_noisy]
+    return {"max": max(changes), "mean": sum(changes) / len(changes)}
+
+
+def _checked_radius(radius: float) -> float:
     if not 0 < radius <= 1:
         raise InvalidInputError(
             f"radius={radius!r} is no share of the range of pixels; give a number above 0, at most 1"
         )
-    drawn = 2 * torch.rand(image.shape, generator=generator) - 1
-    return torch.clamp(image + radius * (high - low) * drawn.to(image), low, high)
+    return radius

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
+from captum_clrp.evaluation.metrics.base import MapMetric, Quantity
 from captum_clrp.evaluation.metrics.maps import as_map
 
-__all__ = ["gini"]
+__all__ = ["Sparseness", "gini"]
 
 
 def gini(attribution: Tensor) -> float:
@@ -35,3 +38,20 @@ def gini(attribution: Tensor) -> float:
     sizes = sizes / total  # first, so that tiny relevance does not underflow
     weights = 2 * torch.arange(1, n + 1, dtype=sizes.dtype, device=sizes.device) - n - 1
     return float((weights * sizes).sum() / n)
+
+
+class Sparseness(MapMetric):
+    """Mean Gini index of maps; conventions of :func:`gini`.
+
+    Args:
+        average: ``"images"`` or ``"classes"``.
+    """
+
+    name = "sparseness"
+    title = "Sparseness (Gini index)"
+    asks = "is the evidence on few pixels?"
+    conventions = "Sizes count, whatever their sign. A map of zeros, and an all-equal one, score 0."
+    quantities = (Quantity("gini", "Gini index", ""),)
+
+    def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
+        return {"gini": gini(heat)}
