@@ -38,6 +38,10 @@ from captum_clrp.evaluation.metrics.patch_ablation import PatchAblation, ablate_
 from captum_clrp.evaluation.metrics.pointing_game import PointingGame, pointing_hit
 from captum_clrp.evaluation.metrics.pooling_indices import PoolingIndices, border_winners, winner_map
 from captum_clrp.evaluation.metrics.pooling_observation import observe_pooling, replicated_borders
+from captum_clrp.evaluation.metrics.random_logit import RandomLogit
+from captum_clrp.evaluation.metrics.randomisation import ParameterRandomisation
+from captum_clrp.evaluation.metrics.sensitivity import Sensitivity
+from captum_clrp.evaluation.metrics.sparseness import Sparseness, gini
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.results.summary import Summary, summarise
 from captum_clrp.evaluation.running.mean_image import mean_image
@@ -84,6 +88,7 @@ __all__ = [
     "MissingDatasetError",
     "NeuronAblation",
     "Option",
+    "ParameterRandomisation",
     "PatchAblation",
     "PerImageMetric",
     "Photograph",
@@ -91,9 +96,12 @@ __all__ = [
     "PointingGame",
     "PoolingIndices",
     "Quantity",
+    "RandomLogit",
     "Run",
     "Sample",
+    "Sensitivity",
     "Source",
+    "Sparseness",
     "Summary",
     "Target",
     "Team",
@@ -109,6 +117,7 @@ __all__ = [
     "diagonal_share",
     "energy_hits",
     "energy_inside",
+    "gini",
     "grid_score",
     "insertion_deletion",
     "mean_image",

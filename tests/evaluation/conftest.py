@@ -110,3 +110,11 @@ class Squares(Source):
             pixels[label][mask] = 250
             explained.append(Explained(label, CLASSES[label], mask))
         return Sample(self.ids[index], pixels, tuple(explained))
+
+
+@pytest.fixture
+def samples() -> list[Sample]:
+    """Three pictures, each with a square of its class's colour, as the tiny networks see them."""
+    rng = np.random.default_rng(0)
+    pixels = [torch.from_numpy(np.array(picture(rng, label, SIZE, SIZE))).permute(2, 0, 1) for label in range(3)]
+    return [Sample(f"{k}", x.contiguous(), (Explained(k, CLASSES[k]),)) for k, x in enumerate(pixels)]

@@ -21,9 +21,12 @@ from captum_clrp.evaluation import (
     InsertionDeletion,
     MapMetric,
     NeuronAblation,
+    ParameterRandomisation,
     PatchAblation,
     PointingGame,
     PoolingIndices,
+    RandomLogit,
+    Sensitivity,
 )
 
 N = 6
@@ -59,6 +62,14 @@ def of_many(metric: Metric, d: dict[str, torch.Tensor]) -> None:
     metric.update(d["many"], d["labels"])
 
 
+def of_maps_and_many(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(d["maps"], d["many"], d["labels"])
+
+
+def of_pairs(metric: Metric, d: dict[str, torch.Tensor]) -> None:
+    metric.update(d["maps"], d["many"][:, 0], d["labels"])
+
+
 def of_model(metric: Metric, d: dict[str, torch.Tensor]) -> None:
     metric.update(model(), d["images"], d["labels"], d["maps"])
 
@@ -90,6 +101,9 @@ METRICS: list[tuple[type[Metric], dict[str, Any]]] = [
     (ClassSimilarity, {"measure": "rank"}),
     (NeuronAblation, {"mean_image": MEAN, "size": 3}),
     (PoolingIndices, {}),
+    (ParameterRandomisation, {"order": "independent"}),
+    (RandomLogit, {}),
+    (Sensitivity, {"average": "classes"}),
 ]
 UPDATES: dict[type[Metric], Callable[[Metric, dict[str, torch.Tensor]], None]] = {
     PointingGame: of_maps,
@@ -101,6 +115,9 @@ UPDATES: dict[type[Metric], Callable[[Metric, dict[str, torch.Tensor]], None]] =
     ClassSimilarity: of_many,
     NeuronAblation: of_neurons,
     PoolingIndices: of_images,
+    ParameterRandomisation: of_maps_and_many,
+    RandomLogit: of_pairs,
+    Sensitivity: of_maps_and_many,
 }
 
 

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from captum_clrp.evaluation import energy_inside, pointing_hit
+from captum_clrp import ContrastiveLRP1
+from captum_clrp.evaluation import energy_inside, gini, pointing_hit
+from captum_clrp.evaluation.metrics.imputation import imputed
+from captum_clrp.evaluation.metrics.likeness import rank_correlation
 
 quantus = pytest.importorskip("quantus", reason="Quantus is not installed; it is a peer, not a dependency")
 
@@ -56,3 +59,46 @@ def test_one_of_several_maxima_is_enough_in_quantus_and_not_here():
     maps[0, 0, 0] = maps[0, 8, 8] = masks[0, 0, 0] = 1
     assert theirs(quantus.PointingGame(**OPTIONS), maps, masks).tolist() == [1]
     assert not pointing_hit(maps[0], masks[0])
+
+
+def test_sparseness_is_theirs():
+    maps = torch.rand(5, 9, 9, generator=torch.Generator().manual_seed(1))
+    masks = torch.ones(5, 9, 9, dtype=torch.bool)
+    ours = [gini(m) for m in maps]
+    assert ours == pytest.approx(theirs(quantus.Sparseness(**OPTIONS), maps, masks).tolist(), abs=1e-5)  # they add 1e-7
+
+
+def test_imputation_is_theirs():
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(3, 12, 10, generator=generator, dtype=torch.float64)
+    missing = torch.rand(12, 10, generator=generator) < 0.5
+    their = quantus.functions.perturb_func.noisy_linear_imputation(
+        image.numpy(), missing.flatten().nonzero().flatten().numpy(), noise=0.0
+    )
+    torch.testing.assert_close(imputed(image, missing, noise=0), torch.from_numpy(their), rtol=1e-9, atol=1e-9)
+
+
+def test_randomisation_is_theirs():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3)
+    ).eval()
+    x = torch.rand(2, 3, 8, 8)
+
+    def explain(model, inputs, targets, **_):
+        method = ContrastiveLRP1(model, strength=0.5)
+        return method.attribute(torch.as_tensor(inputs), torch.as_tensor(targets)).sum(1, keepdim=True).numpy()
+
+    metric = quantus.MPRT(
+        layer_order="top_down", seed=7, similarity_func=quantus.similarity_func.correlation_spearman, **OPTIONS
+    )
+    found = metric(model=model, x_batch=x.numpy(), y_batch=np.array([0, 2]), explain_func=explain)
+    before = explain(model, x, [0, 2])
+    their = []
+    for layers in ((3,), (3, 0)):
+        for layer in layers[-1:]:
+            torch.manual_seed(8)  # they add 1
+            model[layer].reset_parameters()
+        after = explain(model, x, [0, 2])
+        their.append([rank_correlation(torch.tensor(a), torch.tensor(b)) for a, b in zip(before, after, strict=True)])
+    assert np.array(list(found.values())[1:]) == pytest.approx(np.array(their), abs=1e-6)

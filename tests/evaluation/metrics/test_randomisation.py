@@ -8,6 +8,8 @@ from torch import nn
 
 from captum_clrp import InvalidInputError, weights_at_rest
 from captum_clrp.attribution import LRPZBeta
+from captum_clrp.evaluation import Bench, MethodSet, ParameterRandomisation
+from captum_clrp.evaluation.metrics.likeness import rank_correlation
 from captum_clrp.evaluation.metrics.randomisation import randomised, resettable, stages
 
 
@@ -85,3 +87,28 @@ def test_maps_are_those_of_the_random_network_even_where_weights_are_kept():
             torch.testing.assert_close(explain.attribute(x, 1), expected)
             assert not torch.allclose(expected, before)
         assert torch.equal(explain.attribute(x, 1), before)
+
+
+def test_a_run_compares_with_the_random_network(deep, samples):
+    bench = Bench(deep, MethodSet(deep, ["centre", "lrp"]), seed=5)
+    found = ParameterRandomisation(steps=2).measure_batch(bench, samples)
+    names = resettable(deep.model)
+    inputs, label = deep.inputs(torch.stack([s.pixels for s in samples])), samples[0].explained[0].label
+    concept = [torch.tensor([[s.explained[0].label] for s in samples])]
+    before = bench.compared.maps(inputs, concept, ["a"] * len(samples))["lrp"][0, 0]
+    with randomised(deep.model, names[-1:], 5):
+        first = bench.compared.maps(inputs, concept, ["a"] * len(samples))["lrp"][0, 0]
+    with randomised(deep.model, names, 5):
+        last = bench.compared.maps(inputs, concept, ["a"] * len(samples))["lrp"][0, 0]
+    (measured,) = found[0]
+    assert measured.label == label
+    ranks = [rank_correlation(before, first), rank_correlation(before, last)]
+    assert measured.values["lrp"]["rank_curve"] == pytest.approx(ranks, abs=1e-6)
+    assert measured.values["lrp"]["first"] == pytest.approx(ranks[0])
+    assert measured.values["lrp"]["rank"] == pytest.approx(sum(ranks) / 2)
+    assert measured.values["centre"]["rank_curve"] == measured.values["centre"]["ssim_curve"] == [1, 1]
+
+
+def test_more_steps_than_layers_are_refused(deep):
+    with pytest.raises(InvalidInputError, match="has 3 layers with parameters; give at most as many steps, not 4"):
+        ParameterRandomisation().check(Bench(deep, None))

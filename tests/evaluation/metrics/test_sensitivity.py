@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from captum_clrp import InvalidInputError
+from captum_clrp.evaluation import Bench, MethodSet, Sensitivity
 from captum_clrp.evaluation.metrics.sensitivity import noisy, relative_change
 
 LOW, HIGH = torch.tensor([0.0, -1.0, 0.0]).reshape(3, 1, 1), torch.tensor([1.0, 1.0, 10.0]).reshape(3, 1, 1)
@@ -48,3 +49,25 @@ def test_noise_leaves_pixels_what_pixels_can_be():
 def test_a_radius_is_a_share(radius):
     with pytest.raises(InvalidInputError, match="share of the range"):
         noisy(torch.zeros(3, 2, 2), LOW, HIGH, radius, torch.Generator())
+
+
+def test_the_largest_and_the_mean_change_are_averaged():
+    metric = Sensitivity()
+    before = torch.tensor([[[3.0, 4.0]]])
+    metric.update(before, torch.tensor([[[[3.0, 3.0]], [[3.0, 9.0]]]]))  # changes of 1/5 and 5/5
+    assert {name: float(value) for name, value in metric.compute().items()} == pytest.approx({"max": 1, "mean": 0.6})
+
+
+@pytest.mark.parametrize("settings", [{"samples": 0}, {"radius": 0.0}, {"radius": 2.0}])
+def test_settings_that_measure_nothing_are_refused(settings):
+    with pytest.raises(InvalidInputError):
+        Sensitivity(**settings)
+
+
+def test_a_run_notices_which_method_looks_at_the_image(deep, samples):
+    bench = Bench(deep, MethodSet(deep, ["centre", "lrp"]), seed=3)
+    small, large = (Sensitivity(2, radius).measure_batch(bench, samples) for radius in (0.001, 0.5))
+    for (before,), (after,) in zip(small, large, strict=True):
+        assert before.values["centre"] == after.values["centre"] == {"max": 0, "mean": 0}
+        assert 0 < before.values["lrp"]["max"] < after.values["lrp"]["max"]
+        assert after.values["lrp"]["mean"] < after.values["lrp"]["max"]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from captum_clrp.evaluation.metrics.sparseness import gini
+from captum_clrp.evaluation import Sparseness, gini
 
 
 def test_gini_by_hand():
@@ -22,3 +22,9 @@ def test_gini_is_the_mean_difference_of_two_pixels():
 
 def test_a_map_of_zeros_is_not_sparse():
     assert gini(torch.zeros(3, 3)) == 0
+
+
+def test_sparseness_is_averaged():
+    metric = Sparseness()
+    metric.update(torch.stack([torch.tensor([[4.0, -2], [1, 3]]), torch.ones(2, 2)]))
+    assert metric.compute() == pytest.approx(0.125)
