@@ -157,7 +157,27 @@ def _add_run_options(group: Any, positive: Callable[[str], int]) -> None:
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random (default: 0)")
     group.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
+    group.add_argument(
+        "--figures", choices=("png", "pdf", "svg"), default="png", help="format of the pictures (default: png)"
+    )
+    group.add_argument(
+        "--figure-width",
+        type=_inches,
+        default=6.4,
+        metavar="INCHES",
+        help="width of bars and curves: 3.3 for a column of a paper (default: 6.4)",
+    )
     group.add_argument("--quiet", action="store_true", help="show no progress")
+
+
+def _inches(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 3 <= number <= 20:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of inches from 3 to 20")
+    return number
 
 
 def _add_declared(group: Any, known: dict[str, Any]) -> None:
@@ -307,12 +327,17 @@ def _finish(job: Run, summary: Summary, options: argparse.Namespace) -> None:
     from captum_clrp.evaluation.results.figures import figures
     from captum_clrp.evaluation.results.records import read_records
     from captum_clrp.evaluation.results.report import report
+    from captum_clrp.visualization import encoded
 
     if not options.no_figures:
         records = read_records(job.folder / "records")
         (job.folder / "figures").mkdir(exist_ok=True)
-        for name, content in figures(job.metric, summary, records, job.source, job.bench).items():
-            write_whole(job.folder / "figures" / name, content)
+        drawn = figures(job.metric, summary, records, job.source, job.bench, options.figure_width)
+        for name, figure in drawn.items():
+            content = encoded(
+                figure, options.figures, title=f"{summary.title}: {name}", description=str(summary.made_with)
+            )
+            write_whole(job.folder / "figures" / f"{name}.{options.figures}", content)
     sys.stdout.write(report(job.metric, summary, job.folder))
 
 

@@ -1,44 +1,72 @@
-"""What all figures of the evaluation share: colours, matrices, wrapped titles, PNG."""
+"""What all figures of the evaluation share: colours, matrices, wrapped titles."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["RELEVANCE", "colour_of", "draw_counts", "draw_heat", "draw_matrices", "plain", "png", "wrapped"]
+__all__ = ["RELEVANCE", "colour_of", "draw_counts", "draw_heat", "draw_matrices", "line_of", "plain", "wrapped"]
 
-_COLOURS = [
-    "#999999",
-    "#56b4e9",
-    "#009e73",
-    "#f0e442",
-    "#0072b2",
-    "#cc79a7",
-    "#e69f00",
-    "#d55e00",
-    "#8b0a1a",
-    "#000000",
-]
+_FIXED = {
+    "random": "#8c8c8c",
+    "centre": "#bdb08c",
+    "gradient": "#56b4e9",
+    "guided-backprop": "#009e73",
+    "input-x-gradient": "#0072b2",
+    "grad-cam": "#cc79a7",
+    "lrp": "#e69f00",
+    "clrp1": "#d55e00",
+    "clrp2": "#7f0016",
+}
+"""Colours that the colour-blind tell apart, and that are dark enough for lines on white."""
+_OTHERS = ("#332288", "#117733", "#aa4499", "#44aa99", "#882255", "#6699cc", "#999933", "#661100")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
+_MARKERS = "osD^vPX*<>"
 RELEVANCE = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
 """Blue against, red for."""
 
 
 def colour_of(name: str, names: Sequence[str]) -> str:
-    """The colour of one of several names."""
-    return _COLOURS[names.index(name) % len(_COLOURS)]
+    """The colour of a method: its own in every figure, whatever it is compared with.
+
+    Args:
+        name: The method.
+        names: All methods of the figure; those without a colour of their own get different ones.
+    """
+    if name in _FIXED:
+        return _FIXED[name]
+    return _OTHERS[[other for other in names if other not in _FIXED].index(name) % len(_OTHERS)]
 
 
-def draw_matrices(matrices: Mapping[str, Sequence[Sequence[float]]], across: str, down: str, what: str) -> bytes:
+def line_of(name: str, names: Sequence[str], points: int) -> dict[str, Any]:
+    """How the curve of a method is drawn, so that curves on each other are all seen: the first are wide, the last thin.
+
+    Args:
+        name: The method.
+        names: All methods of the figure.
+        points: Points of the curve; markers of different methods stand at different ones.
+    """
+    place, count = names.index(name), len(names)
+    every = max(1, points // 6)
+    return {
+        "color": colour_of(name, names),
+        "lw": 3.4 - 2.0 * place / max(1, count - 1),
+        "ls": _DASHES[place % len(_DASHES)],
+        "marker": _MARKERS[place % len(_MARKERS)],
+        "markersize": 4.5,
+        "markevery": (place * every // count, every),
+    }
+
+
+def draw_matrices(matrices: Mapping[str, Sequence[Sequence[float]]], across: str, down: str, what: str) -> Figure:
     """Square matrices beside each other, with one scale.
 
     Args:
@@ -60,7 +88,7 @@ def draw_matrices(matrices: Mapping[str, Sequence[Sequence[float]]], across: str
         axes.set_xticks(range(len(values)), names, fontsize=7)
         axes.set_yticks(range(len(values)), names, fontsize=7)
     figure.colorbar(shown, ax=figure.axes, shrink=0.8, label=what)
-    return png(figure)
+    return figure
 
 
 def draw_counts(axes: Axes, counts: NDArray[Any]) -> None:
@@ -91,11 +119,3 @@ def plain(axes: Axes) -> None:
     """Without the frame's upper and right line."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=150, metadata={"Software": "captum-clrp"})
-    return file.getvalue()

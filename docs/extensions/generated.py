@@ -281,6 +281,7 @@ def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
     from captum_clrp.evaluation import METRICS, Summary
     from captum_clrp.evaluation.results.figures import draw_curve
     from captum_clrp.evaluation.results.summary import CurveRow, Row
+    from captum_clrp.visualization import encoded
 
     curves = [CurveRow(**curve) for curve in summary["curves"]]
     read = Summary(**(summary | {"curves": curves, "rows": [Row(**row) for row in summary["rows"]]}))
@@ -288,7 +289,7 @@ def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
     for curve in metric.curves:
         if any(c.curve == curve.name for c in curves):
             drawn = draw_curve(metric, read, curve.name)
-            (GENERATED / f"{name}-{curve.name}.png").write_bytes(drawn)
+            (GENERATED / f"{name}-{curve.name}.png").write_bytes(encoded(drawn))
             last = [f"{c.method} {c.mean[-1]:.2f}" for c in curves if c.curve == curve.name]
             told = f"{curve.title} over {curve.axis}, one curve for each method; at the right end {', '.join(last)}."
             yield f"\n![{told}]({name}-{curve.name}.png)\n"

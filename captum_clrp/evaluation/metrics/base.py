@@ -23,6 +23,8 @@ from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from captum_clrp.evaluation.results.summary import Summary
 
 __all__ = ["METRICS", "Curve", "MapMetric", "PerImageMetric", "Quantity", "average"]
@@ -220,8 +222,16 @@ class PerImageMetric(Metric):
         """Further lines of the report of a ``summary``."""
         return []
 
-    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, bytes]:
-        """Further figures, as PNG by file name.
+    def chance(self, quantity: str) -> float | None:
+        """What a map that knows nothing reaches on average; ``None`` where that depends on the image.
+
+        Args:
+            quantity: The name of the quantity.
+        """
+        return None
+
+    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, Figure]:
+        """Further figures, by name.
 
         Args:
             bench: Network and methods.

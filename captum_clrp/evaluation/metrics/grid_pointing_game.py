@@ -78,6 +78,9 @@ class GridPointingGame(MapMetric):
             raise InvalidInputError(f"n={n} makes no grid; give at least 2")
         self.n = n
 
+    def chance(self, quantity: str) -> float | None:
+        return 1 / self.n**2
+
     def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
         return {"share": energy_inside(heat, mask), "hit": float(pointing_hit(heat, mask))}
 

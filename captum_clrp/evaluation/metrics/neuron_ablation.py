@@ -26,6 +26,8 @@ from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from captum_clrp.evaluation.results.summary import Summary
 
 __all__ = [
@@ -290,13 +292,11 @@ class NeuronAblation(PerImageMetric):
     def extra(self, measured: Sequence[Measured]) -> dict[str, Any]:
         return {"drops": _mean_matrices(measured)}
 
-    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, bytes]:
+    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, Figure]:
         from captum_clrp.evaluation.drawing import draw_matrices
 
         return {
-            "drops.png": draw_matrices(
-                summary.extra["drops"], "activation of neuron", "patch of neuron", "relative drop"
-            )
+            "drops": draw_matrices(summary.extra["drops"], "activation of neuron", "patch of neuron", "relative drop")
         }
 
     def _layer(self, bench: Bench) -> nn.Module:

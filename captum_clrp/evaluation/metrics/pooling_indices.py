@@ -28,6 +28,8 @@ from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import sign_flip_test
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from captum_clrp.evaluation.results.summary import Summary
 
 __all__ = ["BorderWinners", "PoolingIndices", "border_winners", "winner_map"]
@@ -207,8 +209,8 @@ class PoolingIndices(PerImageMetric):
             for name, tests in summary.extra["p_values"].items()
         ]
 
-    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, bytes]:
-        return {} if first is None else {"winners.png": draw_winners(bench, first)}
+    def figures(self, bench: Bench, summary: Summary, first: Sample | None) -> dict[str, Figure]:
+        return {} if first is None else {"winners": draw_winners(bench, first)}
 
 
 def _values(model: nn.Module, inputs: Tensor) -> dict[str, dict[str, float]]:
@@ -226,11 +228,11 @@ def _values(model: nn.Module, inputs: Tensor) -> dict[str, dict[str, float]]:
     return found
 
 
-def draw_winners(bench: Bench, sample: Sample, most: int = 2, corner: int = 9) -> bytes:
+def draw_winners(bench: Bench, sample: Sample, most: int = 2, corner: int = 9) -> Figure:
     """Where winners lie in the upper left corner of the first poolings' inputs, with zero padding and without."""
     from matplotlib.figure import Figure
 
-    from captum_clrp.evaluation.drawing import draw_counts, png
+    from captum_clrp.evaluation.drawing import draw_counts
 
     inputs = bench.network.inputs(sample.pixels)[None]
     runs = [measured_with(bench.network.model, inputs, replicate=r)[:most] for r in (False, True)]
@@ -241,4 +243,4 @@ def draw_winners(bench: Bench, sample: Sample, most: int = 2, corner: int = 9) -
             draw_counts(axes, winner_map(pooling)[:corner, :corner].numpy())
             axes.set_title(f"{pooling.name}, {how}", fontsize=8)
     figure.suptitle(f"Winners in the outermost regions, upper left corner, all channels\n{sample.id}", fontsize=9)
-    return png(figure)
+    return figure

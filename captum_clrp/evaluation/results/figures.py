@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from captum_clrp.evaluation.drawing import colour_of, draw_heat, plain, png, wrapped
+from captum_clrp.evaluation.drawing import colour_of, draw_heat, line_of, plain, wrapped
 from captum_clrp.evaluation.metrics import Bench, PerImageMetric
 from captum_clrp.evaluation.results.records import Record
 from captum_clrp.evaluation.results.summary import Summary
@@ -25,28 +26,50 @@ _NARROWEST = 6.4
 
 
 def figures(
-    metric: PerImageMetric, summary: Summary, records: Sequence[Record], source: Source, bench: Bench
-) -> dict[str, bytes]:
-    """All pictures of a run as PNG, by file name."""
-    drawn = {"bars.png": draw_bars(metric, summary)}
+    metric: PerImageMetric,
+    summary: Summary,
+    records: Sequence[Record],
+    source: Source,
+    bench: Bench,
+    width: float = _NARROWEST,
+) -> dict[str, Figure]:
+    """All pictures of a run, by name.
+
+    Args:
+        metric: What was measured.
+        summary: What came out.
+        records: Of the images.
+        source: The images.
+        bench: Network and methods.
+        width: Of bars and curves in inches: 3.3 is the column of a paper with two.
+    """
+    drawn = {"bars": draw_bars(metric, summary, width)}
     for curve in metric.curves:
-        drawn[f"{curve.name}.png"] = draw_curve(metric, summary, curve.name)
+        drawn[curve.name] = draw_curve(metric, summary, curve.name, width)
     drawn |= metric.figures(bench, summary, source[0] if len(source) else None)
     if not metric.chooses_classes and bench.methods is not None:
         examples = draw_examples(metric, records, source, bench)
-        drawn |= {"examples.png": examples} if examples else {}
+        drawn |= {"examples": examples} if examples else {}
     return drawn
 
 
-def draw_bars(metric: PerImageMetric, summary: Summary) -> bytes:
-    """One panel for each quantity: means of all methods with 95 % intervals."""
+def draw_bars(metric: PerImageMetric, summary: Summary, width: float = _NARROWEST) -> Figure:
+    """One panel for each quantity: means of all methods with 95 % intervals, and what chance gives, where that is known.
+
+    Args:
+        metric: What was measured.
+        summary: What came out.
+        width: In inches; more panels than fit stand below each other.
+    """
     methods = list(dict.fromkeys(row.method for row in summary.rows))
     count = len(metric.quantities)
-    across = min(count, 3)
+    across = max(1, min(count, 3, round(max(width, 3.4 * min(count, 3) * (width >= _NARROWEST)) / 3.2)))
     down = -(-count // across)
     height = 0.9 + 0.27 * max(len(methods), 2)
-    width = max(_NARROWEST, 0.4 + 3.4 * across)
-    figure = Figure(figsize=(width, 0.3 + height * down), layout="constrained")
+    width = max(width, 0.4 + 3.4 * across) if width >= _NARROWEST else width
+    figure = Figure(figsize=(width, 0.5 + height * down), layout="constrained")
+    named = 0.07 * max(map(len, methods), default=0)  # inches of the names on the left
+    letters = max(12, round(15 * ((width - named) / across - 0.2)))
     for k, quantity in enumerate(metric.quantities):
         axes = figure.add_subplot(down, across, k + 1)
         rows = [row for row in summary.rows if row.quantity == quantity.name]
@@ -57,33 +80,55 @@ def draw_bars(metric: PerImageMetric, summary: Summary) -> bytes:
         axes.barh(at, means, xerr=errors, color=colours, height=0.7, ecolor="#333333", capsize=2)
         axes.set_yticks(at, [row.method for row in rows] if k % across == 0 else [""] * len(rows), fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
-        axes.set_title(wrapped(quantity.title + quantity.note, 46), fontsize=8)
+        axes.set_title(wrapped(quantity.title + quantity.note, letters), fontsize=8)
+        _chance(axes, metric.chance(quantity.name))
+        if not rows:
+            axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", fontsize=8)
         plain(axes)
     figure.suptitle(_title(summary, width), fontsize=9)
-    return png(figure)
+    return figure
 
 
-def draw_curve(metric: PerImageMetric, summary: Summary, name: str) -> bytes:
-    """A curve of all methods; bands of 95 % where they can be told apart, for a few of them if there are many."""
+def _chance(axes: Axes, level: float | None) -> None:
+    """A line where a map that knows nothing stands on average."""
+    if level is not None:
+        axes.axvline(level, color="#333333", lw=1, ls=(0, (4, 3)), label="chance")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.5)
+        axes.text(level, high + 0.45, " chance", fontsize=7, va="top", color="#333333")
+
+
+def draw_curve(metric: PerImageMetric, summary: Summary, name: str, width: float = _NARROWEST) -> Figure:
+    """A curve of all methods; bands of 95 % where they can be told apart, for a few of them if there are many.
+
+    Args:
+        metric: What was measured.
+        summary: What came out.
+        name: Of the curve.
+        width: In inches.
+    """
     curve = next(c for c in metric.curves if c.name == name)
     methods = list(dict.fromkeys(row.method for row in summary.rows))
-    figure = Figure(figsize=(_NARROWEST, 4.2), layout="constrained")
+    figure = Figure(figsize=(width, 0.65 * width + 0.2 * len(methods) * (width < _NARROWEST)), layout="constrained")
     axes = figure.add_subplot()
     for row in summary.curves:
         if row.curve == name:
-            colour = colour_of(row.method, methods)
             if len(methods) <= len(_BANDS) or row.method in _BANDS:
+                colour = colour_of(row.method, methods)
                 axes.fill_between(row.x, row.low, row.high, color=colour, alpha=0.15, lw=0)
-            axes.plot(row.x, row.mean, color=colour, lw=1.8, label=row.method)
-    axes.set_xlabel(curve.axis)
-    axes.set_ylabel(wrapped(curve.title, 50))
-    figure.suptitle(_title(summary, _NARROWEST), fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
+            axes.plot(row.x, row.mean, label=row.method, **line_of(row.method, methods, len(row.x)))
+    axes.set_xlabel(curve.axis, fontsize=9)
+    axes.set_ylabel(wrapped(curve.title, round(8 * width)), fontsize=9)
+    axes.tick_params(labelsize=8)
+    figure.suptitle(_title(summary, width), fontsize=9)
+    figure.legend(
+        loc="outside lower center", ncols=2 if width < _NARROWEST else 3, fontsize=8, frameon=False, handlelength=4
+    )
     plain(axes)
-    return png(figure)
+    return figure
 
 
-def draw_examples(metric: PerImageMetric, records: Sequence[Record], source: Source, bench: Bench) -> bytes | None:
+def draw_examples(metric: PerImageMetric, records: Sequence[Record], source: Source, bench: Bench) -> Figure | None:
     """The explained classes with the largest and the smallest headline quantity of the last method."""
     names = bench.compared.names
     judge = "clrp2" if "clrp2" in names else names[-1]
@@ -102,15 +147,20 @@ def draw_examples(metric: PerImageMetric, records: Sequence[Record], source: Sou
         mask = next((e.mask for e in sample.explained if e.label == measured.label), None)
         if mask is not None and not bool(mask.all()):
             axes.contour(mask.numpy(), levels=[0.5], colors=["#ffd400"], linewidths=1.5)
-        axes.set_title(wrapped(f"{bench.network.class_name(measured.label)}: {judge} {value:.3f}", 26), fontsize=7)
+        rank = "best" if row < len(chosen) - len(chosen) // 2 else "worst"
+        named = f"{rank}: {bench.network.class_name(measured.label)}, {judge} {value:.3f}"
+        axes.set_title(wrapped(named, 26), fontsize=7)
         axes.set_axis_off()
         for column, name in enumerate(shown):
             axes = figure.add_subplot(len(chosen), len(shown) + 1, row * (len(shown) + 1) + column + 2)
-            draw_heat(axes, maps[name][0, 0])
+            heat = maps[name][0, 0]
+            draw_heat(axes, heat)
+            down, across = divmod(int(heat.argmax()), heat.shape[1])
+            axes.plot(across, down, "+", color="black", markersize=8, mew=1.2)
             score = measured.values[name][metric.headline]
             axes.set_title(f"{name} {score:.3f}", fontsize=7)
-    figure.suptitle(f"Best and worst for {judge}: {metric.headline}", fontsize=9)
-    return png(figure)
+    figure.suptitle(f"Best and worst for {judge}: {metric.headline}; crosses: the maxima of the maps", fontsize=9)
+    return figure
 
 
 def _best_and_worst(metric: PerImageMetric, records: Sequence[Record], judge: str) -> list[tuple[Record, int, float]]:

@@ -29,6 +29,7 @@ from captum_clrp.evaluation.results.figures import figures
 from captum_clrp.evaluation.results.records import read_records
 from captum_clrp.evaluation.running.mean_image import mean_image
 from captum_clrp.evaluation.sources import Explained, Sample, Source
+from captum_clrp.visualization import encoded
 
 METHODS = ["random", "centre", "gradient", "lrp", "clrp1", "clrp2"]
 
@@ -49,8 +50,8 @@ def test_every_experiment_runs_and_draws(name, deep, tmp_path):
         assert (tmp_path / file).stat().st_size > 0
     assert summary.images == {"measured": 6, "total": 6}
     drawn = figures(job.metric, summary, read_records(tmp_path / "records"), job.source, job.bench)
-    assert "bars.png" in drawn
-    assert all(content.startswith(b"\x89PNG") for content in drawn.values())
+    assert "bars" in drawn
+    assert all(encoded(figure).startswith(b"\x89PNG") for figure in drawn.values())
 
 
 def test_what_a_network_that_counts_colours_gets(counter, tmp_path):
