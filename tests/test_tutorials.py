@@ -75,6 +75,8 @@ def test_no_code_cell_begins_with_the_rest_of_a_comment(path):
     for cell in nbformat.read(path, as_version=4).cells:
         first = cell.source.partition("\n")[0]
         assert cell.cell_type != "code" or not re.match(r"# (?:[a-z]|.*\.$)", first), first
+        for line in cell.source.splitlines():
+            assert cell.cell_type != "code" or len(line) <= 88, f"cut off beside the sidebar: {line}"
 
 
 def test_an_alternative_text_ends_where_the_comment_ends(build):

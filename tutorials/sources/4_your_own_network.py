@@ -40,13 +40,18 @@ def shape(kind: int, row: float, column: float) -> torch.Tensor:
         return ((down**2 + across**2) < 25).float()
     if kind == 1:
         return (torch.maximum(*torch.broadcast_tensors(down, across)) < 5).float()
-    return ((torch.minimum(*torch.broadcast_tensors(down, across)) < 1.5) & (down + across < 9)).float()
+    return (
+        (torch.minimum(*torch.broadcast_tensors(down, across)) < 1.5)
+        & (down + across < 9)
+    ).float()
 
 
 def pictures(kinds: list[int]) -> torch.Tensor:
     """One shape each at a random place, ``(N, 1, 32, 32)``, values from 0 to 1."""
     places = 6 + 20 * torch.rand(len(kinds), 2)
-    drawn = torch.stack([shape(k, *place.tolist()) for k, place in zip(kinds, places, strict=True)])
+    drawn = torch.stack(
+        [shape(k, *place.tolist()) for k, place in zip(kinds, places, strict=True)]
+    )
     return (0.7 * drawn + 0.3 * torch.rand(drawn.shape))[:, None]
 
 
@@ -96,7 +101,9 @@ net.eval()
 
 labels = torch.randint(3, (200,))
 with torch.no_grad():
-    accuracy = float((net(pictures(labels.tolist())).argmax(1) == labels).float().mean())
+    accuracy = float(
+        (net(pictures(labels.tolist())).argmax(1) == labels).float().mean()
+    )
 print(f"accuracy on new pictures: {accuracy:.0%}")
 assert accuracy > 0.9
 
@@ -122,10 +129,14 @@ assert plan.records[0].rule.startswith("ZBeta")
 # %%
 # alt: A picture with a square on the left and a cross on the right, and four maps. The LRP maps for square and cross
 #   mark both shapes; the CLRP1 maps mark the square alone and the cross alone.
-two = (0.7 * (shape(1, 16, 7) + shape(2, 16, 24)) + 0.3 * torch.rand(32, 32))[None, None]
+two = (0.7 * (shape(1, 16, 7) + shape(2, 16, 24)) + 0.3 * torch.rand(32, 32))[
+    None, None
+]
 SQUARE, CROSS = 1, 2
 lrp = LRPZBeta(net, low=0.0, high=1.0).attribute_classes(two, [SQUARE, CROSS])[0]
-clrp = ContrastiveLRP1(net, low=0.0, high=1.0).attribute_classes(two, [SQUARE, CROSS])[0]
+clrp = ContrastiveLRP1(net, low=0.0, high=1.0).attribute_classes(two, [SQUARE, CROSS])[
+    0
+]
 
 
 def show(maps: list[torch.Tensor], titles: list[str]) -> None:
@@ -194,7 +205,9 @@ assert any(record.rule.startswith("Gamma") for record in explain_plan(net, two).
 assert not torch.allclose(with_gamma[0], lrp[0])
 
 del net.conv2.rule, net.conv3.rule
-assert torch.equal(LRPZBeta(net, 0.0, 1.0).attribute_classes(two, [SQUARE, CROSS])[0], lrp)
+assert torch.equal(
+    LRPZBeta(net, 0.0, 1.0).attribute_classes(two, [SQUARE, CROSS])[0], lrp
+)
 
 # %% [markdown]
 # ## When an operation is refused
@@ -205,7 +218,9 @@ assert torch.equal(LRPZBeta(net, 0.0, 1.0).attribute_classes(two, [SQUARE, CROSS
 
 # %%
 class WithSimilarity(ShapeNet):
-    """Scores by the similarity of the two halves of the picture: which of them would get the relevance?"""
+    """Scores by the similarity of the two halves of the picture: which of them would
+    get the relevance?
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.conv2(torch.relu(self.conv1(x))))

@@ -41,7 +41,9 @@ model, low, high = network.model, network.low, network.high
 # alt: Five photographs with red boxes around a cat, a cup, a rocket, a man with a camera on a tripod, and a woman in
 # uniform.
 photographs = [Embedded(collages=False).photograph(i) for i in range(5)]
-geometry = Geometry(256, (224, 224))  # the shorter side to 256 pixels, then the middle 224 x 224
+geometry = Geometry(
+    256, (224, 224)
+)  # the shorter side to 256 pixels, then the middle 224 x 224
 
 images, labels, masks = [], [], []
 figure, axes = plt.subplots(1, 5, figsize=(8, 1.9))
@@ -54,7 +56,9 @@ for photograph, axis in zip(photographs, axes, strict=True):
     masks.append(box_mask(boxes, 224, 224))
     axis.imshow(images[-1].permute(1, 2, 0))
     for box in boxes:
-        axis.add_patch(Rectangle(box[:2], box[2] - box[0], box[3] - box[1], fill=False, ec="red"))
+        axis.add_patch(
+            Rectangle(box[:2], box[2] - box[0], box[3] - box[1], fill=False, ec="red")
+        )
     axis.set_title(target.name, fontsize=8)
     axis.set_axis_off()
 figure.tight_layout()
@@ -74,7 +78,10 @@ methods = {
     "CLRP1": ContrastiveLRP1(model, low, high),
     "CLRP2": ContrastiveLRP2(model, low, high),
 }
-maps = {name: method.attribute(images, target=labels).detach() for name, method in methods.items()}
+maps = {
+    name: method.attribute(images, target=labels).detach()
+    for name, method in methods.items()
+}
 
 # %% [markdown]
 # ## The pointing game
@@ -106,7 +113,13 @@ for (name, heat), marker in zip(maps.items(), "svo^", strict=True):
     pointing.update(heat, masks)
     energy.update(heat, masks)
     curves[name] = energy.compute()
-    plt.plot(shares, curves[name], marker=marker, fillstyle="none", label=f"{name} (maximum: {pointing.compute():.0%})")
+    plt.plot(
+        shares,
+        curves[name],
+        marker=marker,
+        fillstyle="none",
+        label=f"{name} (maximum: {pointing.compute():.0%})",
+    )
     critical = [critical_share(h, m) for h, m in zip(heat, masks, strict=True)]
     print(f"{name:9s} critical shares " + " ".join(f"{c:5.2f}" for c in critical))
     assert (curves[name].diff() <= 0).all()  # the more energy is kept, the fewer hits
@@ -142,13 +155,18 @@ scene = compose_grid(images[chosen], n=2)[None]  # (1, 3, 448, 448)
 scores = {}
 for name, method in methods.items():
     if name == "gradient":
-        heat = torch.cat([method.attribute(scene.clone(), target=int(labels[c])) for c in chosen]).detach()
+        heat = torch.cat(
+            [method.attribute(scene.clone(), target=int(labels[c])) for c in chosen]
+        ).detach()
     else:
         heat = method.attribute_classes(scene, labels[chosen].tolist())[0]
     grid = GridPointingGame(n=2)
     grid.update(heat, torch.arange(4))
     scores[name] = grid.compute()
-    print(f"{name:9s} share in the right cell {scores[name]['share']:.0%}, maximum there {scores[name]['hit']:.0%}")
+    print(
+        f"{name:9s} share in the right cell {scores[name]['share']:.0%}, "
+        f"maximum there {scores[name]['hit']:.0%}"
+    )
 assert scores["CLRP1"]["share"] > 0.9
 assert scores["CLRP2"]["share"] > 0.9
 assert scores["LRP"]["share"] < 0.6
@@ -169,7 +187,10 @@ for name, heat in {"random": random_maps, **maps}.items():
     ablation = PatchAblation(mean_image)
     ablation.update(model, images, labels, heat)
     drops[name] = ablation.compute()
-    print(f"{name:9s} logit falls by {drops[name]['logit']:+.3f}, probability by {drops[name]['probability']:+.3f}")
+    print(
+        f"{name:9s} logit falls by {drops[name]['logit']:+.3f}, "
+        f"probability by {drops[name]['probability']:+.3f}"
+    )
 assert max(drops[name]["logit"] for name in maps) > drops["random"]["logit"]
 assert abs(drops["random"]["logit"]) < 0.2
 

@@ -15,7 +15,13 @@ from skimage import data
 
 from captum_clrp import NeuronContrastiveLRP2, NeuronLRPZBeta
 from captum_clrp.classifiers import load_classifier
-from captum_clrp.evaluation import activations_at, compose_grid, mean_similarity, neuron_drops, strongest_neurons
+from captum_clrp.evaluation import (
+    activations_at,
+    compose_grid,
+    mean_similarity,
+    neuron_drops,
+    strongest_neurons,
+)
 
 network = load_classifier("tf_efficientnet_lite0")
 model, low, high = network.model, network.low, network.high
@@ -54,13 +60,19 @@ neurons = strongest_neurons(activations, 8)
 print("(channel, row, column):", neurons)
 assert len({(row, column) for _, row, column in neurons}) == 1
 
-lrp = NeuronLRPZBeta(model, layer, low, high).attribute_neurons(inputs, neurons)[0]  # (8, 3, 224, 224)
-clrp = NeuronContrastiveLRP2(model, layer, low, high).attribute_neurons(inputs, neurons)[0]
+lrp = NeuronLRPZBeta(model, layer, low, high).attribute_neurons(inputs, neurons)[
+    0
+]  # (8, 3, 224, 224)
+clrp = NeuronContrastiveLRP2(model, layer, low, high).attribute_neurons(
+    inputs, neurons
+)[0]
 
 figure, axes = plt.subplots(2, 8, figsize=(10, 2.9))
 for row, (method, maps) in zip(axes, {"LRP": lrp, "CLRP2": clrp}.items(), strict=True):
     for axis, heat, neuron in zip(row, maps.sum(1), neurons, strict=True):
-        limit = max(heat.abs().flatten().quantile(0.995), torch.finfo(torch.float32).tiny)
+        limit = max(
+            heat.abs().flatten().quantile(0.995), torch.finfo(torch.float32).tiny
+        )
         axis.imshow(heat, cmap="RdBu_r", vmin=-limit, vmax=limit)
         axis.set_title(f"{method}, {neuron[0]}", fontsize=7)
         axis.set_axis_off()
@@ -71,7 +83,10 @@ figure.tight_layout()
 # numbers:
 
 # %%
-similarity = {name: mean_similarity(maps, "correlation") for name, maps in {"LRP": lrp, "CLRP2": clrp}.items()}
+similarity = {
+    name: mean_similarity(maps, "correlation")
+    for name, maps in {"LRP": lrp, "CLRP2": clrp}.items()
+}
 print({name: round(value, 3) for name, value in similarity.items()})
 assert similarity["LRP"] > 0.99
 assert similarity["CLRP2"] < 0.7
@@ -85,9 +100,16 @@ assert reached > 0.95
 # absorbed, and no map is empty:
 
 # %%
-empty = [neuron[0] for neuron, heat in zip(neurons, clrp, strict=True) if not heat.any()]
-conserving = NeuronContrastiveLRP2(model, layer, low, high, conserve=True).attribute_neurons(inputs, neurons)[0]
-print(f"empty: channel {empty}; with conserve=True: {sum(not heat.any() for heat in conserving)} empty maps")
+empty = [
+    neuron[0] for neuron, heat in zip(neurons, clrp, strict=True) if not heat.any()
+]
+conserving = NeuronContrastiveLRP2(
+    model, layer, low, high, conserve=True
+).attribute_neurons(inputs, neurons)[0]
+print(
+    f"empty: channel {empty}; with conserve=True: "
+    f"{sum(not heat.any() for heat in conserving)} empty maps"
+)
 assert len(empty) == 1
 assert all(heat.any() for heat in conserving)
 
@@ -103,7 +125,8 @@ assert all(heat.any() for heat in conserving)
 mean_image = inputs[0].mean((1, 2), keepdim=True)
 before = torch.stack([activations[neuron] for neuron in neurons])
 matrices = {
-    name: neuron_drops(model, layer, inputs[0], neurons, maps, mean_image, size=25) / before
+    name: neuron_drops(model, layer, inputs[0], neurons, maps, mean_image, size=25)
+    / before
     for name, maps in {"LRP": lrp, "CLRP2": clrp}.items()
 }
 
@@ -120,9 +143,14 @@ for name, fall in matrices.items():
     others = float((fall.sum() - fall.diagonal().sum()) / 56)
     if name == "CLRP2":
         assert own < others + 0.02  # the diagonal is not stronger
-    print(f"{name:6s} own patch lowers a neuron by {own:.1%}, another's patch by {others:.1%} on average")
+    print(
+        f"{name:6s} own patch lowers a neuron by {own:.1%}, "
+        f"another's patch by {others:.1%} on average"
+    )
 assert torch.allclose(matrices["LRP"], matrices["LRP"][:1].expand(8, 8), atol=1e-5)
-assert not torch.allclose(matrices["CLRP2"], matrices["CLRP2"][:1].expand(8, 8), atol=1e-2)
+assert not torch.allclose(
+    matrices["CLRP2"], matrices["CLRP2"][:1].expand(8, 8), atol=1e-2
+)
 
 # %% [markdown]
 # For LRP all rows are the same: one map, one patch, one effect. CLRP2 names different patches for different neurons.

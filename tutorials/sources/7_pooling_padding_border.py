@@ -18,7 +18,13 @@ from skimage import data
 from torch import nn
 
 from captum_clrp import LRPZBeta
-from captum_clrp.evaluation import border_winners, observe_pooling, replicated_borders, sign_flip_test, winner_map
+from captum_clrp.evaluation import (
+    border_winners,
+    observe_pooling,
+    replicated_borders,
+    sign_flip_test,
+    winner_map,
+)
 
 # %% [markdown]
 # ## Zero padding is an edge
@@ -39,7 +45,10 @@ with torch.no_grad():
 
 figure, axes = plt.subplots(1, 3, figsize=(6, 2.2))
 for axis, values, title in zip(
-    axes, (flat, zeros, continued), ("input", "zero padding", "border continued"), strict=True
+    axes,
+    (flat, zeros, continued),
+    ("input", "zero padding", "border continued"),
+    strict=True,
 ):
     axis.imshow(values[0, 0], cmap="gray", vmin=0, vmax=4)
     axis.set_title(title, fontsize=8)
@@ -58,7 +67,9 @@ assert continued.abs().max() < 1e-5
 
 # %%
 def network(padding: int, pooling: nn.Module | None = None) -> nn.Sequential:
-    generator = torch.Generator().manual_seed(0)  # the same weights whatever the padding and the pooling
+    generator = torch.Generator().manual_seed(
+        0
+    )  # the same weights whatever the padding and the pooling
     conv1 = nn.Conv2d(3, 16, 3, padding=padding, bias=False)
     conv2 = nn.Conv2d(16, 32, 3, padding=padding, bias=False)
     head = nn.Linear(32, 10)
@@ -69,17 +80,38 @@ def network(padding: int, pooling: nn.Module | None = None) -> nn.Sequential:
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator))
     pooling = pooling or nn.MaxPool2d(3, 3)
     return nn.Sequential(
-        conv1, nn.ReLU(), conv2, nn.ReLU(), pooling, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head
+        conv1,
+        nn.ReLU(),
+        conv2,
+        nn.ReLU(),
+        pooling,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        head,
     ).eval()
 
 
 def crop(photograph: Image.Image, left: int, top: int) -> torch.Tensor:
-    box = photograph.convert("RGB").crop((left, top, left + 192, top + 192)).resize((96, 96))
-    return torch.tensor(list(box.getdata()), dtype=torch.float32).reshape(96, 96, 3).permute(2, 0, 1) / 255
+    box = (
+        photograph.convert("RGB")
+        .crop((left, top, left + 192, top + 192))
+        .resize((96, 96))
+    )
+    return (
+        torch.tensor(list(box.getdata()), dtype=torch.float32)
+        .reshape(96, 96, 3)
+        .permute(2, 0, 1)
+        / 255
+    )
 
 
-photographs = [Image.fromarray(p) for p in (data.chelsea(), data.coffee(), data.astronaut(), data.camera())]
-images = torch.stack([crop(p, left, top) for p in photographs for left, top in ((20, 30), (200, 100))])
+photographs = [
+    Image.fromarray(p)
+    for p in (data.chelsea(), data.coffee(), data.astronaut(), data.camera())
+]
+images = torch.stack(
+    [crop(p, left, top) for p in photographs for left, top in ((20, 30), (200, 100))]
+)
 print(tuple(images.shape))
 padded = network(padding=1)
 
@@ -109,7 +141,8 @@ for title, rows in {
 }.items():
     print(
         f"{title:17s} winners in the outermost line {mean_share(rows, 'outer'):.0%}, "
-        f"expected {mean_share(rows, 'uniform'):.0%}, inside the picture {mean_share(rows, 'interior'):.0%}"
+        f"expected {mean_share(rows, 'uniform'):.0%}, inside "
+        f"the picture {mean_share(rows, 'interior'):.0%}"
     )
 assert mean_share(with_zeros, "outer") > mean_share(with_zeros, "interior") + 0.04
 assert abs(mean_share(with_border_continued, "outer") - 1 / 3) < 0.04
@@ -135,7 +168,12 @@ assert p_value < 0.01
 with replicated_borders():
     (pooling_continued,) = observe_pooling(padded, images)
 figure, axes = plt.subplots(1, 2, figsize=(5, 2.6))
-for axis, observed, title in zip(axes, (pooling, pooling_continued), ("zero padding", "border continued"), strict=True):
+for axis, observed, title in zip(
+    axes,
+    (pooling, pooling_continued),
+    ("zero padding", "border continued"),
+    strict=True,
+):
     axis.imshow(winner_map(observed)[:24, :24], cmap="Reds", vmin=0, vmax=90)
     axis.set_title(f"{title} (corner)", fontsize=8)
     axis.set_axis_off()
@@ -153,12 +191,21 @@ for axis, observed, title in zip(axes, (pooling, pooling_continued), ("zero padd
 #   frame, with zero padding and average pooling it is one as well, with the border continued there is none.
 frame = torch.ones(96, 96, dtype=torch.bool)
 frame[2:-2, 2:-2] = False
-poolings = {"maximum": nn.MaxPool2d(3, 3), "average": nn.AvgPool2d(3, 3), "none": nn.Identity()}
+poolings = {
+    "maximum": nn.MaxPool2d(3, 3),
+    "average": nn.AvgPool2d(3, 3),
+    "none": nn.Identity(),
+}
 
 
 def amount(padding: int, pooling: nn.Module) -> torch.Tensor:
     """The relevance of each pixel, ``(N, 96, 96)``."""
-    return LRPZBeta(network(padding, pooling), 0.0, 1.0).attribute(images, target=0).abs().sum(1)
+    return (
+        LRPZBeta(network(padding, pooling), 0.0, 1.0)
+        .attribute(images, target=0)
+        .abs()
+        .sum(1)
+    )
 
 
 amounts = {}
@@ -171,14 +218,23 @@ borders = ("zero padding", "border continued", "no padding")
 density = {case: float(a[:, frame].mean() / a.mean()) for case, a in amounts.items()}
 print(f"{'pooling':10s}" + "".join(f"{border:>18s}" for border in borders))
 for name in poolings:
-    print(f"{name:10s}" + "".join(f"{density[name, border]:18.2f}" for border in borders))
+    print(
+        f"{name:10s}" + "".join(f"{density[name, border]:18.2f}" for border in borders)
+    )
 for name in poolings:
     assert density[name, "zero padding"] > 2
     assert density[name, "border continued"] < 1
     assert density[name, "no padding"] < 1
-assert abs(density["average", "zero padding"] / density["maximum", "zero padding"] - 1) < 0.1
+assert (
+    abs(density["average", "zero padding"] / density["maximum", "zero padding"] - 1)
+    < 0.1
+)
 
-cases = (("maximum", "zero padding"), ("average", "zero padding"), ("maximum", "border continued"))
+cases = (
+    ("maximum", "zero padding"),
+    ("average", "zero padding"),
+    ("maximum", "border continued"),
+)
 figure, axes = plt.subplots(1, 4, figsize=(8, 2.2))
 axes[0].imshow(images[2].permute(1, 2, 0))
 limit = amounts[cases[0]][2].flatten().quantile(0.995)

@@ -56,7 +56,10 @@ directions = {
 }
 for name, direction in directions.items():
     root = taylor.root_point(x, w, b, direction)
-    print(f"{name:7s} root {[round(v, 3) for v in root.tolist()]}, f(root) = {f(root):.0e}")
+    print(
+        f"{name:7s} root {[round(v, 3) for v in root.tolist()]}, "
+        f"f(root) = {f(root):.0e}"
+    )
     assert abs(f(root)) < 1e-12
 
 # %% [markdown]
@@ -70,9 +73,16 @@ plane = {**directions, "z^beta": taylor.z_beta_direction(0.0, 3.0)}
 plt.figure(figsize=(4.2, 3.4))
 across = torch.linspace(-0.2, 2.4, 2)
 plt.plot(across, (across * w2[0] + b2) / -w2[1], color="black", label="f becomes 0")
-for (name, direction), colour in zip(plane.items(), ("C0", "C1", "C2", "C3"), strict=True):
+for (name, direction), colour in zip(
+    plane.items(), ("C0", "C1", "C2", "C3"), strict=True
+):
     root = taylor.root_point(x2, w2, b2, direction)
-    plt.annotate("", root.tolist(), x2.tolist(), arrowprops={"arrowstyle": "->", "color": colour, "lw": 2})
+    plt.annotate(
+        "",
+        root.tolist(),
+        x2.tolist(),
+        arrowprops={"arrowstyle": "->", "color": colour, "lw": 2},
+    )
     plt.plot(*root.tolist(), "o", color=colour, label=name)
 plt.plot(*x2.tolist(), "k*", markersize=12, label="x")
 plt.gca().add_patch(plt.Rectangle((0, 0), 3, 3, fill=False, linestyle=":"))
@@ -90,7 +100,11 @@ plt.tight_layout()
 # %%
 for name, direction in directions.items():
     terms = taylor.taylor_terms(f, x, taylor.root_point(x, w, b, direction), order=3)
-    print(f"{name:7s} first order {[round(v, 3) + 0.0 for v in terms[0].tolist()]}, sum {terms[0].sum():.3f}", end="")
+    print(
+        f"{name:7s} first order {[round(v, 3) + 0.0 for v in terms[0].tolist()]}, "
+        f"sum {terms[0].sum():.3f}",
+        end="",
+    )
     print(f"; largest of second and third order {terms[1:].abs().max():g}")
     assert torch.isclose(terms.sum(), f(x))
     assert not terms[1:].any()
@@ -152,7 +166,9 @@ rules = {
 }
 for name, (direction, rule) in rules.items():
     terms = taylor.decompose(activations_below, weight, bias, direction)
-    closed_form = distribute(layer, prepare(rule, layer, activations_below[None]), activations[None])[0]
+    closed_form = distribute(
+        layer, prepare(rule, layer, activations_below[None]), activations[None]
+    )[0]
     error = float((terms.sum(0) - closed_form).abs().max())
     print(f"{name:7s} {type(rule).__name__:8s} Taylor and rule differ by {error:.0e}")
     assert error < 1e-12
@@ -172,15 +188,21 @@ torch.set_default_dtype(torch.float32)
 network = load_classifier("tf_efficientnet_lite0")
 coffee = network.inputs(Image.fromarray(data.coffee()))
 block = network.model.blocks[3][0].bn1  # ends in a rectifier
-relevance = LayerLRPZBeta(network.model, block, network.low, network.high).attribute(coffee, target=967)
+relevance = LayerLRPZBeta(network.model, block, network.low, network.high).attribute(
+    coffee, target=967
+)
 seen = {}
-handle = block.register_forward_hook(lambda _, __, output: seen.update(activations=output))
+handle = block.register_forward_hook(
+    lambda _, __, output: seen.update(activations=output)
+)
 with torch.no_grad():
     network.model(coffee)
 handle.remove()
 
 active = seen["activations"].flatten() > 0
-pairs = torch.stack([seen["activations"].flatten()[active], relevance.flatten()[active]])
+pairs = torch.stack(
+    [seen["activations"].flatten()[active], relevance.flatten()[active]]
+)
 correlation = float(torch.corrcoef(pairs)[0, 1])
 plt.figure(figsize=(4, 3))
 plt.plot(*pairs[:, ::20], ".", markersize=2)

@@ -29,7 +29,11 @@ sys.path.append(str(ROOT))  # the checkout, where benchmarks/ is
 from benchmarks.digits.collages import draw  # noqa: E402
 from benchmarks.digits.train import load  # noqa: E402
 
-networks = {"ReLU": load("cnn-relu", seed=0), "ConvNeXt": load("convnext", seed=0), "ViT": load("vit-mean", seed=0)}
+networks = {
+    "ReLU": load("cnn-relu", seed=0),
+    "ConvNeXt": load("convnext", seed=0),
+    "ViT": load("vit-mean", seed=0),
+}
 
 # %% [markdown]
 # ## Collages of digits
@@ -79,7 +83,10 @@ def features(network: nn.Module) -> torch.Tensor:
     return seen[-1]
 
 
-negative = {name: float((features(network) < 0).float().mean()) for name, network in networks.items()}
+negative = {
+    name: float((features(network) < 0).float().mean())
+    for name, network in networks.items()
+}
 for name, share in negative.items():
     print(f"{name:9s} {share:.0%} of the features are negative")
 assert negative["ReLU"] == 0
@@ -129,8 +136,12 @@ assert shares["gamma"][0] < 0 < shares["gamma"][1] < shares["gamma"][2]
 # %%
 # alt: Maps of the four digits of one collage by CLRP1, for the ConvNeXt. With the paper's rules they show blocks that
 # have nothing to do with the digit; with gamma each map marks the quarter of its digit.
-def show(maps: dict[str, torch.Tensor], classes: list[int], image: torch.Tensor) -> None:
-    """A row for each set of rules, all of a row on one scale: red speaks for the class, blue against it."""
+def show(
+    maps: dict[str, torch.Tensor], classes: list[int], image: torch.Tensor
+) -> None:
+    """A row for each set of rules, all of a row on one scale: red speaks for the class,
+    blue against it.
+    """
     figure, axes = plt.subplots(len(maps), 5, figsize=(7.5, 1.75 * len(maps)))
     for row, (title, relevance) in zip(axes, maps.items(), strict=True):
         row[0].imshow(image[0], cmap="gray", vmin=-1, vmax=1)
@@ -145,15 +156,26 @@ def show(maps: dict[str, torch.Tensor], classes: list[int], image: torch.Tensor)
 
 
 def of_each_digit(method: type[LRPZBeta], name: str, rules: object) -> torch.Tensor:
-    """The maps of the four digits of each collage, ``(60, 4, 1, 16, 16)``, for the magnitude of the score."""
-    maps = method(networks[name], -1.0, 1.0, rules=rules).attribute_classes(images, labels)
+    """The maps of the four digits of each collage, ``(60, 4, 1, 16, 16)``, for the
+    magnitude of the score.
+    """
+    maps = method(networks[name], -1.0, 1.0, rules=rules).attribute_classes(
+        images, labels
+    )
     with torch.no_grad():
-        sign = networks[name](images).gather(1, labels).sign()  # a few scores are negative, and so are LRP's maps
+        sign = (
+            networks[name](images).gather(1, labels).sign()
+        )  # a few scores are negative, and so are LRP's maps
     return maps * sign[:, :, None, None, None] if method is LRPZBeta else maps
 
 
-contrasts = {f"CLRP1, {rules}": of_each_digit(ContrastiveLRP1, "ConvNeXt", rules) for rules in ("paper", "gamma")}
-show({title: maps[0] for title, maps in contrasts.items()}, labels[0].tolist(), images[0])
+contrasts = {
+    f"CLRP1, {rules}": of_each_digit(ContrastiveLRP1, "ConvNeXt", rules)
+    for rules in ("paper", "gamma")
+}
+show(
+    {title: maps[0] for title, maps in contrasts.items()}, labels[0].tolist(), images[0]
+)
 
 # %% [markdown]
 # In numbers, over all 60 collages: the similarity of LRP's maps of different digits (1 means that the digit makes no
@@ -163,11 +185,22 @@ show({title: maps[0] for title, maps in contrasts.items()}, labels[0].tolist(), 
 # %%
 def similarity(maps: torch.Tensor) -> float:
     off_diagonal = ~torch.eye(4, dtype=torch.bool)
-    return float(torch.stack([class_similarity(m, "cosine")[off_diagonal].mean() for m in maps]).mean())
+    return float(
+        torch.stack(
+            [class_similarity(m, "cosine")[off_diagonal].mean() for m in maps]
+        ).mean()
+    )
 
 
 def in_the_quarter(maps: torch.Tensor) -> float:
-    quarters = maps[:, :, 0].clamp(min=0).unflatten(3, (2, 8)).unflatten(2, (2, 8)).sum((3, 5)).flatten(2)
+    quarters = (
+        maps[:, :, 0]
+        .clamp(min=0)
+        .unflatten(3, (2, 8))
+        .unflatten(2, (2, 8))
+        .sum((3, 5))
+        .flatten(2)
+    )
     inside = quarters.diagonal(dim1=1, dim2=2)  # digit k lies in quarter k
     return float((inside / quarters.sum(2).clamp(min=1e-12)).mean())
 
@@ -195,9 +228,15 @@ for name in ("ConvNeXt", "ViT"):
 # %%
 one = images[:1]
 account = check_conservation(
-    networks["ViT"], one, int(labels[0, 0]), method=LRPZBeta(networks["ViT"], -1.0, 1.0, rules="paper")
+    networks["ViT"],
+    one,
+    int(labels[0, 0]),
+    method=LRPZBeta(networks["ViT"], -1.0, 1.0, rules="paper"),
 )
-print(f"score {account.score:.2f}, at the input {account.at_input:.2f}, absorbed {account.absorbed:.2f}")
+print(
+    f"score {account.score:.2f}, at the input "
+    f"{account.at_input:.2f}, absorbed {account.absorbed:.2f}"
+)
 assert account.at_input > 0.9 * account.score
 
 # %% [markdown]
@@ -226,8 +265,14 @@ for gamma in gammas:
     alike.append(similarity(lrp))
     size.append(float((lrp.abs().sum((2, 3, 4)) / scores.abs()).mean()))
 figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.6))
-curves = (inside, "CLRP1 in the quarter"), (alike, "similarity of LRP's maps"), (size, "size of LRP's map / score")
-for axis, (curve, title), colour in zip(axes, curves, ("#a3202f", "#4393c3", "#333333"), strict=True):
+curves = (
+    (inside, "CLRP1 in the quarter"),
+    (alike, "similarity of LRP's maps"),
+    (size, "size of LRP's map / score"),
+)
+for axis, (curve, title), colour in zip(
+    axes, curves, ("#a3202f", "#4393c3", "#333333"), strict=True
+):
     axis.plot(gammas, curve, "o-", color=colour)
     axis.set_title(title, fontsize=9)
     axis.set_ylim(0, max(1.05, 1.05 * max(curve)))
@@ -235,7 +280,10 @@ for axis, (curve, title), colour in zip(axes, curves, ("#a3202f", "#4393c3", "#3
     axis.set_xlabel("gamma")
 figure.tight_layout()
 for gamma, share, cosine, times in zip(gammas, inside, alike, size, strict=True):
-    print(f"gamma {gamma:6g}: {share:.0%} in the quarter, similarity {cosine:.2f}, size {times:.2f} times the score")
+    print(
+        f"gamma {gamma:6g}: {share:.0%} in the quarter, "
+        f"similarity {cosine:.2f}, size {times:.2f} times the score"
+    )
 assert inside[0] < inside[2] - 0.1  # the default is 0.1
 assert inside[2] > inside[-1]
 assert alike[0] < alike[2] < alike[-1]
@@ -266,7 +314,7 @@ for name, network in networks.items():
 
 # %%
 class Attend(nn.Module):
-    """One query over tokens: the key is a token's first feature, the value its second."""
+    """One query over tokens, with the key in feature 0 and the value in feature 1."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -306,7 +354,10 @@ swapped = unequal.clone()
 swapped[0, :, 0] = torch.tensor([0.0, 2.0])
 before, after = attend(unequal).item(), attend(swapped).item()
 keys = LRPZBeta(attend, 0.0, 2.0).attribute(unequal)[0, :, 0]
-print(f"score {before:.2f}, with the keys swapped {after:.2f}; relevance of the keys {keys.abs().sum():.2f}")
+print(
+    f"score {before:.2f}, with the keys swapped {after:.2f}; "
+    f"relevance of the keys {keys.abs().sum():.2f}"
+)
 assert before - after > 0.5
 assert not keys.any()
 
