@@ -216,7 +216,7 @@ SIGNED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "a gated linear unit": (lambda: By(lambda other, x: x * other(x).sigmoid()), "conv2d in '2'"),
     "a gate that is broadcast": (lambda: By(lambda _, x: x * x.mean((2, 3), keepdim=True).sigmoid()), "conv2d in '2'"),
     "local pooling": (lambda: nn.Sequential(nn.AvgPool2d(2), nn.Dropout()), "conv2d in '2'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("end", RECTIFIED)

@@ -83,6 +83,12 @@ def add_parser(subparsers: Any) -> None:
     )
     _add_output_options(parser)
     add_model_options(parser)
+    _add_propagation_options(parser)
+    parser.set_defaults(run=run, needs=("captum_clrp.cli.explaining", "timm"))
+    parser.set_defaults(interrupted="pictures written so far are complete")
+
+
+def _add_propagation_options(parser: argparse.ArgumentParser) -> None:
     rules = parser.add_argument_group("propagation")
     rules.add_argument(
         "--strength",
@@ -114,8 +120,6 @@ def add_parser(subparsers: Any) -> None:
         default="pixels",
         help="domain of the first layer's input: all pixel values (default) or the image's own range",
     )
-    parser.set_defaults(run=run, needs=("captum_clrp.cli.explaining", "timm"))
-    parser.set_defaults(interrupted="pictures written so far are complete")
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
