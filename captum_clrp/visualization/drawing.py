@@ -251,13 +251,14 @@ class _Contents:
             "absolute": "violet: relevance for the class or against it",
             "negative": "blue: relevance against the class",
         }
-        said = colour.get(self.look.sign, "red: relevance for the class")
+        of_classes = set(self.units) <= {"logit", ""}  # not of neurons, say
+        said = colour.get(self.look.sign, "red: relevance for the class" if of_classes else "red: relevance")
         if self.look.style == "masked":
             said = "the photograph where relevance is, white elsewhere"
         elif self.look.sign == "signed" and any(map(self.against, range(len(self.methods)))):
             said += ", blue: against it"
         if len(self.rows) > 1:
-            said += "; one scale in each column, so that its classes can be compared"
+            said += f"; one scale in each column, so that its {'classes' if of_classes else 'rows'} can be compared"
         return said
 
 

@@ -33,7 +33,7 @@ TUTORIALS = DOCS.parent / "tutorials"
 WIDE = 6
 """Tables of more columns keep their first column in sight while they scroll."""
 
-LONG = 40
+LONG = 30
 """Tables of more lines are folded away below their summary."""
 
 COLUMNS = 88
