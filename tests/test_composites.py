@@ -15,6 +15,7 @@ import torch.nn.functional as F
 import torchvision
 from helpers.nets import distance, pictures
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from captum_clrp import (
     ContrastiveLRP1,
@@ -436,6 +437,27 @@ def test_gamma_is_zennits_on_features_of_both_signs() -> None:
     expected = zennit_map(composites.LayerMapComposite(layer_map=rules_of), model, x, 1)
     ours = Composite(name="mine", linear=Gamma(0.2), first=None, output=None)
     assert distance(LRPZBeta(model, rules=ours).attribute(x, target=1), expected) < 1e-8
+
+
+class Products(TorchDispatchMode):
+    """Counts matrix products with weights."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm)
+        return func(*args, **(kwargs or {}))
+
+
+def test_gamma_costs_four_products_for_each_layer_of_a_transformer() -> None:
+    model, x = small_vit(), pictures(1, 12)
+    with Products() as forward:  # with gradients, and so without the fused kernel of evaluation
+        model(x)
+    with Products() as gamma:
+        LRPZBeta(model, rules="auto").attribute(x, target=1)
+    # The forward pass, |W| |x| and two transposed ones: twice what a gradient costs. The output layer has z+.
+    assert forward.count == 9  # two blocks of four, and the head
+    assert gamma.count <= 4 * forward.count
 
 
 def test_relevance_that_becomes_huge_is_a_warning_that_names_the_operation() -> None:

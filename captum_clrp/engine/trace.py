@@ -342,7 +342,8 @@ class Trace(TorchFunctionMode):
         """The result of a custom function: made from the inputs, but PyTorch has cut it off."""
         name, reason = (
             "custom torch.autograd.Function",
-            ("its result has lost its connection to the input; write it with torch functions instead"),
+            "its result has lost its connection to the input; write it with torch functions instead (fused attention: "
+            "torch.nn.functional.scaled_dot_product_attention)",
         )
         refusal = self.refuse(name, reason, linked=True)
         try:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from helpers import oracles
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from captum_clrp import (
     ContrastiveLRP1,
+    ContrastiveLRP2,
     LayerLRPZBeta,
     LRPZBeta,
     ModelStateError,
@@ -246,6 +248,69 @@ def test_classes_of_one_pass_equal_single_calls() -> None:
 def test_dropped_attention_weights_are_refused() -> None:
     with pytest.raises(ModelStateError, match="dropout_p=0.0"):
         behind(lambda v: F.scaled_dot_product_attention(Q, K + 0 * v, v, dropout_p=0.5))
+
+
+@torch.library.custom_op("captum_clrp_test::flash_attn_func", mutates_args=())
+def flash_attn_func(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As packages with kernels of their own bind them."""
+    return (q @ k.mT).softmax(-1) @ v
+
+
+class FlashAttnFunc(torch.autograd.Function):
+    """As others do."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (q @ k.mT).softmax(-1) @ v
+
+
+def native_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    h, w = v[:, 0], torch.eye(4).double()
+    return torch._native_multi_head_attention(h, h, h, 4, 1, w.repeat(3, 1), w.new_zeros(12), w, w.new_zeros(4))[0]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "named"),
+    [
+        (flash_attn_func, "flash_attn_func"),
+        (torch.ops.captum_clrp_test.flash_attn_func, "flash_attn_func"),
+        (torch.ops.captum_clrp_test.flash_attn_func.default, "flash_attn_func"),
+        (FlashAttnFunc.apply, "custom torch.autograd.Function"),
+        (native_attention, "_native_multi_head_attention"),
+    ],
+)
+def test_fused_kernels_are_refused_by_name_with_the_remedy(kernel: Callable[..., Tensor], named: str) -> None:
+    with pytest.raises(UnsupportedOperationError) as caught:
+        behind(lambda v: kernel(v, v, v) * 1)
+    assert named in str(caught.value)
+    assert "torch.nn.functional.scaled_dot_product_attention" in str(caught.value)
+
+
+def test_both_heads_of_a_distilled_network_are_its_output_layer() -> None:
+    torch.manual_seed(0)
+    deit = timm.models.deit.VisionTransformerDistilled
+    model = deit(img_size=12, patch_size=4, num_classes=5, embed_dim=8, depth=1, num_heads=2).double().eval()
+    x = torch.rand(2, 3, 12, 12).double()
+    twin = copy.deepcopy(model)
+    for mine, negated in ((model.head, twin.head), (model.head_dist, twin.head_dist)):
+        nn.init.normal_(mine.weight)
+        negated.weight.data, negated.bias.data = -mine.weight.data, -mine.bias.data
+    score = model(x)[:, 1].detach()
+    relevance = LRPZBeta(model, conserve=True).attribute(x, target=1)
+    torch.testing.assert_close(relevance.flatten(1).sum(1), score, rtol=1e-9, atol=0)
+    # CLRP2 is relevance by W less relevance by -W; of the network with -W it is the opposite, if both heads are negated.
+    signed, opposite = (ContrastiveLRP2(m).attribute(x, target=1, relu_attributions=False) for m in (model, twin))
+    torch.testing.assert_close(signed, -opposite, rtol=1e-6, atol=1e-12)
+    assert signed.abs().sum() > 0
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_values_of_one_sign_lose_nothing(sign: int) -> None:
+    # z+ would find no positive contribution where all values of a channel are negative.
+    values = sign * (X.abs() + 0.1)
+    received, relevance = behind(lambda v: F.scaled_dot_product_attention(Q, K + 0 * v, v), values)
+    torch.testing.assert_close(received, dense(scores().softmax(-1), values, relevance), **CLOSE)
+    torch.testing.assert_close(received.sum(), relevance.sum(), **CLOSE)
 
 
 def test_attention_over_constant_values_is_refused() -> None:

@@ -24,11 +24,7 @@ def unknown(op: Operation) -> Any:
     signal = op.signal
     result = op.call.run()
     if any(carries_values(t) for t in flatten(result)):
-        compiled = isinstance(op.call.func, OpOverload)
-        return op.refuse(
-            "not known to captum_clrp: it has no rule and is not known to only move values"
-            + ("; of an exported program, explain the nn.Module that it was made from" if compiled else "")
-        )
+        return op.refuse("not known to captum_clrp: it has no rule and is not known to only move values" + _remedy(op))
     if op.name in ("numpy", "__array__", "tolist") and signal.numel() > 1:
         warnings.warn(
             f"{op.name}() in module '{op.module}' takes values that depend on the input out of PyTorch; if they "
@@ -36,3 +32,14 @@ def unknown(op: Operation) -> Any:
             stacklevel=2,
         )
     return result
+
+
+def _remedy(op: Operation) -> str:
+    if any(word in op.name.lower() for word in ("attn", "attention")):
+        return (
+            "; a fused kernel of attention: let the model call torch.nn.functional.scaled_dot_product_attention (many "
+            'libraries have a setting for it, such as attn_implementation="sdpa")'
+        )
+    if isinstance(op.call.func, OpOverload):
+        return "; of an exported program, explain the nn.Module that it was made from"
+    return ""
