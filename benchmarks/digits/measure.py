@@ -196,21 +196,28 @@ def tables(lines: Sequence[dict[str, Any]], accuracies: Sequence[dict[str, Any]]
         )
     )
     parts.append(f"## Share of positive relevance in the target's cell, by patches\n\nChance is {scores.CHANCE}.\n")
-    parts.append(
-        report.markdown_table(
-            ["rules and method", *networks],
-            [
-                [_title(*case), *(_cell(by_network.get(n), "patches") for n in networks)]
-                for case, by_network in by_case.items()
-            ],
+    named = {case: by_network for case, by_network in by_case.items() if case[0] not in TRIED}
+    parts.append(_by_network(named, networks))
+    tried = {case: by_network for case, by_network in by_case.items() if case[0] in TRIED}
+    if tried:
+        parts.append(
+            "## What was tried\n\nThe same share for other sets of rules, beside those that `gamma` and `paper` stand for.\n"
         )
-    )
+        chosen = [n for n in networks if any(n in by_network for by_network in tried.values())]
+        beside = {case: by_case[case] for case in (("paper", "CLRP1"), ("gamma", "CLRP1")) if case in by_case}
+        parts.append(_by_network({**beside, **tried}, chosen))
     for network in networks:
         rows = []
         for case, by_network in by_case.items():
-            rows.append([_title(*case), *(_cell(by_network.get(network), q) for q in QUANTITIES)])
+            if network in by_network:
+                rows.append([_title(*case), *(_cell(by_network[network], q) for q in QUANTITIES)])
         parts += [f"## {network}\n", report.markdown_table(["rules and method", *QUANTITIES], rows)]
     return "\n".join(parts)
+
+
+def _by_network(cases: dict[tuple[str | None, str], dict[str, dict[str, Any]]], networks: Sequence[str]) -> str:
+    rows = [[_title(*case), *(_cell(lines.get(n), "patches") for n in networks)] for case, lines in cases.items()]
+    return report.markdown_table(["rules and method", *networks], rows)
 
 
 def _title(rules: str | None, method: str) -> str:
