@@ -115,6 +115,12 @@ def _add_propagation_options(parser: argparse.ArgumentParser) -> None:
         "epsilon-plus-flat, epsilon-gamma-box, cp-lrp or attnlrp",
     )
     rules.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "auto"),
+        default="float32",
+        help="arithmetic of relevance: float32 (default), bfloat16, or auto (bfloat16 where the device is fast in it)",
+    )
+    rules.add_argument(
         "--bounds",
         choices=("pixels", "image"),
         default="pixels",

@@ -118,6 +118,7 @@ class Explained:
     def in_words(self) -> str:
         """Network, weights and settings."""
         chosen = {"rules": "rules", "avg_pool": "average pooling", "conserve": "conserve", "bounds": "bounds"}
+        chosen |= {"precision": "precision"} if self.settings.get("precision", "float32") != "float32" else {}
         said = ", ".join(f"{word} {_word(self.settings[key])}" for key, word in chosen.items())
         return f"{self.classifier.name}, weights {self.classifier.weights}; {said}"
 

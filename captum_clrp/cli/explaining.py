@@ -148,6 +148,7 @@ class _Engine:
         self.classifier = classifier
         low, high = classifier.bounds if options.bounds == "pixels" else (None, None)
         chosen = {"avg_pool": options.avg_pool, "conserve": options.conserve, "rules": options.rules}
+        chosen["precision"] = options.precision
         self.settings: dict[str, Any] = {**chosen, "bounds": options.bounds}
         self._explainers: dict[str, LRPZBeta] = {
             label: LRPZBeta(classifier.model, low, high, **chosen)

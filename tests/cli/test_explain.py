@@ -441,3 +441,15 @@ def test_methods_of_the_evaluation_stand_beside_the_contrasts(workplace, with_ti
     lrp = captum_clrp.LRPZBeta(with_tiny.model, *with_tiny.bounds, avg_pool="even").attribute(inputs, 0)[0].sum(0)
     found = row.maps[2].sum(0)
     np.testing.assert_allclose(found, lrp.numpy() * np.sign(row.score), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:precision=.bfloat16")
+def test_relevance_in_bfloat16_is_said(workplace, with_tiny, picture, capsys):
+    code, _, _ = run(capsys, "explain", picture, "-t", "3", "--maps", "single.npz")
+    assert code == 0
+    code, _, _ = run(capsys, "explain", picture, "-t", "3", "--precision", "bfloat16", "--maps", "brief.npz")
+    assert code == 0
+    assert "precision bfloat16" in Image.open("holiday_clrp.png").info["Description"]
+    single, brief = np.load("single.npz")["maps"], np.load("brief.npz")["maps"]
+    distance = np.linalg.norm(single - brief) / np.linalg.norm(single)
+    assert 0 < distance < 0.05

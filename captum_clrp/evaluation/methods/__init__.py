@@ -25,5 +25,5 @@ import_all(__name__)
 
 METHODS: tuple[str, ...] = tuple(name for family in FAMILIES for name in family.offers)
 """All methods that need no further word. ``lrp``, ``clrp1`` and ``clrp2`` also take a composite (``-paper``, ``-gamma``, ...),
-then ``-even`` (the paper's average pooling) and ``-conserve``; ``captum:NAME`` is an attribution of Captum,
+then ``-even`` (the paper's average pooling), ``-conserve`` and ``-bfloat16``; ``captum:NAME`` is an attribution of Captum,
 ``PACKAGE.MODULE:NAME`` a function (or class) from the model to any object with Captum's ``attribute``."""

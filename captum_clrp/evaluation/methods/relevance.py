@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,18 @@ from captum_clrp.targets import Given
 
 __all__ = ["MethodName", "Relevance"]
 
+
+class Propagating(TypedDict):
+    """Settings of a propagation that a name can hold."""
+
+    avg_pool: Literal["proportional", "even"]
+    conserve: bool
+    rules: str
+    precision: Literal["float32", "bfloat16"]
+
+
 _RULES = "|".join(sorted(COMPOSITES, key=len, reverse=True))  # the longer of two that begin alike comes first
-_NAME = re.compile(rf"(.+?)(?:-({_RULES}))?((?:-even|-conserve)*)")
+_NAME = re.compile(rf"(.+?)(?:-({_RULES}))?((?:-even|-conserve|-bfloat16)*)")
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class MethodName:
         rules: The composite.
         even: Whether average pooling shares evenly, as in the paper.
         conserve: Whether relevance without positive contributions is spread instead of absorbed.
+        brief: Whether relevance is computed in bfloat16.
     """
 
     dual: DualConcept | None
@@ -41,6 +52,7 @@ class MethodName:
     rules: str = "auto"
     even: bool = False
     conserve: bool = False
+    brief: bool = False
 
     @classmethod
     def parse(cls, name: str) -> MethodName | None:
@@ -49,41 +61,22 @@ class MethodName:
         contrast = contrast_named(match[1]) if match else None
         if match is None or contrast is None:
             return None
-        return cls(*contrast, match[2] or "auto", "-even" in match[3], "-conserve" in match[3])
+        of_rules = ("-even" in match[3], "-conserve" in match[3], "-bfloat16" in match[3])
+        return cls(*contrast, match[2] or "auto", *of_rules)
 
     def explainer(self, network: Classifier) -> LRPZBeta:
         """Explains classes of a ``network``."""
         low, high = network.bounds
         if self.dual is None:
-            return LRPZBeta(network.model, low, high, avg_pool=self._avg_pool, conserve=self.conserve, rules=self.rules)
-        return ContrastiveLRP(
-            network.model,
-            low,
-            high,
-            dual=self.dual,
-            strength=self.strength,
-            avg_pool=self._avg_pool,
-            conserve=self.conserve,
-            rules=self.rules,
-        )
+            return LRPZBeta(network.model, low, high, **self.settings)
+        return ContrastiveLRP(network.model, low, high, dual=self.dual, strength=self.strength, **self.settings)
 
     def neuron_explainer(self, network: Classifier, layer: nn.Module) -> NeuronLRPZBeta | NeuronContrastiveLRP2:
         """Explains neurons of a ``layer`` of a ``network``."""
         low, high = network.bounds
         if self.dual is None:
-            return NeuronLRPZBeta(
-                network.model, layer, low, high, avg_pool=self._avg_pool, conserve=self.conserve, rules=self.rules
-            )
-        return NeuronContrastiveLRP2(
-            network.model,
-            layer,
-            low,
-            high,
-            strength=self.strength,
-            avg_pool=self._avg_pool,
-            conserve=self.conserve,
-            rules=self.rules,
-        )
+            return NeuronLRPZBeta(network.model, layer, low, high, **self.settings)
+        return NeuronContrastiveLRP2(network.model, layer, low, high, strength=self.strength, **self.settings)
 
     @property
     def explains_neurons(self) -> bool:
@@ -91,8 +84,14 @@ class MethodName:
         return self.dual is None or self.dual.negates_output_layer
 
     @property
-    def _avg_pool(self) -> Literal["even", "proportional"]:
-        return "even" if self.even else "proportional"
+    def settings(self) -> Propagating:
+        """What the classes of this package take. Methods that agree in it share a forward pass."""
+        return {
+            "avg_pool": "even" if self.even else "proportional",
+            "conserve": self.conserve,
+            "rules": self.rules,
+            "precision": "bfloat16" if self.brief else "float32",
+        }
 
 
 class _Scores:
@@ -116,7 +115,7 @@ class Relevance(Family):
     offers = ("lrp", "clrp1", "clrp2")
     usage = (
         f"{NAMES}; each also with a composite (-{', -'.join(COMPOSITES)}), then -even (the paper's average "
-        "pooling) and -conserve"
+        "pooling), -conserve and -bfloat16"
     )
 
     def __init__(self, explainers: dict[str, LRPZBeta]) -> None:
@@ -129,10 +128,10 @@ class Relevance(Family):
 
     @classmethod
     def make(cls, names: Sequence[str], setting: Setting) -> Iterable[Family]:
-        alike: dict[tuple[str, bool, bool], dict[str, LRPZBeta]] = {}
+        alike: dict[tuple[object, ...], dict[str, LRPZBeta]] = {}
         for name in names:
             if method := MethodName.parse(name):
-                explainers = alike.setdefault((method.rules, method.even, method.conserve), {})
+                explainers = alike.setdefault(tuple(method.settings.values()), {})
                 explainers[name] = method.explainer(setting.network)
         return [cls(explainers) for explainers in alike.values()]
 

@@ -91,6 +91,16 @@ def test_relevance_is_that_of_the_public_classes(alexnet, inputs):
         assert torch.equal(maps[f"{name}-even-conserve"], expected * signs if kind is LRPZBeta else expected)
 
 
+@pytest.mark.filterwarnings("ignore:precision=.bfloat16")
+def test_relevance_in_bfloat16_by_name(alexnet, inputs):
+    low, high = alexnet.bounds
+    maps = MethodSet(alexnet, ["clrp1", "clrp1-even-bfloat16"]).maps(inputs, CONCEPTS, IDS)
+    explainer = ContrastiveLRP1(alexnet.model, low, high, avg_pool="even", precision="bfloat16")
+    expected = explainer.attribute_classes(inputs, torch.cat(CONCEPTS, 1)).sum(2)
+    assert torch.equal(maps["clrp1-even-bfloat16"], expected)
+    assert not torch.equal(maps["clrp1"], expected)
+
+
 def test_several_classes_are_explained_together(alexnet, inputs):
     """LRP of a set is the sum over its classes; gradients are those of the summed scores."""
     together = torch.tensor([[1, 3], [4, 5]])
