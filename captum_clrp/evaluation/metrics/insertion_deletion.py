@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods import image_seed
 from captum_clrp.evaluation.metrics.base import Curve, PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, over_cases
+from captum_clrp.evaluation.metrics.imputation import imputed
 from captum_clrp.evaluation.metrics.maps import as_map
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
@@ -28,6 +29,8 @@ from captum_clrp.evaluation.statistics import Average
 __all__ = ["InsertionDeletion", "Scores", "area_under", "blurred", "curve", "insertion_deletion", "pixel_order"]
 
 Model = Callable[[Tensor], Tensor]
+Replaced = Callable[[Tensor], Tensor]
+Fill = Literal["mean", "blur", "impute"]
 STEPS = 16
 
 
@@ -46,14 +49,20 @@ def pixel_order(attribution: Tensor, generator: torch.Generator | None = None) -
 
 
 def curve(
-    model: Model, start: Tensor, end: Tensor, order: Tensor, classes: Sequence[int], steps: int = STEPS, batch: int = 16
+    model: Model,
+    start: Tensor,
+    end: Tensor | Replaced,
+    order: Tensor,
+    classes: Sequence[int],
+    steps: int = STEPS,
+    batch: int = 16,
 ) -> Tensor:
     """Probabilities on the way from one image to another.
 
     Args:
         model: From ``(N, C, H, W)`` to logits ``(N, m)``.
         start: ``(C, H, W)``.
-        end: ``(C, H, W)``.
+        end: ``(C, H, W)``, or a function from the pixels that were replaced, ``(H, W)``, to the image by then.
         order: Flat pixel indices, the first to be replaced first.
         classes: The classes that are watched.
         steps: Number of equal steps (equal up to rounding to whole pixels).
@@ -70,6 +79,7 @@ def curve(
             f"{len(order)} pixels in {steps} steps do not take an image of shape {tuple(start.shape)} to another one; "
             "give each pixel once, and at least one step"
         )
+    replaced: Replaced = end if callable(end) else lambda at: torch.where(at, end, start)
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     rank = rank.reshape(start.shape[1:]).to(start.device)
@@ -78,7 +88,7 @@ def curve(
     rows = []
     with torch.no_grad():
         for first in range(0, len(counts), batch):
-            images = torch.stack([torch.where(rank < n, end, start) for n in counts[first : first + batch]])
+            images = torch.stack([replaced(rank < n) for n in counts[first : first + batch]])
             rows.append(model(images).double().softmax(1)[:, chosen])
     return torch.cat(rows)
 
@@ -123,7 +133,7 @@ def insertion_deletion(
     image: Tensor,
     label: int,
     attribution: Tensor,
-    baseline: Tensor,
+    baseline: Tensor | Replaced,
     *,
     other: int | None = None,
     start: Tensor | None = None,
@@ -138,7 +148,9 @@ def insertion_deletion(
         image: ``(C, H, W)``, as the model takes it.
         label: The class that the map explains.
         attribution: ``(H, W)`` or ``(C, H, W)``; channels are summed, and signed values ranked as they are.
-        baseline: What deleted pixels become, ``(C, H, W)`` or one value per channel: the mean image, say.
+        baseline: What deleted pixels become, ``(C, H, W)`` or one value per channel: the mean image, say. Or a function
+            from missing pixels, ``(H, W)``, to the image without them, for both curves (see
+            :func:`captum_clrp.evaluation.metrics.imputation.imputed`).
         other: Another class, watched while pixels are deleted with the map of ``label``.
         start: What insertion starts from, shaped as ``image``. Default: the image, blurred.
         steps: Number of steps. Default: 16.
@@ -151,18 +163,27 @@ def insertion_deletion(
     Raises:
         InvalidInputError: for a baseline that does not fit, no steps, or a map with NaN.
     """
+    order = pixel_order(attribution, generator)
+    watched = [label] if other is None else [label, other]
+    if isinstance(baseline, Tensor):
+        gone: Tensor | Replaced = _fitting(baseline, image)
+        back: Tensor | Replaced = image
+    else:
+        without = baseline
+        gone, back = without, lambda at: without(~at)
+    deletion = curve(model, image, gone, order, watched, steps, batch)
+    insertion = curve(model, blurred(image) if start is None else start, back, order, [label], steps, batch)
+    bystander = deletion[:, 1] if other is not None else torch.full_like(deletion[:, 0], torch.nan)
+    return Scores(deletion[:, 0], insertion[:, 0], bystander)
+
+
+def _fitting(baseline: Tensor, image: Tensor) -> Tensor:
     try:
-        gone = baseline.to(image).expand_as(image)
+        return baseline.to(image).expand_as(image)
     except RuntimeError:
         raise InvalidInputError(
             f"a baseline of shape {tuple(baseline.shape)} does not fit an image of shape {tuple(image.shape)}"
         ) from None
-    order = pixel_order(attribution, generator)
-    watched = [label] if other is None else [label, other]
-    deletion = curve(model, image, gone, order, watched, steps, batch)
-    insertion = curve(model, blurred(image) if start is None else start, image, order, [label], steps, batch)
-    bystander = deletion[:, 1] if other is not None else torch.full_like(deletion[:, 0], torch.nan)
-    return Scores(deletion[:, 0], insertion[:, 0], bystander)
 
 
 class InsertionDeletion(PerImageMetric):
@@ -175,17 +196,21 @@ class InsertionDeletion(PerImageMetric):
         baseline: What deleted pixels become, ``(C, H, W)``; needed in ``update``.
         steps: Number of steps. Default: 16.
         seed: Of the order of pixels with equal values.
+        fill: In a run, what missing pixels become: ``"mean"`` (default), the mean image, while insertion starts from a
+            blurred image; ``"blur"``, the blurred image for both; ``"impute"``, noisy linear imputation for both (ROAD,
+            Rong et al. 2022).
         average: ``"images"`` or ``"classes"``.
 
     Raises:
-        InvalidInputError: for no steps, and in ``update`` without a baseline.
+        InvalidInputError: for no steps, an unknown ``fill``, and in ``update`` without a baseline.
     """
 
     name = "insertion-deletion"
     title = "Insertion and deletion"
     asks = "probability while pixels come back or go, of the class and of another one"
     conventions = (
-        "Deleted pixels become the mean image, insertion starts from a blurred image. Pixels of equal value are taken "
+        "Deleted pixels become the mean image, insertion starts from a blurred image, unless --fill says "
+        "otherwise. Pixels of equal value are taken "
         "in random order. The bystander is the next class that the image shows, else the strongest other class."
     )
     quantities = (
@@ -196,7 +221,10 @@ class InsertionDeletion(PerImageMetric):
     )
     columns = Scores._fields
     headline = "contrast"
-    options = (Option("steps", "steps of a curve", int, "N"),)
+    options = (
+        Option("steps", "steps of a curve", int, "N"),
+        Option("fill", f"what missing pixels become: {', '.join(get_args(Fill))} (ROAD)", str, "WHAT"),
+    )
     needs_mean = True
 
     def __init__(
@@ -205,10 +233,14 @@ class InsertionDeletion(PerImageMetric):
         steps: int = STEPS,
         *,
         seed: int = 0,
+        fill: Fill = "mean",
         average: Average = "images",
         **options: Any,
     ) -> None:
         super().__init__(average=average, **options)
+        if fill not in get_args(Fill):
+            raise InvalidInputError(f"fill={fill!r} is not known; choose {', '.join(get_args(Fill))}")
+        self.fill = fill
         if steps < 1:
             raise InvalidInputError(f"{steps} steps make no curve; give at least 1")
         self.baseline = baseline
@@ -264,7 +296,7 @@ class InsertionDeletion(PerImageMetric):
                 inputs[case.position],
                 label,
                 heat,
-                bench.mean_image,
+                self._missing(inputs[case.position], bench, case),
                 other=_bystander(case, logits[case.position]),
                 steps=self.steps,
                 batch=bench.batch,
@@ -275,6 +307,14 @@ class InsertionDeletion(PerImageMetric):
             return _values(scores)
 
         return over_cases(bench, samples, score)
+
+    def _missing(self, image: Tensor, bench: Bench, case: Case) -> Tensor | Replaced:
+        if self.fill == "mean":
+            return bench.mean_image
+        if self.fill == "blur":
+            return blurred(image)
+        seed = image_seed(bench.seed, "imputation", case.sample.id)
+        return lambda missing: imputed(image, missing, generator=torch.Generator().manual_seed(seed))
 
 
 def _values(scores: Scores) -> dict[str, Any]:

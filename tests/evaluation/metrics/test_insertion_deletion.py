@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation import InsertionDeletion, insertion_deletion
+from captum_clrp.evaluation import Bench, InsertionDeletion, MethodSet, insertion_deletion
+from captum_clrp.evaluation.metrics.imputation import imputed
 from captum_clrp.evaluation.metrics.insertion_deletion import area_under, blurred, curve, pixel_order
 
 HEAT = torch.tensor([[4.0, 1.0], [3.0, 2.0]])
@@ -110,3 +111,42 @@ def test_a_baseline_of_another_size_is_refused():
         insertion_deletion(Sums(), torch.rand(3, 4, 4), 0, torch.rand(4, 4), torch.zeros(3, 5, 5))
     with pytest.raises(InvalidInputError, match="step"):
         insertion_deletion(Sums(), torch.rand(3, 4, 4), 0, torch.rand(4, 4), torch.zeros(3, 4, 4), steps=0)
+
+
+def test_missing_pixels_may_be_made_of_those_that_are_left():
+    image = torch.tensor([[[0.0, 1, 2], [3, 4, 5]]]).double()
+    heat = torch.tensor([[6.0, 5, 4], [3, 2, 1]])  # pixels go in reading order
+    seen = []
+
+    def without(missing):
+        seen.append(missing.clone())
+        return torch.where(missing, -1.0, image)
+
+    def model(x):
+        return torch.stack([x.flatten(1).sum(1), torch.zeros(len(x)).double()], dim=1)
+
+    scores = insertion_deletion(model, image, 0, heat, without, steps=2, start=image)
+    gone = [15.0, -3 + 12, -6]  # none, the first row, all
+    assert scores.deletion.tolist() == pytest.approx(torch.tensor(gone).sigmoid().tolist())
+    back = [-6.0, 3 - 3, 15]
+    assert scores.insertion.tolist() == pytest.approx(torch.tensor(back).sigmoid().tolist(), abs=1e-6)
+    assert [int(m.sum()) for m in seen] == [0, 3, 6, 6, 3, 0]
+
+
+@pytest.mark.parametrize("fill", ["mean", "blur", "impute"])
+def test_a_run_fills_missing_pixels_as_asked(counter, samples, fill):
+    bench = Bench(counter, MethodSet(counter, ["lrp"]), mean=torch.zeros(3, 24, 24))
+    ((measured,),) = InsertionDeletion(steps=3, fill=fill).measure_batch(bench, samples[:1])
+    values = measured.values["lrp"]
+    image = counter.inputs(samples[0].pixels)
+    missing = torch.ones(24, 24, dtype=torch.bool)
+    last = {"mean": torch.zeros_like(image), "blur": blurred(image), "impute": imputed(image, missing)}[fill]
+    chance = float(counter.model(last[None]).softmax(1)[0, 0])
+    assert values["deletion_curve"][-1] == pytest.approx(chance, abs=1e-3)
+    first = last if fill == "impute" else blurred(image)
+    assert values["insertion_curve"][0] == pytest.approx(float(counter.model(first[None]).softmax(1)[0, 0]), abs=1e-3)
+
+
+def test_an_unknown_fill_is_refused():
+    with pytest.raises(InvalidInputError, match="choose mean, blur, impute"):
+        InsertionDeletion(fill="black")
