@@ -141,10 +141,12 @@ def test_a_run_fills_missing_pixels_as_asked(counter, samples, fill):
     image = counter.inputs(samples[0].pixels)
     missing = torch.ones(24, 24, dtype=torch.bool)
     last = {"mean": torch.zeros_like(image), "blur": blurred(image), "impute": imputed(image, missing)}[fill]
-    chance = float(counter.model(last[None]).softmax(1)[0, 0])
+    chance = float(counter.model(last[None]).softmax(1)[0, 0].detach())
     assert values["deletion_curve"][-1] == pytest.approx(chance, abs=1e-3)
     first = last if fill == "impute" else blurred(image)
-    assert values["insertion_curve"][0] == pytest.approx(float(counter.model(first[None]).softmax(1)[0, 0]), abs=1e-3)
+    assert values["insertion_curve"][0] == pytest.approx(
+        float(counter.model(first[None]).softmax(1)[0, 0].detach()), abs=1e-3
+    )
 
 
 def test_an_unknown_fill_is_refused():

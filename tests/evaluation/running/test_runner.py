@@ -35,7 +35,7 @@ METHODS = ["random", "centre", "gradient", "lrp", "clrp1", "clrp2"]
 
 
 def run(name, source, net, folder, methods=METHODS, **options):
-    metric = METRICS[name]()
+    metric = METRICS[name](**({"steps": 3} if name == "randomisation" else {}))  # the networks here have three layers
     names = [m for m in NEURON_METHODS if m in methods] if name == "neurons" else methods
     bench = Bench(net, MethodSet(net, names, seed=options.get("seed", 0)) if metric.uses_methods else None)
     return Run(metric, source, bench, folder, quiet=True, **options)
