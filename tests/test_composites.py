@@ -28,7 +28,7 @@ from captum_clrp import (
     explain_plan,
 )
 from captum_clrp.composites import COMPOSITES, Composite
-from captum_clrp.rules import Epsilon, Flat, Gamma, ZPlus
+from captum_clrp.rules import Epsilon, Flat, Gamma, RelevanceRule, ZPlus
 
 
 def small_cnn() -> nn.Module:
@@ -460,11 +460,16 @@ def test_gamma_costs_four_products_for_each_layer_of_a_transformer() -> None:
     assert gamma.count <= 4 * forward.count
 
 
-def test_relevance_that_becomes_huge_is_a_warning_that_names_the_operation() -> None:
+@pytest.mark.parametrize(
+    ("rule", "remedy"), [(Gamma(0.01), "a larger gamma bounds it"), (Epsilon(1e-9), "rules='gamma' bounds it")]
+)
+def test_relevance_that_becomes_huge_is_a_warning_that_names_the_operation(rule: RelevanceRule, remedy: str) -> None:
     # 1 and -0.9999 leave 0.0001: a small gamma hands on a hundred times what it got, with both signs, in each layer.
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 1, bias=False)).double()
     model[0].weight.data = torch.tensor([[1.0, -0.9999], [-0.9999, 1.0]]).double()
     model[1].weight.data = torch.tensor([[1.0, -0.9999]]).double()
-    composite = Composite(name="mine", linear=Gamma(0.01), first=None, output=None)
-    with pytest.warns(UserWarning, match=r"times the score.*linear in module '[01]' \(Gamma\(gamma=0.01\)\)"):
+    composite = Composite(name="mine", linear=rule, first=None, output=None)
+    with pytest.warns(
+        UserWarning, match=rf"times the score.*linear in module '[01]' \({rule.__class__.__name__}\(.*\); {remedy}"
+    ):
         LRPZBeta(model, rules=composite).attribute(torch.ones(1, 2).double(), target=0)

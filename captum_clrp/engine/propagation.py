@@ -26,6 +26,7 @@ from captum_clrp.engine.precision import takes_bfloat16
 from captum_clrp.engine.settings import Settings
 from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ContrastiveLRPError, ModelStateError, UnsupportedOperationError, warn
+from captum_clrp.rules import Gamma
 
 __all__ = ["OutputLayer", "Propagation", "run_model", "tensors_of"]
 
@@ -162,10 +163,15 @@ class Propagation:
         if times > HUGE:
             most = max(grown, key=lambda node: float(node.growth[1] / node.growth[0]))  # type: ignore[index]
             factor = float(most.growth[1] / most.growth[0])  # type: ignore[index]
+            remedy = (
+                "a larger gamma bounds it more tightly: rules=Composite.gamma(0.5)"
+                if isinstance(most.rule, Gamma)
+                else "rules='gamma' bounds it"
+            )
             warn(
                 f"the sizes of relevance at the input sum to {times:.2g} times the score: positive and negative parts that "
                 f"cancel. It grew most, {factor:.2g} times, at {most.record.operation} in module '{most.record.module}' "
-                f"({most.record.rule}); a larger gamma bounds it more tightly: rules=Composite.gamma(0.5)"
+                f"({most.record.rule}); {remedy}"
             )
 
 
