@@ -280,6 +280,8 @@ def _check_options(options: argparse.Namespace) -> None:
                 raise CommandError(f"{_flag(name)} is for {belongs}; it makes no difference to {chosen}")
     if options.shrink and not (options.grid or options.metric.scenes):
         raise CommandError("--shrink is for scenes: give --grid N as well")
+    if options.methods is not None and not options.metric.uses_methods:
+        raise CommandError(f"--methods makes no difference to {options.metric.name}, which compares no methods")
 
 
 def _given(kind: Any, options: argparse.Namespace) -> dict[str, Any]:
