@@ -86,6 +86,18 @@ def test_no_files_import_each_other_in_a_circle() -> None:
         pytest.fail("imports in a circle: " + " of ".join(error.args[1]))
 
 
+@pytest.mark.parametrize("module", FILES)
+def test_no_file_imports_a_private_name_of_another(module: str) -> None:
+    private = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == PACKAGE.name
+        for alias in node.names
+        if re.match("_(?!_)", alias.name) and f"{node.module}.{alias.name}" not in FILES
+    ]
+    assert not private, f"{module} imports {private}; give what two files use a public name"
+
+
 def private_parts(module: str) -> set[str]:
     """Which other libraries' private modules and attributes a file names."""
     found = set()
