@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, overload
+from typing import Any, ClassVar, Protocol
 
 from PIL import Image
 
 from captum_clrp.errors import InvalidInputError
+from captum_clrp.evaluation.listed import Listed
 from captum_clrp.evaluation.registry import Option, Registry
 from captum_clrp.geometry import Box
 from captum_clrp.images import open_picture, orientation_of, upright
@@ -75,7 +76,7 @@ class Photograph:
     files: tuple[Readable, ...] = field(default=(), repr=False, compare=False)
 
 
-class Dataset(Sequence[Photograph]):
+class Dataset(Listed[Photograph]):
     """A named sequence of photographs. A subclass with a ``key`` can be named on the command line.
 
     Attributes:
@@ -95,11 +96,6 @@ class Dataset(Sequence[Photograph]):
     takes_folder: ClassVar[bool] = True
     options: ClassVar[Sequence[Option]] = ()
     scene_rounds: ClassVar[int] = 1
-
-    name: str
-    ids: Sequence[str]
-    own_classes: int | None = None
-    has_places: bool = True
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -125,9 +121,8 @@ class Dataset(Sequence[Photograph]):
         """The photograph at position ``index``."""
         raise NotImplementedError(f"{type(self).__name__} must implement photograph")
 
-    def settings(self) -> dict[str, Any]:
-        """What was asked for, besides the place: lists, sets of objects, maps of classes."""
-        return {}
+    def _read(self, position: int) -> Photograph:
+        return self.photograph(position)
 
     def digest(self, index: int) -> str:
         """Changes with the photograph at position ``index``, its classes and their places, not with its folder.
@@ -148,20 +143,6 @@ class Dataset(Sequence[Photograph]):
             except OSError as error:
                 raise InvalidInputError(_unreadable(file, error)) from error
         return state.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, index: int) -> Photograph: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Photograph]: ...
-    def __getitem__(self, index: int | slice) -> Photograph | Sequence[Photograph]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"photograph {index} of {len(self)}")
-        return self.photograph(index % len(self))
 
 
 DATASETS: Registry[Dataset] = Registry("dataset")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, overload
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from captum_clrp.evaluation.listed import Listed
 from captum_clrp.evaluation.sources.loading import ahead
 
 __all__ = ["Explained", "Sample", "Source", "as_pixels", "subset"]
@@ -53,7 +53,7 @@ class Sample:
     cropped_away: tuple[str, ...] = ()
 
 
-class Source(Sequence[Sample]):
+class Source(Listed[Sample]):
     """A sequence of samples.
 
     Attributes:
@@ -64,20 +64,15 @@ class Source(Sequence[Sample]):
         has_places: Whether it can tell where objects are.
     """
 
-    name: str
-    ids: Sequence[str]
     description: str
-    own_classes: int | None = None
-    has_places: bool = True
     _fingerprint: str | None = None
 
     def sample(self, index: int) -> Sample:
         """The sample at position ``index``."""
         raise NotImplementedError(f"{type(self).__name__} must implement sample")
 
-    def settings(self) -> dict[str, Any]:
-        """What was asked for, besides the place of the data."""
-        return {}
+    def _read(self, position: int) -> Sample:
+        return self.sample(position)
 
     def digest(self, index: int) -> str:
         """Changes with the sample at position ``index``: its pixels, its classes and their places."""
@@ -102,18 +97,6 @@ class Source(Sequence[Sample]):
                 progress(1)
             self._fingerprint = state.hexdigest()[:16]
         return self._fingerprint
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | Sequence[Sample]:
-        if isinstance(index, slice):
-            return [self.sample(i) for i in range(*index.indices(len(self)))]
-        return self.sample(index)
 
 
 def subset(ids: Sequence[str], limit: int | None, seed: int) -> list[int]:
