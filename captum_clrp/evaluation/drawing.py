@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["RELEVANCE", "colour_of", "draw_counts", "draw_heat", "draw_matrices", "line_of", "plain", "wrapped"]
+from captum_clrp.visualization import RELEVANCE
+
+__all__ = ["colour_of", "draw_counts", "draw_heat", "draw_matrices", "line_of", "plain", "wrapped"]
 
 _FIXED = {
     "random": "#8c8c8c",
@@ -30,8 +31,6 @@ _FIXED = {
 _OTHERS = ("#332288", "#117733", "#aa4499", "#44aa99", "#882255", "#6699cc", "#999933", "#661100")
 _DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 _MARKERS = "osD^vPX*<>"
-RELEVANCE = LinearSegmentedColormap.from_list("relevance", ["#053061", "#4393c3", "#ffffff", "#e8513a", "#8b0a1a"])
-"""Blue against, red for."""
 
 
 def colour_of(name: str, names: Sequence[str]) -> str:

@@ -7,11 +7,12 @@ file with metadata of a figure. What is drawn are arrays or tensors ``(H, W)`` o
 from captum_clrp.visualization.drawing import Row, draw_map, draw_maps, overlaid
 from captum_clrp.visualization.files import FORMATS, SOFTWARE, encoded
 from captum_clrp.visualization.maps import laid_back, seen_part, smoothed
-from captum_clrp.visualization.panels import OVERLAID
+from captum_clrp.visualization.panels import OVERLAID, RELEVANCE
 
 __all__ = [
     "FORMATS",
     "OVERLAID",
+    "RELEVANCE",
     "SOFTWARE",
     "Row",
     "draw_map",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from captum_clrp.errors import InvalidInputError, nearest
 from captum_clrp.visualization.maps import Sign, signed_part, smoothed
 
-__all__ = ["OVERLAID", "Look", "Style", "draw_panel", "mappable", "scale_of"]
+__all__ = ["OVERLAID", "RELEVANCE", "Look", "Style", "draw_panel", "mappable", "scale_of"]
 
 Style = Literal["overlay", "heatmap", "contour", "masked", "side-by-side"]
 """How a map is drawn: over the greyed photograph, alone, as lines on the photograph, as the photograph where relevance is,
@@ -32,8 +32,10 @@ _OUTLIERS = 1
 """Percent of the relevance that may lie in pixels of full colour."""
 _LEVELS = (0.2, 0.45, 0.7)
 _BLUE, _WHITE, _RED = ("#053061", "#2166ac", "#6baed6"), "#ffffff", ("#f4a582", "#d6302a", "#7f0016")
+RELEVANCE: Colormap = LinearSegmentedColormap.from_list("relevance", [*_BLUE, _WHITE, *_RED])
+"""Blue against, white none, red for: of every map and matrix with signs."""
 _HEAT: dict[Sign, Colormap] = {
-    "signed": LinearSegmentedColormap.from_list("relevance", [*_BLUE, _WHITE, *_RED]),
+    "signed": RELEVANCE,
     "positive": LinearSegmentedColormap.from_list("relevance for", [_WHITE, *_RED]),
     "negative": LinearSegmentedColormap.from_list("relevance against", [*_BLUE, _WHITE]),
     "absolute": LinearSegmentedColormap.from_list(
