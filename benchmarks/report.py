@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import platform
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +13,21 @@ import torch
 
 from captum_clrp.files import write_whole
 
-PACKAGES = ("captum_clrp", "torch", "torchvision", "timm", "captum", "zennit", "autoLRP")
+PACKAGES = ("torch", "torchvision", "timm", "captum", "zennit", "autoLRP")
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Machine, versions and date, for the head of a report."""
+    from captum_clrp.evaluation.running import provenance  # processes that are only measured do not load it
+
     found: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": provenance.today(),
         "python": platform.python_version(),
         "system": platform.system(),
-        "cpu": _cpu_model(),
+        "cpu": provenance.processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": provenance.packages(PACKAGES),
     }
     if device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(torch.device(device))
@@ -36,22 +36,6 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         found["cuda"] = torch.version.cuda
         found["cudnn"] = torch.backends.cudnn.version()
     return found
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu_model() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def describe(found: dict[str, Any]) -> str:

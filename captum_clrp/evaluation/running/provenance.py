@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -13,15 +14,19 @@ import torch
 
 import captum_clrp
 
-__all__ = ["commit", "packages", "versions"]
+__all__ = ["commit", "packages", "processor", "today", "versions"]
 
 _PACKAGES = ("torch", "torchvision", "captum", "numpy", "timm", "torchmetrics", "pillow")
 
 
-def packages() -> dict[str, str]:
-    """Versions of what computes."""
+def packages(others: Iterable[str] = _PACKAGES) -> dict[str, str]:
+    """Versions of this package and of others that are installed.
+
+    Args:
+        others: Their names. Default: what computes.
+    """
     found = {"captum_clrp": captum_clrp.__version__}
-    for package in _PACKAGES:
+    for package in others:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -32,22 +37,27 @@ def packages() -> dict[str, str]:
 def versions(device: torch.device) -> dict[str, str]:
     """Versions of what computes, where it runs, and when."""
     found = packages() | {"python": platform.python_version()}
-    found["date"] = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    found["processor"] = _processor()
+    found["date"] = today()
+    found["processor"] = f"{processor()}, {os.cpu_count()} cores"
     found["system"] = f"{platform.system()} {platform.machine()}"
     found["device"] = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     found["threads"] = str(torch.get_num_threads())
     return found
 
 
-def _processor() -> str:
+def today() -> str:
+    """The date in UTC, as in ``2024-12-31``."""
+    return datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+
+
+def processor() -> str:
     """Name of the processor, as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{named[0] if named else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    return named[0] if named else platform.processor() or platform.machine()
 
 
 def commit() -> str | None:
