@@ -16,6 +16,7 @@ from captum_clrp.engine.propagation import tensors_of
 from captum_clrp.engine.settings import AveragePooling, Settings
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.explanation import Explanation
+from captum_clrp.tables import text_table
 from captum_clrp.targets import Given, InitialRelevance, OfTarget
 
 __all__ = ["Conservation", "LayerConservation", "Plan", "check_conservation", "explain_plan"]
@@ -32,7 +33,7 @@ class Plan(NamedTuple):
     why: str
 
     def __str__(self) -> str:
-        return f"composite: {self.composite} ({self.why})\n" + _table(
+        return f"composite: {self.composite} ({self.why})\n" + text_table(
             ("operation", "module", "rule", "why"), [tuple(r) for r in self.records]
         )
 
@@ -82,7 +83,7 @@ class Conservation(NamedTuple):
             f"({shown(self.unaccounted, 2)} unaccounted)"
         ]
         if rows:
-            lines.append(_table(("operation", "module", "rule", "arrived", "absorbed", "of score"), rows))
+            lines.append(text_table(("operation", "module", "rule", "arrived", "absorbed", "of score"), rows))
         else:
             lines.append("no operation absorbs relevance")
         return "\n".join(lines)
@@ -168,10 +169,3 @@ def check_conservation(
 
 def _total(tensor: Tensor) -> float:
     return float(tensor.double().sum())
-
-
-def _table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    texts = [header, *(tuple(str(cell) for cell in row) for row in rows)]
-    widths = [max(len(row[i]) for row in texts) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in texts]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])

@@ -25,7 +25,7 @@ FLOORS = [
     ["inspection", "neuron", "layer", "attribution"],
     ["explanation", "targets", "contrast", "theory"],
     ["engine", "composites", "rules", "bounds"],
-    ["errors", "files"],
+    ["errors", "files", "tables"],
 ]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from captum_clrp.evaluation.metrics import Curve, Measured, PerImageMetric
 from captum_clrp.evaluation.results.records import Record, without_nan
 from captum_clrp.evaluation.statistics import DRAWS, Array, Average, Means, bootstrap
+from captum_clrp.tables import text_table
 
 __all__ = ["BASELINE", "Row", "Summary", "summarise"]
 
@@ -104,12 +105,12 @@ class Summary:
         """The numbers as text, methods down and the quantities of the ``metric`` across."""
         methods = list(dict.fromkeys(row.method for row in self.rows))
         cell = {(row.method, row.quantity): row for row in self.rows}
-        lines = [["", *(q.name + q.note for q in metric.quantities), "images"]]
+        header = ["", *(q.name + q.note for q in metric.quantities), "images"]
+        lines = []
         for method in methods:
             found = [cell[method, q.name] for q in metric.quantities]
             lines.append([method, *(_cell(row) for row in found), str(max(row.images for row in found))])
-        widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return text_table(header, lines, ruled=False)
 
 
 def _cell(row: Row) -> str:
