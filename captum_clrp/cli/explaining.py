@@ -47,6 +47,8 @@ def explain(options: argparse.Namespace) -> int:
 
 def _explain_all(options: argparse.Namespace) -> int:
     methods, others = _methods(options.method, options.strength)
+    if not methods:
+        _check_unused(options, others)
     asked = jobs(options)
     if options.report is not None:
         check_file(Path(options.report), [job.source for job in asked if job.source], [".html"], "--report")
@@ -114,6 +116,26 @@ def _methods(text: str, strength: float | None) -> tuple[_Methods, list[str]]:
             "give --method clrp1, say"
         )
     return found, others
+
+
+_PROPAGATION = {
+    "--avg-pool": ("avg_pool", "proportional"),
+    "--conserve": ("conserve", False),
+    "--rules": ("rules", "auto"),
+    "--precision": ("precision", "float32"),
+    "--bounds": ("bounds", "pixels"),
+}
+"""Attributes and defaults of the options that are for the methods of :data:`NAMES` alone."""
+
+
+def _check_unused(options: argparse.Namespace, others: Sequence[str]) -> None:
+    """Refuse options of propagation where no method takes them."""
+    given = [flag for flag, (name, default) in _PROPAGATION.items() if getattr(options, name) != default]
+    if given:
+        raise CommandError(
+            f"{', '.join(given)} makes no difference to {', '.join(others)}; it is for methods such as lrp and clrp1; those "
+            "of captum-clrp evaluate carry settings in their names, as in lrp-gamma-even-conserve"
+        )
 
 
 def _known(names: Sequence[str]) -> list[str]:

@@ -77,7 +77,10 @@ def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
         maker = imported("captum.attr" if place == "captum" else place, attribute)
         wants_layer = "layer" in _parameters(maker)
         if wants_layer and layer is None:
-            raise InvalidInputError(f"the method {name} explains a layer; name one (the layer of grad-cam)")
+            raise InvalidInputError(
+                f"the method {name} explains a layer, and none is given; name one, as for grad-cam: --cam-layer NAME of "
+                "captum-clrp evaluate, layer= of MethodSet"
+            )
         made = maker(model, layer) if wants_layer else maker(model)
     except (ImportError, AttributeError, TypeError, AssertionError) as error:
         raise InvalidInputError(
