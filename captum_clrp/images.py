@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from captum_clrp.errors import InvalidInputError, warn
 
-__all__ = ["EXAMPLE_NAME", "MOST_PIXELS", "example_picture", "open_picture", "orientation_of", "upright"]
+__all__ = ["EXAMPLE_NAME", "MOST_PIXELS", "example_picture", "open_picture", "orientation_of", "read_range", "upright"]
 
 EXAMPLE_NAME = "cat_and_coffee.png"
 MOST_PIXELS = 100_000_000
@@ -24,6 +25,24 @@ pixels anyway."""
 _MOST_ELONGATED = 30
 _SMALL_PART = 0.25
 """A picture of 16 bits that uses less of its range than this looks nearly flat."""
+
+
+def read_range(text: str) -> tuple[float, float]:
+    """The values that are black and white, as commands take them.
+
+    Args:
+        text: Two numbers, the first lower than the second, separated by a comma.
+
+    Raises:
+        InvalidInputError: if it is something else.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (low < high and math.isfinite(low) and math.isfinite(high)):
+        raise InvalidInputError(f"{text!r} is no range; give the lower and the higher value, e.g. 0,4095")
+    return low, high
 
 
 def example_picture() -> Image.Image:

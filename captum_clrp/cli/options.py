@@ -7,7 +7,7 @@ import math
 from typing import TYPE_CHECKING
 
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.errors import ClassifierError
+from captum_clrp.errors import ClassifierError, InvalidInputError
 
 if TYPE_CHECKING:
     from captum_clrp.classifiers import Classifier
@@ -98,10 +98,12 @@ _OPTIONS = {"name": "model", "class_names": "labels"}
 
 def value_range(text: str) -> tuple[float, float]:
     """Two numbers, the first lower than the second."""
-    values = _numbers(text)
-    if len(values) != 2 or not values[0] < values[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} is no range; give the lower and the higher value, e.g. 0,4095")
-    return values[0], values[1]
+    from captum_clrp.images import read_range
+
+    try:
+        return read_range(text)
+    except InvalidInputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _numbers(text: str) -> tuple[float, ...]:

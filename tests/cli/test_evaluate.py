@@ -8,12 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import shaped
 from PIL import Image
 
 from captum_clrp.cli import evaluate, main
-from captum_clrp.evaluation import DATASETS, METRICS
+from captum_clrp.evaluation import DATASETS, METRICS, ImageFolder
 from captum_clrp.evaluation.datasets.voc import VOC_CLASSES
 from captum_clrp.evaluation.results.records import Recorder, read_records
 
@@ -96,7 +97,28 @@ def test_a_folder_of_photographs_in_grids(tmp_path):
     assert rows["share"] == pytest.approx(0.25, abs=0.02)
 
 
+def test_grey_photographs_of_few_bits_are_shown_by_their_range(tmp_path, capsys):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    values = np.linspace(0, 4095, 40 * 40).reshape(40, 40).astype(np.uint16)
+    Image.fromarray(values).save(folder / "1_scan.png")
+    with pytest.warns(UserWarning, match="black and white"):
+        dark = np.asarray(ImageFolder(folder)[0].read())
+    bright = np.asarray(ImageFolder(folder, value_range=(0, 4095))[0].read())
+    assert dark.max() <= 16
+    np.testing.assert_allclose(bright[..., 0], values / 4095 * 255, atol=1)
+    assert ImageFolder(folder).digest(0) != ImageFolder(folder, value_range=(0, 4095)).digest(0)
+
+    asked = ["sparseness", *TINY, "--data", folder, "-m", "centre", "-o", tmp_path / "out", "--quiet"]
+    assert call(*asked, "--range", "0,4095") == 0
+    assert summary(tmp_path / "out")["made_with"]["data_settings"] == {"value_range": [0, 4095]}
+    assert call(*asked, "--range", "0,2000") == 2
+    assert "value_range" in capsys.readouterr().err
+
+
 MISTAKES = [
+    (["pointing", "--range", "0,4095", "--data", "voc07:/"], "--range is for data of folder"),
+    (["sparseness", "--range", "5,5", "--data", "."], "'5,5' is no range"),
     (["pointing", "--data", "/no/such/folder"], "there is no folder /no/such/folder"),
     (["pointing", "--data", "ilsvrc:/no/such/folder"], "ILSVRC2012_img_val.tar"),
     (["pointing", "--data", "voc07"], "VOCtest_06-Nov-2007.tar"),

@@ -189,14 +189,18 @@ CLASS_MAP = Option("class_map", "JSON from class names to the network's outputs"
 HARD = Option("hard", "only the difficult set of the pointing game", bool)
 
 
-def read_rgb(path: Path) -> Image.Image:
+def read_rgb(path: Path, value_range: tuple[float, float] | None = None) -> Image.Image:
     """A picture file, upright, as ``captum-clrp explain`` decodes it.
+
+    Args:
+        path: The file.
+        value_range: Of a grey picture, the values that are black and white.
 
     Raises:
         InvalidInputError: if it cannot be decoded.
     """
     try:
-        return open_picture(path)
+        return open_picture(path, value_range)
     except InvalidInputError as error:
         raise InvalidInputError(f"a photograph of the dataset cannot be read: {error}; or take it out") from error
 

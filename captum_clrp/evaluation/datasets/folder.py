@@ -11,6 +11,8 @@ from typing import Any
 from captum_clrp.classifiers import imagenet_wnids
 from captum_clrp.errors import InvalidInputError, warn
 from captum_clrp.evaluation.datasets.base import Dataset, MissingDatasetError, Photograph, Target, read_rgb
+from captum_clrp.evaluation.registry import Option
+from captum_clrp.images import read_range
 
 __all__ = ["ImageFolder"]
 
@@ -29,6 +31,8 @@ class ImageFolder(Dataset):
     Args:
         root: The folder.
         class_names: Names of the network's outputs.
+        value_range: Of grey photographs, the values that are black and white, e.g. ``(0, 4095)`` for 12 bits; coloured ones are
+            then refused. Default: 0 and the highest that the file can hold.
 
     Raises:
         MissingDatasetError: if there is no such folder, or no photograph with a class in it.
@@ -38,12 +42,24 @@ class ImageFolder(Dataset):
     key = "folder"
     holds = "photographs named <class index>_..., or in one folder per class (no boxes)"
     has_places = False
+    options = (
+        Option(
+            "range",
+            "of grey photographs, the values that are black and white, e.g. 0,4095 for 12 bits",
+            read_range,
+            "BLACK,WHITE",
+            "value_range",
+        ),
+    )
 
     @classmethod
     def open(cls, folder: str, class_names: Sequence[str] = (), *, scenes: bool = False, **options: Any) -> ImageFolder:
-        return cls(folder or f"./{cls.key}", class_names)
+        return cls(folder or f"./{cls.key}", class_names, **options)
 
-    def __init__(self, root: str | Path, class_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: str | Path, class_names: Sequence[str] = (), value_range: tuple[float, float] | None = None
+    ) -> None:
+        self.value_range = value_range
         self.root = Path(root).expanduser()
         self.name = self.root.name
         if not self.root.is_dir():
@@ -79,7 +95,13 @@ class ImageFolder(Dataset):
     def photograph(self, index: int) -> Photograph:
         path, label, id_ = self._found[index]
         name = path.parent.name if path.parent != self.root else str(label)
-        return Photograph(id_, (Target(label, name),), partial(read_rgb, path), (path,))
+        return Photograph(id_, (Target(label, name),), partial(read_rgb, path, self.value_range), (path,))
+
+    def settings(self) -> dict[str, Any]:
+        return {} if self.value_range is None else {"value_range": list(self.value_range)}
+
+    def digest(self, index: int) -> str:
+        return super().digest(index) + ("" if self.value_range is None else f" {self.value_range}")
 
 
 def _hidden(path: Path) -> bool:
