@@ -3,7 +3,8 @@
     python docs/make_pictures.py             # all of them
     python docs/make_pictures.py distance    # those that are named
 
-Needs the extra ``demo``. What the pictures show is said in the alternative texts of the pages that include them.
+Needs the extra ``demo``; ``explore`` also ``app``, playwright and a Chromium.
+What the pictures show is said in the alternative texts of the pages that include them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import functools
 import io
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -221,6 +223,31 @@ def whole_photograph() -> None:
         _save("whole_photograph", png.read_bytes())
 
 
+def explore() -> None:
+    """The page of ``captum-clrp serve`` with the embedded example, in Debian's Chromium (extra ``test``)."""
+    from playwright.sync_api import sync_playwright
+
+    from captum_clrp.app.explorer import Explorer
+    from captum_clrp.app.page import start
+
+    page = start(Explorer(load_classifier()), "127.0.0.1", None)
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        seen = browser.new_page(viewport={"width": 1280, "height": 1000})
+        seen.goto(page.local_url)
+        seen.locator("#example").click()
+        seen.locator("#slider img").nth(1).wait_for()
+        seen.locator("#seen img").click(position={"x": 60, "y": 100})
+        seen.get_by_text("of its relevance").first.wait_for()
+        seen.wait_for_timeout(1000)  # pictures fade in
+        png = seen.screenshot()
+        browser.close()
+    page.close(verbose=False)
+    _save("explore", png)
+
+
 MAKERS: dict[str, Callable[[], None]] = {
     maker.__name__: maker
     for maker in (
@@ -233,6 +260,7 @@ MAKERS: dict[str, Callable[[], None]] = {
         distance,
         styles,
         whole_photograph,
+        explore,
     )
 }
 

@@ -1,4 +1,4 @@
-"""The command ``captum-clrp``: :mod:`~captum_clrp.cli.explain` and :mod:`~captum_clrp.cli.evaluate`."""
+"""The command ``captum-clrp``: :mod:`~captum_clrp.cli.explain`, :mod:`~captum_clrp.cli.evaluate`, :mod:`~captum_clrp.cli.serve`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import captum_clrp
-from captum_clrp.cli import evaluate, explain
+from captum_clrp.cli import evaluate, explain, serve
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.errors import ContrastiveLRPError
 
 __all__ = ["main"]
 
-_COMMANDS = (explain, evaluate)
+_COMMANDS = (explain, evaluate, serve)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
