@@ -83,11 +83,11 @@ nitpick_ignore_regex = [
     # Names of types in signatures, which the text beside them describes, and bases that are no part of the interface.
     (
         "py:.*",
-        r"(BoundType|Outside|AveragePooling|Average|Measure|Precision|TargetType|TensorOrTupleOfTensorsGeneric|LayerRelevance)",
+        r"(BoundType|Outside|AveragePooling|Average|Fill|Measure|Order|Precision|TargetType|TensorOrTupleOfTensorsGeneric|LayerRelevance)",
     ),
     (
         "py:.*",
-        r"captum_clrp\.(explanation|engine)\..*|captum_clrp\.rules\.Prepared|captum_clrp\.evaluation\.registry\.Registry|abc\.ABC|Path",
+        r"captum_clrp\.(explanation|engine)\..*|captum_clrp\.rules\.Prepared|captum_clrp\.evaluation\.(registry\.Registry|listed\.Listed)|abc\.ABC|Path",
     ),
     ("py:class", r"[a-z_]+"),  # names of fields that share a description
     ("py:.*", r"(Any|Callable|Iterator|Mapping|NDArray|Sequence|Tensor|optional|np\..*|nn\..*)"),

@@ -149,8 +149,7 @@ def insertion_deletion(
         label: The class that the map explains.
         attribution: ``(H, W)`` or ``(C, H, W)``; channels are summed, and signed values ranked as they are.
         baseline: What deleted pixels become, ``(C, H, W)`` or one value per channel: the mean image, say. Or a function
-            from missing pixels, ``(H, W)``, to the image without them, for both curves (see
-            :func:`captum_clrp.evaluation.metrics.imputation.imputed`).
+            from missing pixels, ``(H, W)``, to the image without them, for both curves.
         other: Another class, watched while pixels are deleted with the map of ``label``.
         start: What insertion starts from, shaped as ``image``. Default: the image, blurred.
         steps: Number of steps. Default: 16.

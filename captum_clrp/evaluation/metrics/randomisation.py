@@ -120,7 +120,7 @@ def randomised(model: nn.Module, names: Sequence[str], seed: int = 0) -> Iterato
 class ParameterRandomisation(PerImageMetric):
     """Likeness of a map and that of the network with random parameters, step by step; low is good.
 
-    Steps are those of :func:`stages`: by default, the output layer alone comes first.
+    Steps go from one layer to all: by default, the output layer alone comes first.
 
     Args:
         order: ``"top-down"`` (default), ``"bottom-up"`` or ``"independent"``.

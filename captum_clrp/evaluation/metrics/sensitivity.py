@@ -73,7 +73,7 @@ def noisy(image: Tensor, low: Tensor, high: Tensor, radius: float, generator: to
 
 
 class Sensitivity(PerImageMetric):
-    """Largest and mean :func:`relative_change` of a map over noisy copies of its image; low is good.
+    """Largest and mean change of a map, relative to its length (Frobenius norm), over noisy copies of its image; low is good.
 
     Args:
         samples: Noisy copies of each image. Default: 8.

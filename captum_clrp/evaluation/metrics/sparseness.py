@@ -16,7 +16,7 @@ __all__ = ["Sparseness", "gini"]
 def gini(attribution: Tensor) -> float:
     r"""Gini index of the sizes of a map: 0 where all pixels weigh the same, towards 1 where a single one has all.
 
-    .. math:: G = \frac{\sum_{i=1}^n (2i - n - 1) a_i}{n \sum_i a_i}, \quad a_1 \le \dots \le a_n
+    .. math:: G = \frac{\sum_{i=1}^n (2i - n - 1) a_i}{n \sum_i a_i}, \quad a_1 \le \ldots \le a_n
 
     A map of zeros has index 0.
 
