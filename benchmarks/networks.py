@@ -69,6 +69,8 @@ class Network:
         import timm
 
         timm_model: nn.Module = timm.create_model(self.name, pretrained=False)
+        if not timm_model.num_classes:  # some are published without a classifier
+            timm_model.reset_classifier(1000)
         return timm_model
 
 
@@ -288,9 +290,10 @@ _SIZE_OF_ATTENTION = 224  # unless the name ends in another one
 _USUAL_SIZE = 112
 _SIZES = {
     64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 cspdarknet53 darknetaa53 resnetv2_50x1_bit regnetv_040 convmixer_768_32",
-    128: "resnetaa34d dla34 dla46_c dla60_res2net hrnet_w18_small nasnetalarge pnasnet5large",
+    128: "halonet26t sehalonet33ts eca_halonext26ts bat_resnext26ts "
+    "resnetaa34d dla34 dla46_c dla60_res2net hrnet_w18_small nasnetalarge pnasnet5large",
     160: "shufflenet_v2_x0_5 shufflenet_v2_x1_0 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
-    "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 tf_efficientnet_b0 "
+    "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 tf_efficientnet_b0 "
     "efficientnet_b0_gn efficientnet_b0_g16_evos efficientnet_es efficientnet_cc_b0_4e efficientnet_lite0 "
     "tf_efficientnet_lite0 tf_efficientnetv2_b0 mixnet_s tf_mixnet_s mnasnet_050 semnasnet_050 "
     "spnasnet_100 fbnetc_100 fbnetv3_b mobilenetv1_100 mobilenetv2_035 mobilenetv3_small_050 "
@@ -299,6 +302,7 @@ _SIZES = {
     "rexnet_100 rexnetr_100 ghostnet_050 ghostnetv2_100 ghostnetv3_050 repghostnet_050 mobileone_s0 "
     "starnet_s050 starnet_s1 fasternet_t0 repvit_m0_9 ese_vovnet19b_dw",
     192: "inception_v3 inception_v4 inception_resnet_v2",
+    240: "flexivit_small",
     224: "vit_b_16 vit_b_32 vit_l_16 vit_l_32 vit_h_14 swin_t swin_s swin_b swin_v2_t swin_v2_s swin_v2_b maxvit_t",
 }
 _SIZE_OF = {name: size for size, names in _SIZES.items() for name in names.split()}

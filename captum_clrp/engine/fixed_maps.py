@@ -36,7 +36,8 @@ class PoolingMap(LinearMap):
         with torch.enable_grad():
             variable = torch.zeros_like(activations).requires_grad_()
             pooled = self.pool(variable)
-        return torch.autograd.grad(pooled, variable, signal * weight)[0]
+        # The gradient of a sum is one value in many places; whoever gets it writes to it.
+        return torch.autograd.grad(pooled, variable, signal * weight)[0].contiguous()
 
 
 class SumMap(LinearMap):

@@ -210,6 +210,7 @@ def result(name: str, how: str) -> str:
     if not path.exists():
         return ""
     text = re.sub(r"\A# .*\n+", "", path.read_text(encoding="utf-8"))
+    text = text.partition(LEFT_OUT.get(name, "\0"))[0]
     if name in HEADINGS:
         text = f"# {HEADINGS[name]}\n\n{text}"
     text = re.sub(r"^```bash\n(.*?)^```$", _broken_lines, text, flags=re.MULTILINE | re.DOTALL)
@@ -387,6 +388,9 @@ RESULT_COMMANDS = {
     "growth-cuda": "python -m benchmarks.growth --device cuda --output docs/results",
 }
 """The command that writes each report in ``docs/results``."""
+
+LEFT_OUT = {"digits": "\n## cnn-relu\n"}
+"""Where the part of a report begins that a page offers as a download, for it is long."""
 
 HEADINGS = {
     "speed-cuda": "On a GPU",

@@ -27,6 +27,7 @@ def attention(shape: tuple[int, ...]) -> Tensor:
 
 CASES: dict[str, tuple[Tensor, Callable[[Tensor], LinearMap], Callable[[Tensor], Tensor]]] = {
     "mean over tokens": (normal(2, 5, 3), lambda x: PoolingMap(lambda values: values.mean(1), x), lambda x: x.mean(1)),
+    "sum over tokens": (normal(2, 5, 3), lambda x: PoolingMap(lambda values: values.sum(1), x), lambda x: x.sum(1)),
     "overlapping pooling with padding": (
         normal(2, 3, 7, 7),
         lambda x: PoolingMap(lambda values: F.avg_pool2d(values, 3, 2, 1), x),

