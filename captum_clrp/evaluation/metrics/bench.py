@@ -61,7 +61,8 @@ class Bench:
         seed: Of everything random; a run sets its own.
         batch: Images that the model takes at once where the metric itself runs it.
         attribution_seconds: Time spent on attributions, in :meth:`maps` and :meth:`timed`.
-        model_seconds: Time spent in :meth:`model`: the forward passes that a metric itself consists of.
+        model_seconds: Time spent in :meth:`model`: the forward passes that a metric itself consists of, and the one that
+            tells which class is the network's top one.
     """
 
     network: Classifier
@@ -114,9 +115,7 @@ class Bench:
 
     def logits(self, pixels: Tensor) -> Tensor:
         """What the network says of images ``(N, 3, H, W)`` with pixels in 0 ... 255: ``(N, m)``, on the CPU."""
-        with torch.no_grad():
-            logits: Tensor = self.network.model(self.network.inputs(pixels))
-        return logits.float().cpu()
+        return self.model(self.network.inputs(pixels)).float().cpu()
 
     def timed(self, attribute: Callable[[], T]) -> T:
         """What ``attribute`` returns; its time is counted."""

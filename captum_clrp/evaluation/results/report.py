@@ -31,7 +31,7 @@ def report(metric: PerImageMetric, summary: Summary, folder: Path) -> str:
         *(f"left out: {count} x {reason}" for reason, count in summary.skipped.items()),
         *metric.report(summary),
         f"{cost['images']} images in {cost['seconds']:.1f} s, of which attributions {cost['attribution_seconds']:.1f} s"
-        + (f" and the metric's own forward passes {own:.1f} s" if own else ""),
+        + (f" and the network's own forward passes {own:.1f} s" if own else ""),
         f"-> {folder}",
     ]
     return "\n".join(lines) + "\n"

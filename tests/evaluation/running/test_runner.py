@@ -348,7 +348,7 @@ def test_grids_of_colours(folder, tmp_path):
 
 @pytest.mark.slow
 def test_the_evaluation_costs_little_beside_the_attributions(lite0, tmp_path):
-    """At most 1.15 times the attributions in it (and the forward passes of which a metric itself consists)."""
+    """At most 1.15 times the attributions in it (and the network's own forward passes)."""
     from captum_clrp.evaluation import Embedded
 
     net = lite0
