@@ -48,8 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.networks:
         summaries[name] = _run_network(name, options)
     figure(summaries, options.output / "contrast.png")
-    text = [f"# Which contrast?\n\n{describe(environment())}\n"]
-    text += [f"\n## {name}\n\n{table(summary)}" for name, summary in summaries.items()]
+    given = sys.argv[1:] if arguments is None else arguments
+    command = " ".join(["python", "-m", "benchmarks.contrast", *given])
+    text = [f"# Which contrast?\n\n{describe(environment())}\n\nRun as `{command}`.\n"]
+    for name, summary in summaries.items():
+        counts = summary["deletion"]["images"], summary["share"]["images"], summary["share"]["classes"]
+        text += [
+            f"\n## EfficientNet-{name.capitalize()}\n\n"
+            "{} photographs of one object; {} scenes of four photographs, {} classes in them.\n\n".format(*counts)
+        ]
+        text += [table(summary)]
     text.append("\nMeans; * where the 95 % interval of the paired difference to lrp leaves 0 out.\n")
     (options.output / "contrast.md").write_text("".join(text))
     sys.stdout.write("".join(text) + f"-> {options.output}\n")

@@ -211,7 +211,9 @@ def _controls(names: list[str]) -> list[Any]:
     method = gr.Dropdown(list(METHODS.items()), value="clrp1", label="Method", elem_id="method")
     style = gr.Dropdown(list(get_args(Style)), value="overlay", label="Style", elem_id="style")
     with gr.Accordion("Advanced", open=False):
-        strength = gr.Slider(0, 1, 1, step=0.05, label="Strength of the contrast")
+        strength = gr.Slider(
+            0, 1, 0.9, step=0.05, label="Strength of the contrast", info="1: the paper's contrast; 0: plain LRP"
+        )
         rules = gr.Dropdown(list(_COMPOSITES), value="auto", label="Composite")
         avg_pool = gr.Radio(["proportional", "even"], value="proportional", label="Average pooling")
         conserve = gr.Checkbox(False, label="Conserve: biases absorb nothing")

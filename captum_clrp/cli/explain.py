@@ -9,12 +9,13 @@ from captum_clrp.cli.options import add_model_options, value_range
 
 __all__ = ["METHODS", "add_parser", "run"]
 
-METHODS = ("lrp", "clrp1", "clrp2")
+METHODS = ("lrp", "clrp1", "clrp2", "clrp1-s0.9")
 
 _DESCRIPTION = """\
 Explain what an image classifier sees: for each class one row with LRP (which parts of the picture the network uses),
-CLRP1 and CLRP2 (which parts speak for this class and not for others). Without IMAGE, an embedded picture of a cat and
-a cup of coffee is explained with EfficientNet-Lite0 (with the extra demo).
+CLRP1 and CLRP2 (which parts speak for this class and not for others, as in the paper), and CLRP1 with strength 0.9, which
+keeps a tenth of what the contrast takes away. Without IMAGE, an embedded picture of a cat and a cup of coffee is explained
+with EfficientNet-Lite0 (with the extra demo).
 """
 _EPILOG = """\
 examples:

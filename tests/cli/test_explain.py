@@ -41,7 +41,7 @@ def test_one_picture_one_png_with_all_methods(workplace, with_tiny, picture, cap
     assert [path.name for path in workplace.iterdir()] == ["holiday_clrp.png"]
     assert Image.open("holiday_clrp.png").format == "PNG"
     ((title, methods, rows),) = asked
-    assert (title, methods) == ("holiday.png", ["LRP", "CLRP1", "CLRP2"])
+    assert (title, methods) == ("holiday.png", ["LRP", "CLRP1", "CLRP2", "CLRP1 (strength 0.9)"])
     assert [row.label for row in rows] == ["zebra", "tabby cat", "cup"]
     assert [line[4:20].split("  ")[0] for line in out.splitlines() if line.startswith("  * ")]
     assert out.count("  * ") == 3
@@ -60,8 +60,10 @@ def test_the_maps_and_figures_are_those_of_the_library(workplace, with_tiny, pic
     assert row.remark.startswith("has a negative score")
     assert row.score == pytest.approx(float(logit))
     assert logit < 0
-    for kind, found in zip(("LRPZBeta", "ContrastiveLRP1", "ContrastiveLRP2"), row.maps, strict=True):
-        explainer = getattr(captum_clrp, kind)(tiny.model, tiny.low, tiny.high, avg_pool="even", conserve=True)
+    kinds = [("LRPZBeta", {}), ("ContrastiveLRP1", {}), ("ContrastiveLRP2", {}), ("ContrastiveLRP1", {"strength": 0.9})]
+    for (kind, strength), found in zip(kinds, row.maps, strict=True):
+        settings = {"avg_pool": "even", "conserve": True, **strength}
+        explainer = getattr(captum_clrp, kind)(tiny.model, tiny.low, tiny.high, **settings)
         expected = explainer.attribute(inputs, target=3)[0].detach().numpy()
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
         assert np.abs(found).max() > 0
@@ -246,9 +248,10 @@ def test_the_example_shows_the_cat_and_the_cup_apart(workplace, lite0, capsys, a
     assert cat.label.startswith("Egyptian cat")
     assert cup.label.startswith("espresso")
     share_left = [[(m.sum(0)[:, :112].sum() / m.sum()).item() for m in row.maps] for row in (cat, cup)]
-    (lrp_cat, clrp1_cat, clrp2_cat), (lrp_cup, clrp1_cup, clrp2_cup) = share_left
-    assert min(clrp1_cat, clrp2_cat) > 0.9
-    assert max(clrp1_cup, clrp2_cup) < 0.1
+    (lrp_cat, *clrp_cat), (lrp_cup, *clrp_cup) = share_left
+    assert len(clrp_cat) == len(clrp_cup) == 3  # CLRP1, CLRP2, CLRP1 with strength 0.9
+    assert min(clrp_cat) > 0.85
+    assert max(clrp_cup) < 0.15
     assert max(lrp_cat, 1 - lrp_cup) < 0.85
 
 

@@ -1,0 +1,56 @@
+"""The study of contrasts: its maps are those of the public classes, and its pieces do what they say."""
+
+import json
+
+import pytest
+import torch
+
+pytest.importorskip("torchmetrics")
+pytest.importorskip("timm")
+
+from evaluation.conftest import Deep, network
+
+from benchmarks.contrast import maps, measure, why
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+
+
+def test_strengths_that_are_combined_are_those_of_the_classes():
+    torch.manual_seed(0)
+    net = network(Deep(9))
+    inputs, labels = torch.rand(1, 3, 24, 24), [2, 5]
+    found = dict(maps.maps_of_setting(net, maps.CORE[0], inputs, labels))
+    low, high = net.bounds
+    signs = net.model(inputs)[0, labels].sign()[:, None, None].detach()
+    lrp = LRPZBeta(net.model, low, high).attribute_classes(inputs, labels)[0].sum(1) * signs
+    torch.testing.assert_close(found["lrp"], lrp)
+    for name, kind in (("clrp1", ContrastiveLRP1), ("clrp2", ContrastiveLRP2)):
+        for strength in maps.STRENGTHS:
+            expected = kind(net.model, low, high, strength=strength).attribute_classes(inputs, labels)[0].sum(1)
+            title = name if strength == 1 else f"{name}-s{strength:g}"
+            torch.testing.assert_close(found[title], expected, rtol=1e-3, atol=1e-6)
+    assert {name.partition("-")[0] for name in found} == {"lrp", *maps.CURVED}
+
+
+def test_patches_have_the_sum_of_their_pixels():
+    heat = torch.arange(20.0).reshape(4, 5)
+    summed = measure.by_patches(heat, 2)
+    assert summed[0].tolist() == [12, 12, 20, 20, 13]  # 0 + 1 + 5 + 6, 2 + 3 + 7 + 8, 4 + 9
+    assert summed[2, 0] == 10 + 11 + 15 + 16
+
+
+def test_one_map_chooses_and_the_other_orders():
+    chooses, orders = torch.tensor([[4.0, 3.0], [2.0, 1.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    ranks = why.crossed(chooses, orders).flatten()
+    assert ranks.argsort(descending=True).tolist() == [1, 0, 3, 2]
+
+
+def test_the_experiment_reports_every_order(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("CLRP_SAMPLE_IMAGES", raising=False)  # the embedded photographs
+    assert why.main(["--network", "lite0", "--limit", "2", "--steps", "2", "--output", str(tmp_path)]) == 0
+    document = json.loads((tmp_path / "contrast-why.json").read_text())
+    assert document["photographs"] == len(document["values"]) == 2
+    for metric in ("deletion", "insertion"):
+        assert set(document["means"][metric]) == set(why.ORDERS)
+        mean = sum(row["CLRP1"][metric] for row in document["values"]) / 2
+        assert document["means"][metric]["CLRP1"]["mean"] == pytest.approx(mean)
+    assert (tmp_path / "contrast-why.md").read_text() in capsys.readouterr().out
