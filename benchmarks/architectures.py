@@ -225,7 +225,7 @@ def markdown(document: dict[str, Any]) -> str:
     records = sorted(document["networks"], key=lambda r: r["network"].split("/")[0] != "torchvision")
     explained = [r for r in records if not r["refused"] and "failed" not in r]
     parts = [
-        "# Relevance conservation on convolutional networks\n",
+        "# Relevance conservation\n",
         report.describe(document["environment"]) + "\n",
         "Each network has random weights: those that its library draws, with biases and scales of batch norm drawn "
         "at random and its statistics calibrated on made-up pictures. So the tables show whether an "

@@ -290,11 +290,11 @@ _SIZE_OF_ATTENTION = 224  # unless the name ends in another one
 _USUAL_SIZE = 112
 _SIZES = {
     64: "nfnet_f0 nfnet_l0 eca_nfnet_l0 cspdarknet53 darknetaa53 resnetv2_50x1_bit regnetv_040 convmixer_768_32",
-    128: "halonet26t sehalonet33ts eca_halonext26ts bat_resnext26ts "
-    "resnetaa34d dla34 dla46_c dla60_res2net hrnet_w18_small nasnetalarge pnasnet5large",
+    256: "halonet26t sehalonet33ts eca_halonext26ts bat_resnext26ts",
+    128: "resnetaa34d dla34 dla46_c dla60_res2net hrnet_w18_small nasnetalarge pnasnet5large",
     160: "shufflenet_v2_x0_5 shufflenet_v2_x1_0 mobilenet_v2 mobilenet_v3_small mobilenet_v3_large "
-    "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 tf_efficientnet_b0 "
-    "efficientnet_b0_gn efficientnet_b0_g16_evos efficientnet_es efficientnet_cc_b0_4e efficientnet_lite0 "
+    "mnasnet0_5 mnasnet1_0 efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b7 "
+    "tf_efficientnet_b0 efficientnet_b0_gn efficientnet_b0_g16_evos efficientnet_es efficientnet_cc_b0_4e efficientnet_lite0 "
     "tf_efficientnet_lite0 tf_efficientnetv2_b0 mixnet_s tf_mixnet_s mnasnet_050 semnasnet_050 "
     "spnasnet_100 fbnetc_100 fbnetv3_b mobilenetv1_100 mobilenetv2_035 mobilenetv3_small_050 "
     "mobilenetv3_large_100 mobilenetv3_rw mobilenetv4_conv_small_035 mobilenetv4_conv_medium "
@@ -325,7 +325,7 @@ def _listed() -> Iterator[Network]:
     for family, names in _ATTENTION.items():
         for name in names.split():
             stated = re.search(r"_(\d{3})$", name)
-            yield Network(name, "timm", family, int(stated[1]) if stated else _SIZE_OF_ATTENTION)
+            yield Network(name, "timm", family, int(stated[1]) if stated else _SIZE_OF.get(name, _SIZE_OF_ATTENTION))
 
 
 def _size(name: str) -> int:

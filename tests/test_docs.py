@@ -226,6 +226,36 @@ def test_results_are_told_as_they_are(about: str) -> None:
     assert sentences_about_results()[about] in told, f"say: {sentences_about_results()[about]}"
 
 
+def test_the_page_on_contrasts_tells_what_was_measured() -> None:
+    told = " ".join(text_of("docs/findings/contrast.md").split())
+    lite1, lite2 = (
+        json.loads((DOCS / "results" / f"contrast-{name}.json").read_text(encoding="utf-8"))["metrics"]
+        for name in ("lite1", "lite2")
+    )
+
+    def mean(metric: str, method: str) -> list[float]:
+        return [of[metric]["methods"][method]["mean"] for of in (lite1, lite2)]
+
+    def numbers(metric: str, method: str) -> str:
+        return "{:.3f} and {:.3f}".format(*mean(metric, method))
+
+    shares = {
+        m: "{:.0f} and {:.0f} %".format(*(100 * v for v in mean("share", m))) for m in ("clrp1-s0.9", "lrp", "clrp1")
+    }
+    ranks = [mean("randomised_rank", m) for m in ("lrp", "clrp1", "clrp1-s0.9")]
+    sentences = [
+        f"puts {shares['clrp1-s0.9']} of its relevance into the right cell (LRP: {shares['lrp']}, "
+        f"the whole contrast: {shares['clrp1']})",
+        f"its deletion is {numbers('deletion', 'clrp1-s0.9')} (LRP: {numbers('deletion', 'lrp')}, "
+        f"the whole contrast: {numbers('deletion', 'clrp1')})",
+        f"its insertion {numbers('insertion', 'clrp1-s0.9')} (LRP: {numbers('insertion', 'lrp')})",
+        f"(rank correlation {ranks[0][0]:.2f}); that of the whole contrast does not "
+        f"({ranks[1][0]:.2f} and {ranks[1][1]:.2f}). Strength 0.9 lies between ({ranks[2][0]:.2f})",
+    ]
+    for sentence in sentences:
+        assert sentence in told, f"say: {sentence}"
+
+
 # --- the site
 
 

@@ -381,7 +381,8 @@ RESULT_COMMANDS = {
     "architectures": "python -m benchmarks.architectures --output docs/results",
     "speed-cpu": "python -m benchmarks.speed --output docs/results",
     "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
-    "contrast": "python -m benchmarks.contrast --networks lite1,lite2,lite0 --core --limit 24 --seed 1 --output docs/results",
+    "other-tasks": "python -m benchmarks.other_tasks --output docs/results",
+    "contrast": "python -m benchmarks.contrast --networks lite1,lite2 --core --limit 24 --seed 1",
     "contrast-why": "python -m benchmarks.contrast.why --network lite1 --limit 24 --seed 1 --output docs/results",
     "precision-cpu": "python -m benchmarks.precision --output docs/results",
     "precision-cuda": "python -m benchmarks.precision --device cuda --output docs/results",
@@ -395,6 +396,7 @@ LEFT_OUT = {"digits": "\n## cnn-relu\n"}
 """Where the part of a report begins that a page offers as a download, for it is long."""
 
 HEADINGS = {
+    "other-tasks": "Segmentation, detection, video, optical flow",
     "contrast-why": "Why is the whole contrast less faithful?",
     "speed-cuda": "On a GPU",
     "precision-cpu": "Relevance in bfloat16",

@@ -388,3 +388,15 @@ def test_a_rule_that_nothing_takes_is_a_warning() -> None:
 def test_an_explainer_shows_its_settings() -> None:
     shown = repr(LRPZBeta(Net(lambda n, h: h), conserve=True))
     assert shown == "LRPZBeta(Net, avg_pool='proportional', conserve=True, rules=Composite(auto), precision='float32')"
+
+
+def test_the_best_of_nothing_are_indices_all_the_same() -> None:
+    """Detectors look for the best of those above a threshold, and there may be none."""
+
+    def forward(net: Any, h: Tensor) -> Tensor:
+        scores = h.flatten()
+        found, places = scores[scores > 1e9].topk(0)
+        assert (found.dtype, places.dtype) == (h.dtype, torch.int64)
+        return h + torch.cat((found, scores.new_zeros(1))).sum()
+
+    assert LRPZBeta(Net(forward)).attribute(X.float(), target=1).isfinite().all()

@@ -53,7 +53,7 @@ def _writable(call: Call, output: Any) -> Any:
         return output
     (source,) = call.tensors
     memory = source.untyped_storage().data_ptr()
-    if any(p.untyped_storage().data_ptr() != memory for p in output):
+    if not memory or any(p.untyped_storage().data_ptr() != memory for p in output):  # nothing has no memory
         return output
     return tuple(source.as_strided(p.size(), p.stride(), p.storage_offset()) for p in output)
 
