@@ -83,8 +83,8 @@ class LRPZBeta(Explainer, LRP):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        self._hold(model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules), precision))
-        LRP.__init__(self, model)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        super().__init__(model, InputDomain(low, high, outside), settings)
 
     @overload
     def attribute(
@@ -231,10 +231,8 @@ class ContrastiveLRP(LRPZBeta):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        super().__init__(
-            model, low, high, outside=outside, avg_pool=avg_pool, conserve=conserve, rules=rules, precision=precision
-        )
-        self._contrast(dual, strength)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        Explainer.__init__(self, model, InputDomain(low, high, outside), settings, dual=dual, strength=strength)
 
     @overload
     def attribute(
@@ -370,18 +368,8 @@ class ContrastiveLRP1(ContrastiveLRP):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        LRPZBeta.__init__(
-            self,
-            model,
-            low,
-            high,
-            outside=outside,
-            avg_pool=avg_pool,
-            conserve=conserve,
-            rules=rules,
-            precision=precision,
-        )
-        self._contrast(self.dual, strength)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        Explainer.__init__(self, model, InputDomain(low, high, outside), settings, strength=strength)
 
 
 class ContrastiveLRP2(ContrastiveLRP):

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from captum_clrp.bounds import InputDomain
 from captum_clrp.contrast import DualConcept, checked_strength
 from captum_clrp.engine._captum import (
+    GradientAttribution,
+    InternalAttribution,
+    NeuronAttribution,
     format_additional_forward_args,
     format_output,
     format_tensor_into_tuples,
@@ -278,7 +281,7 @@ class Explanation:
         return formatted if self._reads_list else formatted[0]
 
 
-class Explainer:
+class Explainer(GradientAttribution):
     """What every public class holds: a model, and how it is explained.
 
     Attributes:
@@ -295,20 +298,33 @@ class Explainer:
     dual: DualConcept | None = None
     strength: float = 1.0
 
-    def _hold(self, model: nn.Module, domain: InputDomain, settings: Settings, layer: Any = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        domain: InputDomain,
+        settings: Settings,
+        layer: Any = None,
+        dual: DualConcept | None = None,
+        strength: float = 1.0,
+    ) -> None:
         if not isinstance(model, nn.Module):
             raise TypeError(f"model is a {type(model).__name__}; pass the nn.Module whose decision is to be explained")
-        for one in layer if isinstance(layer, list) and layer else [] if layer is None else [layer]:
-            if not isinstance(one, nn.Module):
+        if isinstance(self, NeuronAttribution) and isinstance(layer, list):
+            raise InvalidInputError("layer is a list; neurons are of one layer: pass a module of the model")
+        at_layer = isinstance(self, InternalAttribution)
+        for one in layer if isinstance(layer, list) and layer else [layer]:
+            if at_layer and not isinstance(one, nn.Module):
                 given = f"{one!r}" if isinstance(one, str) else f"a {type(one).__name__}"
                 raise InvalidInputError(
                     f"layer is {given}, which is no module; pass a module of the model, e.g. "
                     "model.get_submodule('features.28')"
                 )
-        self.model, self.domain, self.settings = model, domain, settings
-
-    def _contrast(self, dual: DualConcept, strength: float) -> None:
-        self.dual, self.strength = dual, checked_strength(strength)
+        self.model, self.domain, self.settings, self.strength = model, domain, settings, checked_strength(strength)
+        if dual is not None:
+            self.dual = dual
+        super().__init__(model)
+        if at_layer:
+            InternalAttribution.__init__(self, model, layer)
 
     def __repr__(self) -> str:
         shown: dict[str, Any] = {} if self.dual is None else {"dual": self.dual, "strength": self.strength}

@@ -56,11 +56,8 @@ class LayerLRPZBeta(Explainer, LRP, LayerAttribution):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        self._hold(
-            model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules), precision), layer
-        )
-        LayerAttribution.__init__(self, model, layer)
-        LRP.__init__(self, model)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        super().__init__(model, InputDomain(low, high, outside), settings, layer)
 
     @overload
     def attribute(
@@ -194,18 +191,8 @@ class LayerContrastiveLRP(LayerLRPZBeta):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        super().__init__(
-            model,
-            layer,
-            low,
-            high,
-            outside=outside,
-            avg_pool=avg_pool,
-            conserve=conserve,
-            rules=rules,
-            precision=precision,
-        )
-        self._contrast(dual, strength)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        Explainer.__init__(self, model, InputDomain(low, high, outside), settings, layer, dual=dual, strength=strength)
 
     @overload
     def attribute(
@@ -335,19 +322,8 @@ class LayerContrastiveLRP1(LayerContrastiveLRP):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        LayerLRPZBeta.__init__(
-            self,
-            model,
-            layer,
-            low,
-            high,
-            outside=outside,
-            avg_pool=avg_pool,
-            conserve=conserve,
-            rules=rules,
-            precision=precision,
-        )
-        self._contrast(self.dual, strength)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        Explainer.__init__(self, model, InputDomain(low, high, outside), settings, layer, strength=strength)
 
 
 class LayerContrastiveLRP2(LayerContrastiveLRP):

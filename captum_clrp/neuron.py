@@ -13,17 +13,16 @@ from torch import nn
 from captum_clrp.bounds import BoundType, InputDomain, Outside
 from captum_clrp.composites import RulesType, composite_of
 from captum_clrp.contrast import NegatedWeights
-from captum_clrp.engine._captum import GradientAttribution, NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
+from captum_clrp.engine._captum import NeuronAttribution, TensorOrTupleOfTensorsGeneric, log_usage
 from captum_clrp.engine.places import Place
 from captum_clrp.engine.settings import AveragePooling, Precision, Settings
-from captum_clrp.errors import InvalidInputError
 from captum_clrp.explanation import Explainer, Explanation
 from captum_clrp.targets import NeuronSelector
 
 __all__ = ["NeuronContrastiveLRP2", "NeuronLRPZBeta"]
 
 
-class NeuronLRPZBeta(Explainer, NeuronAttribution, GradientAttribution):
+class NeuronLRPZBeta(Explainer, NeuronAttribution):
     """Relevance of the inputs for a neuron's activation (see :class:`captum_clrp.LRPZBeta`).
 
     Args:
@@ -56,13 +55,8 @@ class NeuronLRPZBeta(Explainer, NeuronAttribution, GradientAttribution):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        if isinstance(layer, list):
-            raise InvalidInputError("layer is a list; neurons are of one layer: pass a module of the model")
-        self._hold(
-            model, InputDomain(low, high, outside), Settings(avg_pool, conserve, composite_of(rules), precision), layer
-        )
-        NeuronAttribution.__init__(self, model, layer)
-        GradientAttribution.__init__(self, model)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        super().__init__(model, InputDomain(low, high, outside), settings, layer)
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -149,18 +143,8 @@ class NeuronContrastiveLRP2(NeuronLRPZBeta):
         rules: RulesType = "auto",
         precision: Precision = "float32",
     ) -> None:
-        super().__init__(
-            model,
-            layer,
-            low,
-            high,
-            outside=outside,
-            avg_pool=avg_pool,
-            conserve=conserve,
-            rules=rules,
-            precision=precision,
-        )
-        self._contrast(self.dual, strength)
+        settings = Settings(avg_pool, conserve, composite_of(rules), precision)
+        Explainer.__init__(self, model, InputDomain(low, high, outside), settings, layer, strength=strength)
 
     @log_usage(part_of_slo=True)
     def attribute(

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_clrp.engine._captum import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule, PropagationRule
-from captum_clrp.engine._torch import with_parameters
+from captum_clrp.engine._torch import padding_around, with_parameters
 from captum_clrp.engine.linear_maps import LinearMap, linear_map_of
 from captum_clrp.engine.numerics import divide, is_nonnegative, stabilize, zero_if_not_finite
 from captum_clrp.errors import InvalidInputError, UnsupportedOperationError
@@ -153,8 +153,7 @@ class RelevanceRule(PropagationRule):
 
         signal.register_hook(remember_input)
         mode: Any = getattr(module, "padding_mode", "zeros")
-        around: Any = getattr(module, "_reversed_padding_repeated_twice", ())
-        padded = signal if mode == "zeros" else F.pad(signal, around, mode=mode)
+        padded = signal if mode == "zeros" else F.pad(signal, padding_around(module), mode=mode)
         result: Tensor = _ByRule.apply(padded, outputs.detach(), self, layer)
         result.register_hook(remember_output)
         return result

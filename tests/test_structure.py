@@ -98,6 +98,33 @@ def test_no_file_imports_a_private_name_of_another(module: str) -> None:
     assert not private, f"{module} imports {private}; give what two files use a public name"
 
 
+def own_names(tree: ast.AST) -> set[str]:
+    """What a file defines or assigns: functions, classes, variables, attributes; and what it takes as an argument."""
+    defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    return defined | {
+        node.attr if isinstance(node, ast.Attribute) else node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute | ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+OF_NAMED_TUPLES = {"_replace", "_asdict", "_fields"}  # public, in spite of the underscore
+OF_PYTHON = {"os._exit", "sys._getframe"}
+
+
+@pytest.mark.parametrize("module", sorted(set(FILES) - {f"captum_clrp.engine._{gate}" for gate in ("captum", "torch")}))
+def test_nothing_uses_an_underscore_of_another_file(module: str) -> None:
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    own = own_names(tree) | OF_NAMED_TUPLES
+    foreign = {
+        f"{ast.unparse(node)} (line {node.lineno})"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr) and node.attr not in own
+        if ast.unparse(node) not in OF_PYTHON
+    }
+    assert not foreign, f"{module} uses {sorted(foreign)}; give what two files use a public name"
+
+
 def private_parts(module: str) -> set[str]:
     """Which other libraries' private modules and attributes a file names."""
     found = set()

@@ -23,6 +23,7 @@ __all__ = [
     "c_functions",
     "forward_pre_hooks",
     "get_grad_fn",
+    "padding_around",
     "set_grad_enabled",
     "version_of",
     "with_parameters",
@@ -68,6 +69,11 @@ def version_of(tensor: Tensor) -> int:
 def forward_pre_hooks(module: nn.Module) -> Iterable[Any]:
     """What runs before a module's forward."""
     return module._forward_pre_hooks.values()
+
+
+def padding_around(convolution: nn.Module) -> tuple[int, ...]:
+    """What a convolution pads ahead of it where its own padding cannot, as ``F.pad`` takes it."""
+    return getattr(convolution, "_reversed_padding_repeated_twice", ())
 
 
 def with_parameters(module: nn.Module, **parameters: nn.Parameter | None) -> nn.Module:

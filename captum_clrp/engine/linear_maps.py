@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from captum_clrp.engine._torch import padding_around
 from captum_clrp.engine.numerics import has_double_precision
 from captum_clrp.engine.weight_cache import derived, kept_weights, memory
 
@@ -322,7 +323,7 @@ def linear_map_of(module: nn.Module) -> LinearMap | None:
         groups=layer.groups,
         transposed=transposed,
         output_padding=layer.output_padding if transposed else None,
-        uneven_padding=layer._reversed_padding_repeated_twice if ahead and layer.padding_mode == "zeros" else None,
+        uneven_padding=padding_around(layer) if ahead and layer.padding_mode == "zeros" else None,
     )
 
 
