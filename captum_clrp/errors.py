@@ -19,6 +19,7 @@ __all__ = [
     "InvalidTargetError",
     "ModelStateError",
     "UnsupportedOperationError",
+    "how_to_install",
     "nearest",
     "warn",
 ]
@@ -71,6 +72,15 @@ def warn(message: str) -> None:
 
 def _is_ours(frame: types.FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in ("captum", "captum_clrp")
+
+
+def how_to_install(extra: str) -> str:
+    """What to run for the packages of an extra, as the README has it: the package is installed from a checkout.
+
+    Args:
+        extra: Its name in ``setup.cfg``.
+    """
+    return f'in a checkout of captum_clrp run: pip install ".[{extra}]"'
 
 
 def nearest(word: str, candidates: Iterable[str], count: int = 5) -> list[str]:

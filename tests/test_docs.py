@@ -11,6 +11,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -253,6 +254,42 @@ def test_the_page_on_contrasts_tells_what_was_measured() -> None:
         f"({ranks[1][0]:.2f} and {ranks[1][1]:.2f}). Strength 0.9 lies between ({ranks[2][0]:.2f})",
     ]
     for sentence in sentences:
+        assert sentence in told, f"say: {sentence}"
+
+
+def test_the_page_to_choose_from_tells_what_was_measured() -> None:
+    def result(name: str) -> dict[str, Any]:
+        return json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+    grid = {r["method"]: 100 * r["mean"] for r in result("grid")["rows"] if r["quantity"] == "share"}
+    rows = result("digits")["rows"]
+    found = {(r["network"], r["rules"], r["method"]): r["patches"]["mean"] for r in rows if "patches" in r}
+    auto = {n: [found[n, "auto", m] for m in ("CLRP1", "CLRP2")] for n, rules, _ in found if rules == "auto"}
+    ahead = {n: shares for n, shares in auto.items() if round(abs(shares[0] - shares[1]), 2) > 0.02}
+    assert list(ahead) == ["convnext-batchnorm", "cnn-elu"], "CLRP1 and CLRP2 differ elsewhere"
+    assert len(auto) == 19
+    signed = [n for n in auto if n in ("convnext", "hybrid", "vit", "vit-mean", "swin", "mobilevit")]
+    gamma, paper = ([100 * found[n, rules, "CLRP1"] for n in signed] for rules in ("gamma", "paper"))
+    contrast = [result(f"contrast-{name}")["metrics"] for name in ("lite1", "lite2")]
+
+    def two(metric: str, method: str, form: str, times: float = 1) -> str:
+        first, second = (format(times * of[metric]["methods"][method]["mean"], form) for of in contrast)
+        return f"{first} and {second}"
+
+    told = " ".join(text_of("docs/how-to/choose.md").split())
+    for sentence in (
+        f"{grid['clrp1']:.0f} % of its relevance lies in the right one; LRP has {grid['lrp']:.0f} %, "
+        f"Grad-CAM {grid['grad-cam']:.0f} %",
+        f"in the grid {grid['clrp1']:.1f} and {grid['clrp2']:.1f} % of the relevance",
+        "({:.2f} against {:.2f} on `convnext-batchnorm`, ".format(*ahead["convnext-batchnorm"])
+        + "{:.2f} against {:.2f} on `cnn-elu`)".format(*ahead["cnn-elu"]),
+        f"{two('share', 'clrp1-s0.9', '.0f', 100)} % of the relevance lie in the right cell (LRP: "
+        f"{two('share', 'lrp', '.0f', 100)} %, the whole contrast: {two('share', 'clrp1', '.0f', 100)} %)",
+        f"low is good: {two('deletion', 'clrp1-s0.9', '.3f')}; LRP: {two('deletion', 'lrp', '.3f')}; "
+        f"the whole contrast: {two('deletion', 'clrp1', '.3f')})",
+        f"CLRP1 puts {min(gamma):.0f} to {max(gamma):.0f} % of its relevance into the right cell with gamma, "
+        f"and {min(paper):.0f} to {max(paper):.0f} % with the paper's rules",
+    ):
         assert sentence in told, f"say: {sentence}"
 
 

@@ -1,6 +1,6 @@
 import pickle
 
-from captum_clrp.errors import ClassifierError, ContrastiveLRPError, nearest
+from captum_clrp.errors import ClassifierError, ContrastiveLRPError, how_to_install, nearest
 
 
 def test_a_typing_error_finds_its_word_first():
@@ -24,3 +24,7 @@ def test_what_a_classifier_lacks_travels_between_processes():
     error = pickle.loads(pickle.dumps(ClassifierError("no such weights", "weights")))
     assert (str(error), error.argument) == ("no such weights", "weights")
     assert isinstance(error, ContrastiveLRPError)
+
+
+def test_a_hint_installs_from_a_checkout_as_the_readme_does():
+    assert how_to_install("eval") == 'in a checkout of captum_clrp run: pip install ".[eval]"'

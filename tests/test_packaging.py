@@ -50,6 +50,20 @@ def test_readme_installs_extras_that_exist() -> None:
     assert extras <= set(setup_cfg()["options.extras_require"])
 
 
+def test_everything_else_installs_from_a_checkout_too() -> None:
+    """There is no release: what code and pages say to run must be what the README says."""
+    texts = [p for folder in ("captum_clrp", "docs", "tutorials", "benchmarks") for p in (ROOT / folder).rglob("*")]
+    texts += [*ROOT.glob("*.md"), *(ROOT / "upstream").glob("*.py")]
+    texts = [p for p in texts if p.suffix in (".py", ".md", ".ipynb") and "_build" not in p.parts]
+    named: set[str] = set()
+    for path in texts:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"captum[-_]clrp\[", text), f"{path} names a package that cannot be had"
+        named.update(re.findall(r'pip install (?:-e )?\\?"\.\[(\w+)\]', text))
+        named.update(re.findall(r"how_to_install\(['\"](\w+)", text))
+    assert {"eval", "app", "coco"} <= named <= set(setup_cfg()["options.extras_require"])
+
+
 def test_readme_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     # VGG16's weights cannot be had offline: a smaller network of the same family stands in for it.

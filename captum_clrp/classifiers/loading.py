@@ -11,7 +11,7 @@ from torch import Tensor
 from captum_clrp.classifiers import own, timm, torchvision
 from captum_clrp.classifiers.classifier import Classifier, Found
 from captum_clrp.classifiers.preprocessing import Preprocessing, changed
-from captum_clrp.errors import ClassifierError, nearest
+from captum_clrp.errors import ClassifierError, how_to_install, nearest
 
 __all__ = ["load_classifier", "model_names"]
 
@@ -92,7 +92,7 @@ def _library_of(name: str, argument: str) -> tuple[str, str]:
     if library != "torchvision" and timm.has(plain):
         return "timm", plain
     if library != "torchvision" and not timm.installed() and (library == "timm" or timm.in_package(plain)):
-        raise ClassifierError(f"{plain!r} needs timm; install it with: pip install 'captum-clrp[demo]'", argument)
+        raise ClassifierError(f"{plain!r} needs timm; {how_to_install('demo')}", argument)
     hint = ", ".join(nearest(plain, model_names())) or "for instance vgg16, resnet50, tf_efficientnet_lite0"
     more = "" if timm.installed() else "; with timm installed (pip install timm) there are many more"
     one = "; one's own network is PACKAGE.MODULE:NAME" if argument == "name" else ""

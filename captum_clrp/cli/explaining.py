@@ -25,6 +25,7 @@ from captum_clrp.cli.output import check_file, write_whole
 from captum_clrp.cli.report import Report
 from captum_clrp.cli.targets import Targets, parse_targets
 from captum_clrp.contrast import NAMES, DualConcept, contrast_named
+from captum_clrp.errors import how_to_install
 
 __all__ = ["explain"]
 
@@ -150,8 +151,8 @@ def _known(names: Sequence[str]) -> list[str]:
         from captum_clrp.evaluation.methods import check_methods
     except ImportError as error:
         raise CommandError(
-            f"unknown method {', '.join(names)}; give some of: {NAMES}; those of captum-clrp evaluate need the extra eval "
-            "(pip install 'captum-clrp[eval]')"
+            f"unknown method {', '.join(names)}; give some of: {NAMES}; for those of captum-clrp evaluate, "
+            f"{how_to_install('eval')}"
         ) from error
     try:
         return check_methods(names)

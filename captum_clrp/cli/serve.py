@@ -10,6 +10,7 @@ from typing import Any
 
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.options import add_model_options, asked_classifier, default_device
+from captum_clrp.errors import how_to_install
 
 __all__ = ["add_parser", "run"]
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         from captum_clrp.app.page import start
     except ImportError as error:
-        raise CommandError(f"serve needs the extra app: pip install 'captum-clrp[app]' ({error})") from error
+        raise CommandError(f"serve needs the extra app; {how_to_install('app')} ({error})") from error
     from captum_clrp.app.explorer import Explorer
 
     classifier = asked_classifier(options, options.device or default_device())

@@ -382,7 +382,7 @@ RESULT_COMMANDS = {
     "speed-cpu": "python -m benchmarks.speed --output docs/results",
     "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
     "other-tasks": "python -m benchmarks.other_tasks --output docs/results",
-    "contrast": "python -m benchmarks.contrast --networks lite1,lite2 --core --limit 24 --seed 1",
+    "contrast": "python -m benchmarks.contrast --networks lite0,lite1,lite2 --core --limit 24 --seed 1",
     "contrast-why": "python -m benchmarks.contrast.why --network lite1 --limit 24 --seed 1 --output docs/results",
     "precision-cpu": "python -m benchmarks.precision --output docs/results",
     "precision-cuda": "python -m benchmarks.precision --device cuda --output docs/results",

@@ -65,7 +65,7 @@ def test_the_lite_file_itself_can_be_given_and_random_order_cannot(tmp_path):
 
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(timm, "_timm", lambda: None)
-    with pytest.raises(ClassifierError, match=r"pip install 'captum-clrp\[demo\]'"):
+    with pytest.raises(ClassifierError, match=r'pip install "\.\[demo\]"'):
         load_classifier()
     with pytest.raises(ClassifierError, match="pip install timm"):
         load_classifier("no_such_network")

@@ -169,7 +169,7 @@ def test_without_torchmetrics_the_extra_is_named(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     assert call("pointing") == 2
-    assert "pip install 'captum-clrp[eval]'" in capsys.readouterr().err
+    assert 'pip install ".[eval]"' in capsys.readouterr().err
 
 
 # -- processes -----------------------------------------------------------------------------------------------------

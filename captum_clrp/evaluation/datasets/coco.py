@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image
 
+from captum_clrp.errors import how_to_install
 from captum_clrp.evaluation.datasets.base import (
     CLASS_MAP,
     HARD,
@@ -100,9 +101,7 @@ def _coco(annotations: Path) -> Any:
     try:
         from pycocotools.coco import COCO
     except ImportError as error:
-        raise ImportError(
-            "annotations of MS COCO need pycocotools; install it with: pip install 'captum-clrp[coco]'"
-        ) from error
+        raise ImportError(f"annotations of MS COCO need pycocotools; {how_to_install('coco')}") from error
     coco = COCO()
     coco.dataset = json.loads(annotations.read_text())
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
