@@ -103,6 +103,11 @@ class Call:
         """Whether the function works in place on its first argument."""
         return _in_place(self.func) or bool("inplace" in _parameters(self.func)[0] and self.get("inplace", False))
 
+    @property
+    def overwritten(self) -> Any:
+        """What the function works on in place; ``None`` if it leaves its arguments alone."""
+        return None if not self.overwrites else self.args[0] if self.args else self.get("input")
+
 
 @functools.lru_cache(maxsize=1024)
 def _name(func: Callable[..., Any]) -> str:

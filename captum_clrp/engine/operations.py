@@ -156,7 +156,8 @@ ROWS: tuple[Row, ...] = (
         "shares of the positive parts, else of the sizes, else even",
         "z+ for a sum",
     ),
-    Row("norm vector_norm", handlers.norm, "shares of |x|^p; of matrices, and without a power, refused"),
+    Row("norm", handlers.norm, "shares of |x|^p; of matrices, and without a power, refused"),
+    Row("vector_norm", partial(handlers.norm, of_matrices=False), "shares of |x|^p; without a power, refused"),
     Row("var std", handlers.deviation, "shares of squared deviations"),
     Row("var_mean", partial(handlers.deviation_and_mean, deviates=torch.var), "as var, and as mean"),
     Row("std_mean", partial(handlers.deviation_and_mean, deviates=torch.std), "as std, and as mean"),
@@ -189,15 +190,16 @@ ROWS: tuple[Row, ...] = (
     # values that only move
     Row(
         "view reshape flatten unflatten permute transpose t swapaxes swapdims movedim moveaxis squeeze unsqueeze expand "
-        "expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip fliplr flipud rot90 "
+        "broadcast_to broadcast_tensors repeat repeat_interleave tile roll flip fliplr flipud rot90 "
         "split chunk tensor_split unsafe_chunk unsafe_split hsplit vsplit dsplit "
         "unbind narrow select index_select gather take take_along_dim masked_select __getitem__ contiguous clone to type "
-        "type_as float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle "
-        "unfold as_strided view_as reshape_as atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
+        "float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle "
+        "unfold as_strided atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
         "requires_grad_ split_with_sizes ravel as_tensor",
         handlers.route,
         _MOVES,
     ),
+    Row("expand_as reshape_as type_as view_as", handlers.route_as, _MOVES),
     Row(
         "cat concat concatenate stack hstack vstack dstack column_stack",
         handlers.join,
@@ -222,6 +224,7 @@ ROWS: tuple[Row, ...] = (
         "none: the result has the shape of the signal at most",
     ),
     Row("sign sgn heaviside bernoulli", handlers.constant, "none: the result does not carry the signal"),
+    Row("numpy __array__ tolist", handlers.taken_out, "none: values that come back count as constants"),
 )
 
 REFUSED: dict[str, str] = {
@@ -256,6 +259,10 @@ TABLE: dict[Any, Row] = {
 }
 """Row of each function, those that are refused among them."""
 
+_BEHIND_ITS_BACK = "replaces the values of a tensor behind its back; assign the variable instead"
+_DATA: Any = torch.Tensor.data
+TABLE[_DATA.__set__] = Row("data", partial(handlers.refuse, reason=_BEHIND_ITS_BACK), "refused")
+
 
 _QUESTIONS = (
     "shape dtype device layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_nested requires_grad grad_fn "
@@ -282,7 +289,7 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
         call = call.changed(trace.recognised)
     for tensor in call.tensors:
         trace.check_origin(tensor)
-    overwritten = [t for t in flatten(call.args[:1]) if isinstance(t, torch.Tensor)] if call.overwrites else ()
+    overwritten = [t for t in flatten(call.overwritten) if isinstance(t, torch.Tensor)]
     for tensor in overwritten or (call.tensors if call.name in _HANDS_OUT else ()):
         trace.before_overwriting(tensor)
     row = TABLE.get(func)

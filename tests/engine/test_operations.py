@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -329,6 +330,9 @@ CASES = [
     Case("new_tensor", lambda x: x + x.new_tensor([1.0])),
     Case("heaviside", lambda x: x + torch.heaviside(x, C)),
     Case("bernoulli", lambda x: x + torch.bernoulli(x.sigmoid())),
+    Case("numpy", lambda x: x + torch.from_numpy(x.detach().numpy())),
+    Case("__array__", lambda x: x + torch.from_numpy(np.asarray(x.detach()))),
+    Case("tolist", lambda x: x + torch.tensor(x.tolist(), dtype=x.dtype)),
 ]
 
 WITHOUT_ARGUMENTS = ["relu", "exp", "expm1", "erf", "atan", "nan_to_num", "round", "floor", "ceil"]

@@ -30,10 +30,11 @@ from captum_clrp.engine.handlers.moving import (
     overwrite_at,
     pad,
     route,
+    route_as,
     shaped,
 )
 from captum_clrp.engine.handlers.operation import Operation
-from captum_clrp.engine.handlers.refusal import refuse, unknown
+from captum_clrp.engine.handlers.refusal import refuse, taken_out, unknown
 from captum_clrp.engine.handlers.weighted import add_matmul, convolution, einsum, linear, matmul, tensordot
 
 __all__ = [
@@ -76,9 +77,11 @@ __all__ = [
     "pooling",
     "refuse",
     "route",
+    "route_as",
     "scaled_dot_product_attention",
     "shaped",
     "softmax",
+    "taken_out",
     "tensordot",
     "unknown",
 ]

@@ -52,11 +52,16 @@ def deviation(op: Operation) -> Any:
     return op.propagate(node, [signal], op.info(nonnegative=True, monotone=False))
 
 
-def norm(op: Operation) -> Any:
-    """``(sum |x|^p)^(1/p)`` over dimensions: shares of ``|x|^p``. Norms of matrices and those without a power are refused."""
+def norm(op: Operation, *, of_matrices: bool = True) -> Any:
+    """``(sum |x|^p)^(1/p)`` over dimensions: shares of ``|x|^p``. Norms of matrices and those without a power are refused.
+
+    Args:
+        op: The operation.
+        of_matrices: Whether an ``ord`` over two dimensions is that of a matrix.
+    """
     power, dim = op.get("ord", op.get("p")), op.get("dim")
     count = op.signal.dim() if dim is None else 1 if isinstance(dim, int) else len(dim)
-    of_matrix = op.name == "linalg_norm" and power is not None and count == 2
+    of_matrix = of_matrices and op.get("ord") is not None and count == 2
     power = 2 if power in (None, "fro") else power
     if of_matrix or isinstance(power, str) or not 0 < power < math.inf:
         return op.refuse("of a matrix, or of an order that is no power; write it with sums, or with amax")

@@ -34,8 +34,6 @@ def route(op: Operation, *, keeps_sign: bool = True) -> Any:
     if op.call.kwargs.get("sparse_grad"):
         return op.refuse("with sparse_grad=True, a gradient that relevance does not take; leave that argument out")
     op = op.with_constants_detached()
-    if op.name.endswith("_as"):  # the second tensor lends its shape or type alone
-        op = op.of(op.call.func, op.call.args[0], op.get("other").detach())
     call = op.call
     nonnegative = keeps_sign and all(depends_on_input(t) and op.nonnegative(t) for t in call.tensors)
     info = op.info(nonnegative=nonnegative)
@@ -43,8 +41,13 @@ def route(op: Operation, *, keeps_sign: bool = True) -> Any:
     if isinstance(output, tuple | list):
         _bound_pieces(op, output)
     elif output is None and call.overwrites:  # __setitem__
-        op.trace.describe(call.args[0], info)
+        op.trace.describe(call.overwritten, info)
     return output
+
+
+def route_as(op: Operation) -> Any:
+    """Likewise, where a second tensor lends its shape or type alone."""
+    return route(op.of(op.call.func, op.get("input"), op.get("other").detach()))
 
 
 def _writable(call: Call, output: Any) -> Any:
@@ -113,7 +116,7 @@ def overwrite(op: Operation) -> Any:
 
 def detached(op: Operation) -> Any:
     """``detach`` and ``data`` cut gradients, not values: relevance passes."""
-    return route(op.of(torch.Tensor.view_as, op.signal, op.signal))
+    return route_as(op.of(torch.Tensor.view_as, op.signal, op.signal))
 
 
 def pad(op: Operation) -> Any:

@@ -122,7 +122,7 @@ class Operation:
         result's own range per channel serves, which is always a valid domain.
         """
         call = self.call
-        overwritten: object = call.args[0] if call.overwrites else None
+        overwritten: object = call.overwritten
 
         def run_on(side: Callable[[Tensor], Tensor]) -> Any:
             def stand_in(value: Any) -> Any:
@@ -135,7 +135,7 @@ class Operation:
 
             on_bounds = call.changed(stand_in)
             result = on_bounds.run()
-            return on_bounds.args[0] if result is None and call.overwrites else result
+            return on_bounds.overwritten if result is None else result
 
         if monotone:
             low = run_on(lambda t: self.trace.info(t).bounds.low)  # type: ignore[union-attr]
@@ -171,7 +171,7 @@ class Operation:
 
     def propagate(self, node: Node, receivers: Sequence[Tensor], info: Info) -> Tensor:
         """Run it as ``node``; ``receivers`` get the shares of its backward."""
-        first = self.call.args[0] if self.call.overwrites else None
+        first = self.call.overwritten
         elsewhere = isinstance(first, Tensor) and all(first is not r for r in receivers)
         return self.trace.propagate(node, self.call.run, receivers, info, first if elsewhere else None)
 
@@ -185,9 +185,9 @@ class Operation:
     def refuse(self, reason: str) -> Any:
         """Note the refusal and let the model run on, so that one error can name all refused operations."""
         trace, call = self.trace, self.call
-        if call.overwrites and carries_values(call.args[0]):
+        if carries_values(call.overwritten):
             refusal = trace.refuse(self.name, reason, linked=True)
-            return trace.link(refusal, self._overwritten, call.tracked, call.args[0])
+            return trace.link(refusal, self._overwritten, call.tracked, call.overwritten)
         result = call.run()
         linked = not call.overwrites and any(carries_values(value) for value in flatten(result))
         refusal = trace.refuse(self.name, reason, linked=linked)
@@ -202,7 +202,7 @@ class Operation:
 
     def _overwritten(self) -> Tensor:
         self.call.run()
-        overwritten: Tensor = self.call.args[0]
+        overwritten: Tensor = self.call.overwritten
         return overwritten
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import torch
-
 from captum_clrp.engine._torch import OpOverload
 from captum_clrp.engine.handlers.operation import Operation, carries_values
 from captum_clrp.engine.nested import flatten
@@ -19,19 +17,21 @@ def refuse(op: Operation, *, reason: str) -> Any:
 
 def unknown(op: Operation) -> Any:
     """A function outside the table: harmless unless it makes values that could carry the signal on."""
-    if getattr(op.call.func, "__self__", None) is torch.Tensor.data:  # its __set__; the table has its __get__
-        return op.refuse("replaces the values of a tensor behind its back; assign the variable instead")
-    signal = op.signal
     result = op.call.run()
     if any(carries_values(t) for t in flatten(result)):
         return op.refuse("not known to captum_clrp: it has no rule and is not known to only move values" + _remedy(op))
-    if op.name in ("numpy", "__array__", "tolist") and signal.numel() > 1:
+    return result
+
+
+def taken_out(op: Operation) -> Any:
+    """Values that leave PyTorch: nobody sees whether they come back."""
+    if op.signal.numel() > 1:
         warnings.warn(
             f"{op.name}() in module '{op.module}' takes values that depend on the input out of PyTorch; if they "
             "come back into the model, they count as constants and get no relevance",
             stacklevel=2,
         )
-    return result
+    return op.call.run()
 
 
 def _remedy(op: Operation) -> str:
