@@ -76,6 +76,13 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session
+def lxt(session: nox.Session) -> None:
+    """Agreement with LXT, which needs an older ``transformers`` and is not in the extra ``test``."""
+    session.install("-e", ".[test]", "lxt>=2.1", "transformers<5")
+    session.run("pytest", "-rs", "tests/benchmarks/test_lxt.py", *session.posargs)
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Whether tests notice small changes of the core: ``nox -s mutants -- --count 40 --seed 1 --processes 4``."""
     install(session, "-e", ".[test]")

@@ -13,7 +13,7 @@ import torch
 
 from captum_clrp.files import write_whole
 
-PACKAGES = ("torch", "torchvision", "timm", "captum", "zennit", "autoLRP")
+PACKAGES = ("torch", "torchvision", "timm", "captum", "zennit", "autoLRP", "lxt", "transformers")
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from benchmarks import report
 from benchmarks.digits import scores
 from benchmarks.digits.collages import CELLS, draw
-from benchmarks.digits.methods import BASELINES, OURS, RULES, TRIED, baseline, relevance
+from benchmarks.digits.methods import BASELINES, ONLY_FOR, OURS, RULES, TRIED, UNDEFINED, baseline, relevance
 from benchmarks.digits.networks import NETWORKS
 from benchmarks.digits.train import WEIGHTS, load
 from captum_clrp.errors import UnsupportedOperationError
@@ -122,7 +122,7 @@ def measure(name: str, seed: int, rules: Sequence[str], methods: Sequence[str], 
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     images, labels = select(network, count)
-    cases = [(None, method) for method in methods if method in BASELINES]
+    cases = [(None, method) for method in methods if method in BASELINES and name in ONLY_FOR.get(method, (name,))]
     cases += [(rule, method) for rule in rules for method in methods if method in OURS]
     rows = []
     for rule, method in cases:
@@ -141,6 +141,9 @@ def measure(name: str, seed: int, rules: Sequence[str], methods: Sequence[str], 
             row["refused"] = str(error)
         except FloatingPointError as error:
             row["failed"] = str(error)
+        except ImportError as error:
+            print(f"{name}-{seed} {method}: left out, since {error}", flush=True)
+            continue
         print(f"{name}-{seed} {rule or ''} {method}: {_brief(row)} ({time.process_time() - started:.1f} s)", flush=True)
         rows.append(row)
     return rows
@@ -183,6 +186,7 @@ def tables(lines: Sequence[dict[str, Any]], accuracies: Sequence[dict[str, Any]]
     by_case: dict[tuple[str | None, str], dict[str, dict[str, Any]]] = {}
     for line in lines:
         by_case.setdefault((line["rules"], line["method"]), {})[line["network"]] = line
+    by_case = dict(sorted(by_case.items(), key=lambda item: item[0][0] is not None))  # baselines first
 
     parts = ["## Accuracy on held-out digits\n"]
     kinds = list(accuracies[0]["accuracy"])
@@ -195,7 +199,10 @@ def tables(lines: Sequence[dict[str, Any]], accuracies: Sequence[dict[str, Any]]
             ],
         )
     )
-    parts.append(f"## Share of positive relevance in the target's cell, by patches\n\nChance is {scores.CHANCE}.\n")
+    parts.append(
+        f"## Share of positive relevance in the target's cell, by patches\n\nChance is {scores.CHANCE}. n/a: gradient times attention "
+        "needs a matrix from all tokens to all, which attention in windows or patches does not have. Empty: not measured.\n"
+    )
     named = {case: by_network for case, by_network in by_case.items() if case[0] not in TRIED}
     parts.append(_by_network(named, networks))
     tried = {case: by_network for case, by_network in by_case.items() if case[0] in TRIED}
@@ -216,7 +223,10 @@ def tables(lines: Sequence[dict[str, Any]], accuracies: Sequence[dict[str, Any]]
 
 
 def _by_network(cases: dict[tuple[str | None, str], dict[str, dict[str, Any]]], networks: Sequence[str]) -> str:
-    rows = [[_title(*case), *(_cell(lines.get(n), "patches") for n in networks)] for case, lines in cases.items()]
+    def cell(method: str, line: dict[str, Any] | None, network: str) -> str:
+        return "n/a" if network in UNDEFINED.get(method, ()) else _cell(line, "patches")
+
+    rows = [[_title(*case), *(cell(case[1], lines.get(n), n) for n in networks)] for case, lines in cases.items()]
     return report.markdown_table(["rules and method", *networks], rows)
 
 

@@ -1,4 +1,4 @@
-"""The maps that are compared: this package's with each set of rules, and baselines that need no rules."""
+"""The maps that are compared: this package's with each set of rules, and baselines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from captum.attr import InputXGradient, IntegratedGradients, Occlusion, Saliency
 from torch import Tensor, nn
 
+from benchmarks.digits import attention
 from benchmarks.digits.collages import BACKGROUND, INK
 from benchmarks.digits.scores import PATCH
 from captum_clrp import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
@@ -88,7 +89,16 @@ BASELINES: dict[str, Baseline] = {
     "input x gradient": _input_x_gradient,
     "integrated gradients": _integrated_gradients,
     "occlusion of patches": _occlusion,
+    "gradient x attention": attention.gradient_x_attention,
+    "LXT CP-LRP": attention.lxt("cp-lrp"),
+    "LXT AttnLRP": attention.lxt("attnlrp"),
 }
+
+ONLY_FOR = {"gradient x attention": ("hybrid", "vit", "vit-mean"), "LXT CP-LRP": ("vit",), "LXT AttnLRP": ("vit",)}
+"""Networks of baselines that are not for all of them."""
+
+UNDEFINED = {"gradient x attention": ("swin", "mobilevit")}
+"""Networks that have attention, but in windows or patches, so that there is no matrix from all tokens to all."""
 
 
 def baseline(name: str, network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 pytest.importorskip("sklearn")
 pytest.importorskip("timm")
@@ -312,7 +313,7 @@ def test_baselines_leave_images_alone():
     network = train.load("cnn-relu", 0)
     images, labels = measure.select(network, 2)
     before = images.clone()
-    for name in methods.BASELINES:
+    for name in methods.BASELINES.keys() - methods.ONLY_FOR:
         maps = methods.baseline(name, network, images, labels[:, 0])
         assert maps.shape == (2, 16, 16)
         assert maps.isfinite().all()
@@ -325,3 +326,75 @@ def test_baselines_leave_images_alone():
     drop = (network(images[:1]) - network(hidden))[0, labels[0, 0]]
     heat = methods.baseline("occlusion of patches", network, images, labels[:, 0])[0, 4:8, 12:16]
     assert torch.allclose(heat, drop.expand(4, 4), atol=1e-4)  # logits of about 10, in float32
+
+
+class _OneAttention(torch.nn.Module):
+    """One layer of attention, a class token in front or not, whose gradient can be written down."""
+
+    def __init__(self, class_token):
+        super().__init__()
+        count = 16 + class_token
+        self.tokens = torch.nn.Parameter(torch.randn(class_token, 3))
+        self.query, self.key, self.value = (torch.nn.Parameter(torch.randn(3, 3)) for _ in range(3))
+        self.head = torch.nn.Parameter(torch.randn(count, 3, 10))
+
+    def forward(self, images):
+        patches = images.unfold(2, 4, 4).unfold(3, 4, 4).sum((-1, -2)).flatten(1)[..., None] * torch.ones(3)
+        x = torch.cat([self.tokens.expand(len(images), -1, -1), patches], 1)
+        heads = ((x @ w)[:, None] for w in (self.query, self.key, self.value))
+        return torch.einsum("nqd,qdk->nk", F.scaled_dot_product_attention(*heads)[:, 0], self.head)
+
+
+@pytest.mark.parametrize("class_token", [0, 1])
+def test_gradient_times_attention_is_the_formula(class_token):
+    network = _OneAttention(class_token).double()
+    images, targets = torch.randn(2, 1, 16, 16, dtype=torch.float64), torch.tensor([3, 7])
+    maps = methods.baseline("gradient x attention", network.double(), images, targets)
+    for i, target in enumerate(targets):
+        patches = images[i, 0].reshape(4, 4, 4, 4).sum((1, 3)).flatten()[:, None] * torch.ones(3)
+        x = torch.cat([network.tokens, patches])
+        a = ((x @ network.query) @ (x @ network.key).T / 3**0.5).softmax(1)
+        gradient = network.head[:, :, target] @ (x @ network.value).T  # of the sum over q, k of head_q . (a_qk v_k)
+        positive = (a * gradient).clamp(min=0)  # R = 1 + this, less 1
+        expected = positive[0, 1:] if class_token else positive.mean(0)
+        by_patch = expected.detach().reshape(4, 4).repeat_interleave(4, 0).repeat_interleave(4, 1)
+        torch.testing.assert_close(maps[i], by_patch.float())
+
+
+def test_gradient_times_attention_rolls_out_over_layers():
+    """Against timm's own attention weights, where its attention is not fused."""
+    network = train.load("vit-mean", 0)
+    images, labels = measure.select(network, 2)
+    fused = F.scaled_dot_product_attention
+    maps = methods.baseline("gradient x attention", network, images, labels[:, 2])
+    assert F.scaled_dot_product_attention is fused
+
+    weights = []
+    for block in network.blocks:
+        block.attn.fused_attn = False
+        block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: weights.append(inputs[0]))
+    network(images).gather(1, labels[:, 2:3]).sum().backward(inputs=weights)
+    assert len(weights) == 6
+    for i, found in enumerate(maps):
+        relevance = torch.eye(16)
+        for a in weights:
+            relevance = (torch.eye(16) + (a * a.grad)[i].relu().mean(0)) @ relevance
+        expected = (relevance - torch.eye(16)).mean(0).detach().reshape(4, 4)
+        torch.testing.assert_close(found[::4, ::4], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_baselines_that_are_not_for_all_networks_have_cells_where_they_are(tmp_path, monkeypatch, capsys):
+    def missing(network, images, targets):
+        raise ImportError("No module named 'lxt'")
+
+    monkeypatch.setitem(methods.BASELINES, "LXT CP-LRP", missing)
+    arguments = ["--networks", "vit", "swin", "cnn-relu", "--methods", "random", "gradient x attention", "LXT CP-LRP"]
+    measure.main([*arguments, "--collages", "2", "--output", str(tmp_path)])
+    text = (tmp_path / "digits.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| gradient x attention"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")][1:]
+    assert cells[0] == ""
+    assert cells[1].startswith("0.")
+    assert cells[2] == "n/a"
+    assert "LXT" not in text
+    assert "vit-0 LXT CP-LRP: left out, since No module named 'lxt'" in capsys.readouterr().out
