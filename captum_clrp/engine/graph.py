@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_clrp.engine.nodes import Pass, Pooling, Refusal, Refused, Weighted
+from captum_clrp.engine.nodes import Pass, Pooling, Refused, Weighted
+from captum_clrp.engine.refusals import Refusal
 
 __all__ = ["form_output_layer", "made_of", "means_behind", "nearest_weighted", "refused_between"]
 

@@ -18,6 +18,7 @@ from captum_clrp.composites import Composite
 from captum_clrp.engine.fixed_maps import PoolingMap, SumMap
 from captum_clrp.engine.linear_maps import LinearMap, ProductMap
 from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
+from captum_clrp.engine.refusals import Refusal
 from captum_clrp.rules import Identity, Prepared, RelevanceRule, ZBeta, ZPlus, distribute, prepare
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "Pooling",
     "Product",
     "Record",
-    "Refusal",
     "Refused",
     "Role",
     "Saved",
@@ -57,14 +57,6 @@ class Record(NamedTuple):
     operation: str
     module: str
     rule: str
-    reason: str
-
-
-class Refusal(NamedTuple):
-    """An operation without a rule."""
-
-    operation: str
-    module: str
     reason: str
 
 

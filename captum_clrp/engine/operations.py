@@ -327,7 +327,7 @@ def _handled(trace: Trace, call: Call, row: Row | None) -> Any:
     except (torch.OutOfMemoryError, ContrastiveLRPError):
         raise
     except (RuntimeError, AssertionError) as error:
-        raise ModelStateError(f"{call.name} in module '{trace.module_name}' could not be recorded: {error}") from error
+        raise ModelStateError(f"{call.name} in module '{trace.scope.name}' could not be recorded: {error}") from error
 
 
 def _of_constants(trace: Trace, call: Call, row: Row | None) -> Any:

@@ -94,7 +94,7 @@ class Propagation:
             UnsupportedOperationError: naming every such operation.
         """
         receivers = [tensor for of_place in self.receivers for tensor in of_place]
-        self.trace.raise_refusals({r for output in outputs for r in refused_between(output, receivers)})
+        self.trace.refusals.raise_if_any({r for output in outputs for r in refused_between(output, receivers)})
 
     def close(self) -> None:
         """No more relevance is sent: what the model kept of this pass is a constant without a graph from now on."""
@@ -219,21 +219,21 @@ def run_model(
         reader = Reader(trace, place)
         output: Any = None
         try:
-            with trace.watching_modules(reader.after), reader.watching_inputs(), trace:
+            with reader.watching_inputs(), trace.recording(reader.after):
                 output = model(*started, *additional_args)
         except LayerReached:
             output = reader.reached()
         except BaseException as error:
             trace.marks.clear()
             if isinstance(error, Exception) and not isinstance(error, ContrastiveLRPError):
-                trace.raise_refusals()  # the refused operation is the likely cause
+                trace.refusals.raise_if_any()  # the refused operation is the likely cause
             raise
     if isinstance(output, Tensor | tuple | list | dict):
         output = replace(output, trace.recognised)
     propagation = Propagation(output, (), trace)
     try:
-        if any(trace.refusals.values()):
-            trace.raise_refusals()
+        if trace.refusals.matter:
+            trace.refusals.raise_if_any()
         trace.settle(tensors_of(output))
         propagation.receivers = _receivers(output, started, reader, place)
         if place is None or not place.stop:
@@ -246,7 +246,7 @@ def run_model(
 
 def _check_rules(trace: Trace, names: Mapping[nn.Module, str]) -> None:
     """Warn of rules that no operation took."""
-    unused = [f"'{names[module]}'" for module in trace.unused_rules]
+    unused = [f"'{names[module]}'" for module in trace.scope.unused_rules]
     if unused:
         listed = ", ".join(unused[:5]) + (", ..." if len(unused) > 5 else "")
         warn(
@@ -267,7 +267,7 @@ def _receivers(
         reader.check_runs()
     tensors = tensors_of(output)
     if not any(nearest_weighted(t) for t in tensors):
-        reader.trace.raise_refusals()  # which are the likely cause
+        reader.trace.refusals.raise_if_any()  # which are the likely cause
     if not tensors:
         raise ModelStateError(
             "the output does not depend on the inputs, as far as torch functions tell; if the model leaves PyTorch "

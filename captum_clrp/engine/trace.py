@@ -3,27 +3,21 @@
 The model runs under a ``TorchFunctionMode``: every operation on a tensor that depends on the inputs is looked up in
 :data:`captum_clrp.engine.operations.TABLE`. Operations with a rule run their ordinary forward inside one autograd function
 whose backward is the rule; operations that only move values keep their own gradient, which routes relevance correctly.
-
-Which module an operation runs in is learnt from process-wide module hooks, registered for the duration of the forward
-pass and answering to the calling thread alone, so that no module of the user's model is touched.
 """
 
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from captum_clrp.composites import Structure
-from captum_clrp.engine._captum import PropagationRule
 from captum_clrp.engine._torch import (
     DisableTorchFunction,
     TorchDispatchMode,
@@ -36,17 +30,12 @@ from captum_clrp.engine.calls import Call
 from captum_clrp.engine.graph import means_behind
 from captum_clrp.engine.marks import Info, Marks, depends_on_input, info_of, is_marked
 from captum_clrp.engine.nested import flatten
-from captum_clrp.engine.nodes import Node, Pooling, Refusal, Refused, Saved
+from captum_clrp.engine.nodes import Node, Pooling, Refused, Saved
+from captum_clrp.engine.refusals import Refusal, Refusals
+from captum_clrp.engine.scope import Scope
 from captum_clrp.engine.settings import Settings
-from captum_clrp.errors import UnsupportedOperationError
 
 __all__ = ["Trace"]
-
-
-def own_rule(module: nn.Module) -> PropagationRule | None:
-    """What was assigned as ``module.rule``; ``getattr`` of modules is slow in failing."""
-    rule = vars(module).get("rule") or getattr(type(module), "rule", None)
-    return rule if rule is not None and isinstance(rule, PropagationRule) else None
 
 
 class _Propagate(torch.autograd.Function):
@@ -115,7 +104,7 @@ class Trace(TorchFunctionMode):
 
     Attributes:
         nodes: Recorded operations in the order in which they ran.
-        refusals: Operations that have no rule, and whether they matter wherever relevance goes.
+        refusals: Operations that have no rule.
         marks: What is known of the tensors that depend on the inputs.
         brief: Whether relevance is computed in bfloat16 where it can be.
 
@@ -130,18 +119,10 @@ class Trace(TorchFunctionMode):
         self._run_operation = run_operation
         self.settings = settings
         self.nodes: list[Node] = []
-        self.refusals: dict[Refusal, bool] = {}
+        self.refusals = Refusals()
         self.marks = Marks()
-        self.scope: list[nn.Module] = []
-        self._rules: list[tuple[PropagationRule, nn.Module] | None] = []
-        self._names = names
+        self.scope = Scope(names)
         self._parameters = {id(p) for module in names for p in module.parameters(recurse=False)}
-        self.unused_rules = [module for module in names if own_rule(module) is not None]
-        self._holders: dict[int, nn.Module] = {}
-        self._modules = {name: module for module, name in names.items()}
-        if self.unused_rules:
-            for module in reversed(list(names)):
-                self._holders.update((id(p), module) for p in module.parameters(recurse=False))
         self._saved: dict[int, list[Saved]] = {}
         self.handling = False
         self.origins: set[Any] = set()
@@ -150,42 +131,6 @@ class Trace(TorchFunctionMode):
         self.brief = False
 
     # -- what the operations ask ---------------------------------------------------------------------------------
-
-    @property
-    def module_name(self) -> str:
-        """Name of the module that is running, as in ``named_modules``."""
-        if not self.scope:
-            return "(model)"
-        return self._names.get(self.scope[-1]) or f"({type(self.scope[-1]).__name__})"
-
-    def user_rule(self, weight: Tensor | None = None) -> tuple[PropagationRule, nn.Module] | None:
-        """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention).
-
-        Args:
-            weight: Of a weighted operation: the module that holds it counts as running, and modules around that, even if
-                only their ``forward`` was called.
-        """
-        found = self._rule_around(weight) if weight is not None and self._holders else None
-        if found is None:
-            return self._rules[-1] if self._rules else None
-        if found[1] in self.unused_rules:
-            self.unused_rules.remove(found[1])
-        return found
-
-    def _rule_around(self, weight: Tensor) -> tuple[PropagationRule, nn.Module] | None:
-        """The rule of the module that holds a weight, else of the innermost one around it within the running one."""
-        holder, running = self._holders.get(id(weight)), self.scope[-1:]
-        if any(parameter is weight for module in running for parameter in module.parameters(recurse=False)):
-            holder, running = running[0], self.scope[-2:-1]
-        if holder is None:
-            return None
-        name, limit = self._names.get(holder, ""), "".join(self._names.get(module, "") for module in running)
-        rule = own_rule(holder)
-        while rule is None and name != limit and f"{name}.".startswith(f"{limit}." if limit else ""):
-            name = name.rpartition(".")[0]
-            holder = self._modules[name]
-            rule = own_rule(holder)
-        return None if rule is None else (rule, holder)
 
     def note(self, **found: str) -> None:
         """Remember what decides ``rules="auto"``; the first of a kind counts."""
@@ -319,9 +264,7 @@ class Trace(TorchFunctionMode):
             linked: Whether its results stand in the graph (see :meth:`link`). It matters only if relevance would reach
                 it then; otherwise always.
         """
-        refusal = Refusal(operation, self.module_name, reason)
-        self.refusals[refusal] = self.refusals.get(refusal, False) or not linked
-        return refusal
+        return self.refusals.note(Refusal(operation, self.scope.name, reason), anywhere=not linked)
 
     def link(
         self,
@@ -333,7 +276,7 @@ class Trace(TorchFunctionMode):
         """Run a refused operation so that the graph knows where its result came from, as :meth:`propagate`."""
         first = [] if overwritten is None else [overwritten]
         if overwritten is not None and base_of(overwritten) is not None:
-            self.refusals[refusal] = True  # in the graph of the whole tensor it is out of sight
+            self.refusals.note(refusal, anywhere=True)  # in the graph of the whole tensor it is out of sight
         with torch.enable_grad():
             output: Tensor = _Propagate.apply(Refused(refusal), run, bool(first), *first, *receivers)
         return self.describe(output, Info())
@@ -381,59 +324,11 @@ class Trace(TorchFunctionMode):
         finally:
             self.handling = before
 
-    def raise_refusals(self, reached: Collection[Refusal] | None = None) -> None:
-        """One error for all operations that have no rule.
-
-        Args:
-            reached: Only those that relevance would reach, besides those of which that is not known. Default: all.
-
-        Raises:
-            UnsupportedOperationError: if there is any.
-        """
-        refusals = [r for r, anywhere in self.refusals.items() if reached is None or anywhere or r in reached]
-        if not refusals:
-            return
-        listed = "\n".join(f"  - {r.operation} in module '{r.module}': {r.reason}" for r in refusals)
-        raise UnsupportedOperationError(
-            f"no relevance rule is known for {len(refusals)} operation(s) of this model, so a map would be "
-            f"silently wrong:\n{listed}\n"
-            "What to do: explain a part of the model without them (LayerLRPZBeta and its contrastive twins stop at a "
-            "layer), replace them, or add a row to captum_clrp.engine.operations.TABLE if you know how they share relevance."
-        )
-
-    # -- modules ---------------------------------------------------------------------------------------------------
-
     @contextlib.contextmanager
-    def watching_modules(self, after: Callable[[nn.Module, Any], Any] = lambda module, output: None) -> Iterator[None]:
-        """Follow which module runs; ``after`` may replace its output."""
-        thread = threading.get_ident()
-
-        def enter(module: nn.Module, inputs: Any) -> None:
-            if threading.get_ident() == thread:
-                rule = own_rule(module)
-                around = self._rules[-1] if self._rules else None
-                self.scope.append(module)
-                self._rules.append(around if rule is None else (rule, module))
-                if rule is not None and module in self.unused_rules:
-                    self.unused_rules.remove(module)
-
-        def leave(module: nn.Module, inputs: Any, output: Any) -> Any:
-            if threading.get_ident() != thread:
-                return None
-            if self.scope and self.scope[-1] is module:
-                self.scope.pop()
-                self._rules.pop()
-            return None if output is None else after(module, output)  # no output: the module failed
-
-        handles: list[RemovableHandle] = []
+    def recording(self, after: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
+        """Record what runs within the ``with``; ``after`` sees what each module returns, and may replace it."""
         try:
-            handles.append(register_module_forward_pre_hook(enter))
-            handles.append(register_module_forward_hook(leave, always_call=True))
-            with _Outside(self):
+            with self.scope.followed(after), _Outside(self), self:
                 yield
         finally:
-            for handle in handles:
-                handle.remove()
-            self.scope.clear()
-            self._rules.clear()
             self._saved.clear()

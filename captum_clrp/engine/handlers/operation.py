@@ -51,7 +51,7 @@ class Operation:
     @property
     def module(self) -> str:
         """Name of the module that runs it."""
-        return self.trace.module_name
+        return self.trace.scope.name
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument of a name."""
@@ -65,7 +65,7 @@ class Operation:
             kind: Whose rule of the composite it has unless it is the first weighted operation.
             weight: Its weight: the module that holds it may carry a rule without running as a module.
         """
-        chosen = self.trace.user_rule(weight)
+        chosen = self.trace.scope.rule(weight)
         bounds = self.trace.info(signal).bounds
         if chosen is not None:
             rule = rule_of(*chosen, self.module)
@@ -81,8 +81,8 @@ class Operation:
 
     def own_epsilon(self) -> Epsilon | None:
         """The epsilon rule, if the user set it on the very module that runs this operation without weights."""
-        chosen = self.trace.user_rule()
-        if chosen is None or not self.trace.scope or chosen[1] is not self.trace.scope[-1]:
+        chosen = self.trace.scope.rule()
+        if chosen is None or chosen[1] is not self.trace.scope.innermost:
             return None
         rule, module = chosen
         if isinstance(rule, EpsilonRule) and not isinstance(rule_of(rule, module, self.module), Identity):

@@ -31,7 +31,7 @@ def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["con
         nonnegative=op.nonnegative(signal) or is_nonnegative(signal.detach()),
         conserve=op.trace.settings.conserve,
     )
-    node.fixed = op.trace.user_rule(layer.weight) is not None
+    node.fixed = op.trace.scope.rule(layer.weight) is not None
     node.weights = op.save(layer.weight)
     result = op.propagate(node, [signal], Info(signed=op.here))
     if op.trace.takes_signed_rules and result.dtype == layer.compute_dtype:
