@@ -19,8 +19,11 @@ from captum_clrp.errors import InvalidInputError
 __all__ = ["BoundType", "Bounds", "InputDomain", "Outside", "bounds_from_transform", "normalized_bounds", "own_range"]
 
 BoundType = float | Tensor | tuple[float | Tensor, ...] | None
+"""A lowest or a highest value of the input, as a number or as a tensor that broadcasts to it; for several inputs a tuple of
+these. ``None`` takes the range of each example."""
 
 Outside = Literal["error", "clip", "widen"]
+"""An input outside its bounds is refused, or it is clipped, or the bounds of its example are widened."""
 
 
 class Bounds(NamedTuple):

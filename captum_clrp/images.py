@@ -19,6 +19,8 @@ from captum_clrp.errors import InvalidInputError, warn
 __all__ = ["EXAMPLE_NAME", "MOST_PIXELS", "example_picture", "open_picture", "orientation_of", "read_range", "upright"]
 
 EXAMPLE_NAME = "cat_and_coffee.png"
+"""The file name of the picture that comes with the package."""
+
 MOST_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded, for they would fill the memory, and are shrunk to a few hundred
 pixels anyway."""

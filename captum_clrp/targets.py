@@ -38,6 +38,8 @@ InitialRelevance = Tensor | Callable[[Any], Any] | Sequence[Any] | Mapping[Any, 
 tensors, the same structure with ``None`` for all but one."""
 
 NeuronSelector = int | tuple[int | slice, ...] | Callable[[Tensor], Tensor]
+"""A neuron of a layer by its index, a group of neurons by slices, or a function from the layer's output to one value for
+each example."""
 
 
 class Start(Protocol):

@@ -3,6 +3,7 @@
 import html
 import importlib.util
 import json
+import pydoc
 import re
 import shlex
 import shutil
@@ -296,13 +297,15 @@ def test_the_page_to_choose_from_tells_what_was_measured() -> None:
 # --- the site
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(
+NEEDS_DOCS = pytest.mark.skipif(
     any(importlib.util.find_spec(n) is None for n in ("sphinx", "furo", "myst_nb")), reason="needs the extra 'docs'"
 )
-def test_site_builds_without_a_warning(tmp_path: Path) -> None:
-    # From a copy: the build writes generated parts beside its sources.
-    source = tmp_path / "repository"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built from a copy, since a build writes generated parts beside its sources."""
+    source = tmp_path_factory.mktemp("site") / "repository"
     shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".*", "_build", "build", "dist", "*.egg-info"))
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "docs", "site"],
@@ -311,12 +314,18 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    index = (source / "site" / "explanation" / "relevance.html").read_text(encoding="utf-8")
+    return source / "site"
+
+
+@pytest.mark.slow
+@NEEDS_DOCS
+def test_site_builds_without_a_warning(site: Path) -> None:
+    index = (site / "explanation" / "relevance.html").read_text(encoding="utf-8")
     assert "<math" in index
     assert not re.search(r"<script[^>]*(?:mathjax|katex)", index, flags=re.IGNORECASE)
     # Complete without network: nothing is loaded from elsewhere.
-    for page in (source / "site").rglob("*.html"):
-        shown = page.relative_to(source / "site")
+    for page in site.rglob("*.html"):
+        shown = page.relative_to(site)
         text = page.read_text(encoding="utf-8")
         if shown.parts[0] != "_modules":
             assert page.stat().st_size < 200_000, f"{shown} has {page.stat().st_size // 1000} kB"
@@ -327,3 +336,39 @@ def test_site_builds_without_a_warning(tmp_path: Path) -> None:
             assert widest <= 88, f"{shown} has code of {widest} columns"
         loaded = re.findall(r"<(?:script|img|link)[^>]*?(?:src|href)=\"(https?:[^\"]+)\"", text)
         assert not loaded, f"{page.name} loads {loaded}"
+
+
+REFERENCE = (
+    "",
+    "rules",
+    "composites",
+    "contrast",
+    "bounds",
+    "inspection",
+    "errors",
+    "images",
+    "geometry",
+    "classifiers",
+    "visualization",
+    "app",
+    "theory.taylor",
+    "evaluation",
+)
+"""Modules of the package whose public names are all in the reference."""
+
+
+@pytest.mark.slow
+@NEEDS_DOCS
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    from sphinx.util.inventory import InventoryFile
+
+    with (site / "objects.inv").open("rb") as file:
+        inventory = InventoryFile.load(file, "", lambda base, name: name)
+    documented: dict[str, list[Any]] = {}
+    for kind, entries in inventory.items():
+        for name in entries if kind.startswith("py:") else ():
+            documented.setdefault(name.rpartition(".")[2], []).append(pydoc.locate(name))
+    for part in REFERENCE:
+        module = importlib.import_module(f"captum_clrp.{part}".rstrip("."))
+        missing = [n for n in module.__all__ if not any(getattr(module, n) is v for v in documented.get(n, ()))]
+        assert [n for n in missing if n != "__version__"] == [], f"the reference lacks these of {module.__name__}"

@@ -1,7 +1,7 @@
 """A page to explore explanations in the browser: ``captum-clrp serve``, and :func:`explore` in a notebook.
 
-:mod:`~captum_clrp.app.explorer` knows what is shown, :mod:`~captum_clrp.app.page` puts it before people, with Gradio (extra
-``app``), which is imported when a page is made and not before.
+``app/explorer.py`` knows what is shown, ``app/page.py`` puts it before people, with Gradio (extra ``app``), which is
+imported when a page is made and not before.
 """
 
 from __future__ import annotations

@@ -26,14 +26,14 @@ Style = Literal["overlay", "heatmap", "contour", "masked", "side-by-side"]
 or beside the photograph."""
 
 OVERLAID: tuple[Style, ...] = ("overlay", "contour", "masked")
-"""Styles in which map and photograph lie on each other: single dots are hard to see there, so that the commands smooth."""
+"""Styles in which map and photograph lie on each other. Single dots are hard to see there, so the commands smooth."""
 
 _OUTLIERS = 1
 """Percent of the relevance that may lie in pixels of full colour."""
 _LEVELS = (0.2, 0.45, 0.7)
 _BLUE, _WHITE, _RED = ("#053061", "#2166ac", "#6baed6"), "#ffffff", ("#f4a582", "#d6302a", "#7f0016")
 RELEVANCE: Colormap = LinearSegmentedColormap.from_list("relevance", [*_BLUE, _WHITE, *_RED])
-"""Blue against, white none, red for: of every map and matrix with signs."""
+"""The colours of every map and matrix with signs; red is relevance for the class, white none, blue relevance against it."""
 _HEAT: dict[Sign, Colormap] = {
     "signed": RELEVANCE,
     "positive": LinearSegmentedColormap.from_list("relevance for", [_WHITE, *_RED]),
