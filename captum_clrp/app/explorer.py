@@ -20,8 +20,8 @@ from torch import Tensor
 
 from captum_clrp import ContrastiveLRP, LRPZBeta, explain_plan
 from captum_clrp.classifiers import Classifier
-from captum_clrp.cli.explained import Drawing, Explained
-from captum_clrp.contrast import DualConcept, TheseClasses, contrast_named
+from captum_clrp.cli.explained import Drawing, Explained, maps_of
+from captum_clrp.contrast import DualConcept, SoftmaxGradient, TheseClasses, contrast_named
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.images import example_picture, open_picture
 from captum_clrp.visualization import overlaid, smoothed
@@ -210,8 +210,9 @@ class Explorer:
             classes,
             {label: np.stack(maps)},
             [label] if settings.dual is None else [],
-            [],
+            [label] if isinstance(settings.dual, SoftmaxGradient) else [],
             settings.propagation() | {"bounds": "pixels"},
+            [] if settings.dual is None else [label],
         )
 
     def plan(self, photograph: Image.Image, settings: Settings) -> str:
@@ -285,7 +286,7 @@ class Explorer:
         found = {index: self._kept.get((key, settings, index)) for index in classes}
         missing = [index for index, relevance in found.items() if relevance is None]
         if missing:
-            maps = self._method(settings).attribute_classes(inputs, missing)[0].float().cpu().numpy()
+            maps = maps_of(self._method(settings), inputs, missing)[0]
             self.forward_passes += 1
             for index, relevance in zip(missing, maps, strict=True):
                 found[index] = self._kept.put((key, settings, index), relevance.copy())
@@ -384,7 +385,8 @@ def told(one: Explained) -> str:
     for row in one.rows():
         lines.append(f"- **{_plain(row.label)}**: {row.detail}; {row.account(0)}")
         lines += [f"  - {row.remark}"] if row.remark else []
-    return "\n".join([*lines, "", _plain(one.in_words())])
+    signed = ["", "Signed: the sum before values against the class are cut away."] if one.contrasts else []
+    return "\n".join([*lines, *signed, "", _plain(one.in_words())])
 
 
 def _plain(text: str) -> str:

@@ -15,13 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.options import add_model_options, asked_classifier, default_device
+from captum_clrp.cli.options import (
+    add_cam_layer,
+    add_model_options,
+    asked_classifier,
+    check_cam_layer,
+    default_device,
+    module_named,
+)
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.files import write_whole
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from captum_clrp.classifiers import Classifier
     from captum_clrp.evaluation import PerImageMetric, Run, Source, Summary, Team
 
@@ -138,11 +143,7 @@ def _add_arguments(
     methods.add_argument(
         "-m", "--methods", metavar="METHODS", help="methods, separated by commas (default: all that apply)"
     )
-    methods.add_argument(
-        "--cam-layer",
-        metavar="MODULE",
-        help="grad-cam and attributions of layers: name of a module (default: the last feature map)",
-    )
+    add_cam_layer(methods)
     metric = parser.add_argument_group("metric")
     metric.add_argument("--average", choices=("images", "classes"), default="images", help="what means are taken over")
     _add_declared(metric, known["metrics"])
@@ -310,7 +311,7 @@ def _job(options: argparse.Namespace, team: Team) -> Run:
     metric: PerImageMetric = options.metric(average=options.average, **_given(options.metric, options))
     names = _methods(options, metric)
     network = asked_classifier(options, _device(options.device, team))
-    layer = _layer(network, options.cam_layer)
+    layer = None if options.cam_layer is None else module_named(network, options.cam_layer)
     return Run(
         metric,
         _source(options, network),
@@ -344,12 +345,11 @@ def _finish(job: Run, summary: Summary, options: argparse.Namespace) -> None:
 
 
 def _methods(options: argparse.Namespace, metric: PerImageMetric) -> list[str]:
-    from captum_clrp.evaluation.methods import check_methods, takes_layer
+    from captum_clrp.evaluation.methods import check_methods
 
     asked = [name.strip() for name in (options.methods or "").split(",") if name.strip()]
     names = check_methods(asked) if options.methods is not None else list(metric.default_methods)
-    if options.cam_layer and not any(map(takes_layer, names)):
-        raise CommandError("--cam-layer is for grad-cam and attributions of layers, and none of the --methods is one")
+    check_cam_layer(options.cam_layer, names)
     return names
 
 
@@ -373,15 +373,6 @@ def _source(options: argparse.Namespace, network: Classifier) -> Source:
         limit=options.limit,
         seed=options.seed,
     )
-
-
-def _layer(network: Classifier, name: str | None) -> nn.Module | None:
-    if name is None:
-        return None
-    modules = dict(network.model.named_modules())
-    if name not in modules:
-        raise CommandError(f"{network.name} has no module {name!r}; its last ones are {', '.join(list(modules)[-5:])}")
-    return modules[name]
 
 
 def _device(asked: str | None, team: Team) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from captum_clrp.cli.options import add_model_options, value_range
+from captum_clrp.cli.options import add_cam_layer, add_model_options, value_range
 
 __all__ = ["METHODS", "add_parser", "run"]
 
@@ -62,6 +62,7 @@ def add_parser(subparsers: Any) -> None:
         f"other-logits or sglrp; a contrast also with a strength of its own, as in clrp1-s0.9; and all that captum-clrp evaluate "
         f"compares, such as grad-cam or lrp-even (default: {','.join(METHODS)})",
     )
+    add_cam_layer(parser)
     parser.add_argument(
         "--targets",
         metavar="FILE",

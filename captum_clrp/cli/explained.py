@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from collections.abc import Sequence
@@ -16,12 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from captum_clrp import ContrastiveLRP, LRPZBeta
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.output import MARK
 from captum_clrp.geometry import Geometry
 from captum_clrp.visualization import OVERLAID, Row, draw_maps, encoded, laid_back, seen_part
+from captum_clrp.visualization.letters import lettered
 
-__all__ = ["Drawing", "Explained", "percent"]
+__all__ = ["Drawing", "Explained", "maps_of", "percent"]
 
 _UNLIKELY = 0.001
 _SHOWN = 5
@@ -33,6 +36,19 @@ _SMOOTH = 3.0
 def percent(chance: float | Tensor) -> str:
     """A probability in words."""
     return f"{100 * float(chance):.1f} %"
+
+
+def maps_of(explainer: LRPZBeta, inputs: Tensor, classes: Any) -> NDArray[np.float32]:
+    """Maps ``(N, K, C, H, W)`` from one forward pass; of a contrast with both signs.
+
+    Args:
+        explainer: LRP or a contrast.
+        inputs: ``(N, C, H, W)``.
+        classes: As for :meth:`captum_clrp.LRPZBeta.attribute_classes`.
+    """
+    both: dict[str, Any] = {"relu_attributions": False} if isinstance(explainer, ContrastiveLRP) else {}
+    found: NDArray[np.float32] = explainer.attribute_classes(inputs, classes, **both).float().cpu().numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -67,10 +83,11 @@ class Explained:
         classifier: The network.
         logits: Its output, ``(K,)``.
         classes: The classes that are explained.
-        maps: For each method, by name, a map of each class: ``(len(classes), C, H, W)``.
+        relevance: For each method, by name, a map of each class: ``(len(classes), C, H, W)``; of contrasts with both signs.
         plain: The methods whose maps are all of the relevance that arrived: LRP without a contrast.
         foreign: The methods whose values are no shares of the score, such as gradients.
         settings: How the relevance was propagated.
+        contrasts: The methods of whose maps negative values are cut away before they are shown.
     """
 
     name: str
@@ -79,10 +96,16 @@ class Explained:
     classifier: Classifier
     logits: Tensor
     classes: Sequence[int]
-    maps: dict[str, NDArray[np.float32]]
+    relevance: dict[str, NDArray[np.float32]]
     plain: Sequence[str]
     foreign: Sequence[str]
     settings: dict[str, Any]
+    contrasts: Sequence[str] = ()
+
+    @functools.cached_property
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """What is shown for each method: ``(len(classes), C, H, W)``."""
+        return {name: one.clip(min=0) if name in self.contrasts else one for name, one in self.relevance.items()}
 
     @property
     def title(self) -> str:
@@ -98,22 +121,32 @@ class Explained:
         """The classes, with what became of their scores."""
         found = []
         for k, index in enumerate(self.classes):
-            score, why = float(self.logits[index]), self._unlikely(index)
+            score = float(self.logits[index])
             maps = [of_method[k] for of_method in self.maps.values()]
-            absorbed = [
-                score - float(one.sum()) if name in self.plain else None
-                for name, one in zip(self.maps, maps, strict=True)
-            ]
+            sums = {name: float(one[k].sum(dtype=np.float64)) for name, one in self.relevance.items()}
+            absorbed = [score - total if name in self.plain else None for name, total in sums.items()]
+            signed = [total if name in self.contrasts else None for name, total in sums.items()]
             detail = f"probability {percent(self.chances[index])}, logit {score:.2f}"
-            remark = f"{why}: a contrast then shows what speaks for the class most, not that it is there" if why else ""
-            found.append(Row(self.classifier.class_name(index), maps, detail, remark, score, absorbed))
+            label = self.classifier.class_name(index)
+            detail = detail if lettered(label, "bold").complete else f"class {index}, {detail}"
+            remark = "; ".join([*self._unlikely(index), *self._empty(maps)])
+            found.append(Row(label, maps, detail, remark, score, absorbed, signed))
         return found
 
-    def _unlikely(self, index: int) -> str | None:
+    def _unlikely(self, index: int) -> list[str]:
         """Why a map of the class may mislead."""
-        if self.logits[index] < 0:
-            return "has a negative score"
-        return "has a probability below 0.1 %" if self.chances[index] < _UNLIKELY else None
+        if self.logits[index] >= 0 and self.chances[index] >= _UNLIKELY:
+            return []
+        why = "has a negative score" if self.logits[index] < 0 else "has a probability below 0.1 %"
+        return [f"{why}: a contrast then shows what speaks for the class most, not that it is there"]
+
+    def _empty(self, maps: Sequence[NDArray[np.float32]]) -> list[str]:
+        """Why nothing is left of contrasts."""
+        empty = [name for name, one in zip(self.maps, maps, strict=True) if name in self.contrasts and not one.any()]
+        if not empty:
+            return []
+        said = "nothing speaks more for the class than for what it is contrasted with; conserve compares equal totals"
+        return [f"is zero everywhere by {', '.join(empty)}: {said}"]
 
     def in_words(self) -> str:
         """Network, weights and settings."""
@@ -146,6 +179,7 @@ class Explained:
                 row.remark,
                 row.score,
                 row.absorbed,
+                row.signed,
             )
             for row in rows
         ]
@@ -209,7 +243,11 @@ class Explained:
                 | {"remark": row.remark or None}
                 | {
                     "methods": {
-                        name: {"sum": float(np.sum(row.maps[m], dtype=np.float64)), "absorbed": row.absorbed[m]}
+                        name: {
+                            "sum": float(np.sum(row.maps[m], dtype=np.float64)),
+                            "absorbed": row.absorbed[m],
+                            "signed": row.signed[m],
+                        }
                         for m, name in enumerate(self.maps)
                     }
                 }

@@ -18,13 +18,13 @@ from tqdm import tqdm
 from captum_clrp import ContrastiveLRP, LRPZBeta, explain_plan
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.explained import Drawing, Explained
+from captum_clrp.cli.explained import Drawing, Explained, maps_of
 from captum_clrp.cli.jobs import Job, forget, jobs, readable
-from captum_clrp.cli.options import asked_classifier, default_device
+from captum_clrp.cli.options import asked_classifier, check_cam_layer, default_device, module_named
 from captum_clrp.cli.output import check_file, write_whole
 from captum_clrp.cli.report import Report
 from captum_clrp.cli.targets import Targets, parse_targets
-from captum_clrp.contrast import NAMES, DualConcept, contrast_named
+from captum_clrp.contrast import NAMES, DualConcept, SoftmaxGradient, contrast_named
 from captum_clrp.errors import how_to_install
 
 __all__ = ["explain"]
@@ -50,6 +50,7 @@ def _explain_all(options: argparse.Namespace) -> int:
     methods, others = _methods(options.method, options.strength)
     if not methods:
         _check_unused(options, others)
+    check_cam_layer(options.cam_layer, others)
     asked = jobs(options)
     if options.report is not None:
         check_file(Path(options.report), [job.source for job in asked if job.source], [".html"], "--report")
@@ -180,14 +181,15 @@ class _Engine:
             for label, (dual, strength) in methods.items()
         }
         self.plain = [label for label, (dual, _) in methods.items() if dual is None]
+        self.contrasts = [label for label, (dual, _) in methods.items() if dual is not None]
         self._others: Any = None
         if others:
             from captum_clrp.evaluation.methods import MethodSet
 
-            self._others = MethodSet(classifier, others)
-        self.foreign = [
-            name for name in others if not name.startswith(("lrp", "clrp", "rivals", "sglrp", "other-logits"))
-        ]
+            layer = None if options.cam_layer is None else module_named(classifier, options.cam_layer)
+            self._others = MethodSet(classifier, others, layer=layer)
+        self.foreign = [label for label, (dual, _) in methods.items() if isinstance(dual, SoftmaxGradient)]
+        self.foreign += [name for name in others if not name.startswith(("lrp", "clrp", "rivals", "other-logits"))]
 
     def logits(self, inputs: Tensor) -> Tensor:
         """``(N, K)``, on the CPU."""
@@ -195,17 +197,14 @@ class _Engine:
             return self.classifier.model(inputs).float().cpu()
 
     def maps(self, inputs: Tensor, classes: Tensor, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """For each method ``(N, K, C, H, W)``.
+        """For each method ``(N, K, C, H, W)``; of contrasts with both signs.
 
         Args:
             inputs: ``(N, 3, H, W)``.
             classes: K of each image, ``(N, K)``.
             names: The images' names.
         """
-        found = {
-            label: one.attribute_classes(inputs, classes).float().cpu().numpy()
-            for label, one in self._explainers.items()
-        }
+        found = {label: maps_of(one, inputs, classes) for label, one in self._explainers.items()}
         if self._others is not None:
             concepts = list(classes.split(1, dim=1))
             for name, maps in self._others.maps(inputs, concepts, list(names)).items():
@@ -253,6 +252,7 @@ def _explained(engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: 
                 engine.plain,
                 engine.foreign,
                 engine.settings,
+                engine.contrasts,
             )
             yield one, job
 

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.errors import ClassifierError, InvalidInputError
+from captum_clrp.errors import ClassifierError, InvalidInputError, nearest
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from captum_clrp.classifiers import Classifier
 
-__all__ = ["DEFAULT_MODEL", "add_model_options", "asked_classifier", "default_device", "value_range"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "add_cam_layer",
+    "add_model_options",
+    "asked_classifier",
+    "check_cam_layer",
+    "default_device",
+    "module_named",
+    "value_range",
+]
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 
@@ -59,6 +71,48 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="N[,M]",
         help="pixels of the square, or height and width, that is cut from the middle (default: of the preprocessing)",
     )
+
+
+def add_cam_layer(parser: Any) -> None:
+    """The option that names the layer of methods that look at one."""
+    parser.add_argument(
+        "--cam-layer",
+        metavar="MODULE",
+        help="grad-cam and attributions of layers: name of a module (default: the last feature map)",
+    )
+
+
+def check_cam_layer(name: str | None, methods: Sequence[str]) -> None:
+    """Refuse ``--cam-layer`` where it makes no difference.
+
+    Args:
+        name: What was given.
+        methods: Methods of :data:`captum_clrp.evaluation.METHODS` that were asked for.
+
+    Raises:
+        CommandError: if none of them looks at a layer.
+    """
+    if name is None:
+        return
+    if methods:  # explain without them runs without the extra eval
+        from captum_clrp.evaluation.methods import takes_layer
+
+        if any(map(takes_layer, methods)):
+            return
+    raise CommandError("--cam-layer is for grad-cam and attributions of layers, and none of the methods is one")
+
+
+def module_named(network: Classifier, name: str) -> nn.Module:
+    """The module that ``--cam-layer`` names.
+
+    Raises:
+        CommandError: if the network has none of that name.
+    """
+    modules = dict(network.model.named_modules())
+    if name not in modules:
+        close = nearest(name, modules) or list(modules)[-5:]
+        raise CommandError(f"--cam-layer: {network.name} has no module {name!r}; it has {', '.join(close)} and others")
+    return modules[name]
 
 
 def default_device() -> str:

@@ -82,15 +82,21 @@ def _numbers(one: Explained) -> str:
     rows = []
     for row in one.rows():
         cells = [html.escape(row.label), f"{row.score:.2f}"]
-        for column in range(len(one.maps)):
-            total = float(map_of(row.maps[column]).sum())
-            lost = row.absorbed[column]
-            cells += [f"{total:.3g}", "" if lost is None or not row.score else f"{lost / row.score:.1%}"]
+        for column, name in enumerate(one.maps):
+            cells.append(f"{float(map_of(row.maps[column]).sum()):.3g}")
+            if name in one.plain:
+                lost = row.absorbed[column]
+                cells.append(f"{lost / row.score:.1%}" if lost is not None and row.score else "")
+            elif name in one.contrasts:
+                cells.append(f"{row.signed[column]:.3g}")
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
         if row.remark:
             said = html.escape(f"{row.label} {row.remark}")
             rows.append(f'<tr><td class="remark" colspan="{len(cells)}">{said}</td></tr>')
-    heads = ["class", "logit"] + [f"{name}: {what}" for name in one.maps for what in ("sum", "absorbed")]
+    heads = ["class", "logit"]
+    for name in one.maps:
+        further = ["absorbed"] if name in one.plain else ["signed sum"] if name in one.contrasts else []
+        heads += [f"{name}: {what}" for what in ("sum", *further)]
     header = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
     return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 

@@ -11,13 +11,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from numpy.typing import NDArray
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.geometry import Box
+from captum_clrp.visualization.letters import MISSING, lettered
 from captum_clrp.visualization.maps import Map, Photograph, Sign, map_of, photograph_of
 from captum_clrp.visualization.panels import Look, Style, draw_panel, mappable, scale_of
 
@@ -27,6 +28,8 @@ _PANEL, _GAP, _EDGE = 2.3, 0.12, 0.18
 """Inches: longer side of a map, space between two maps, margin of the figure."""
 _NAME, _LINE, _BAR = 0.3, 0.17, 0.62
 """Inches: a class name, a line of small print, a colour bar with its ticks and its label."""
+_ROUNDING = 1e-5
+"""Share of a score below which a sum of both signs is rounding."""
 _GREY, _PALE, _ORANGE = "#555555", "#999999", "#a84300"
 
 
@@ -41,6 +44,7 @@ class Row:
         remark: What the reader should beware of, such as a negative score.
         score: The score that the maps are about; given, each panel says which share of it arrived.
         absorbed: For each method how much of the score was absorbed on the way, ``None`` where that cannot be said.
+        signed: For each method what its map summed to before negative values were cut away, ``None`` for no contrast.
     """
 
     label: str
@@ -49,9 +53,12 @@ class Row:
     remark: str = ""
     score: float | None = None
     absorbed: Sequence[float | None] = field(default=())
+    signed: Sequence[float | None] = field(default=())
 
     def account(self, column: int, share: bool = True) -> str:
         """What became of the score, in a few words: the sum of the map of a method, and how much was absorbed.
+
+        Of a contrast the sum before the cut stands there instead: the absorbed shares of target and dual are not known apart.
 
         Args:
             column: Which of the maps, a number from 0.
@@ -62,8 +69,11 @@ class Row:
         if not self.score or not share:
             return said
         said += f" ({abs(total / self.score):.1%} of score)"
+        uncut = self.signed[column] if self.signed else None
+        if uncut is not None:
+            return f"{said}, signed {uncut if abs(uncut / self.score) > _ROUNDING else 0:.3g}"
         lost = self.absorbed[column] if self.absorbed else None
-        return said if lost is None else f"{said}, {lost / self.score:.0%} absorbed"
+        return said if lost is None else f"{said}, {round(lost / self.score, 2) + 0:.0%} absorbed"
 
 
 def draw_maps(
@@ -313,11 +323,25 @@ class _Table:
         said = [self.contents.legend()]
         if self.contents.look.smooth:
             said.append(f"smoothed with a Gaussian of {self.contents.look.smooth:g} pixels")
+        if any(one is not None for row in self.contents.rows for one in row.signed):
+            said.append("signed: sum before negative values are cut away")
+        if not self._all_letters():
+            said.append(f"{MISSING} stands for letters that no font of the computer has")
         return [
             line
             for text in ("; ".join(part for part in said if part), self.contents.settings)
             for line in self._wrapped(text, 7.5)
         ]
+
+    def _all_letters(self) -> bool:
+        contents = self.contents
+        bold = [*contents.methods, *(row.label for row in contents.rows)]
+        thin = [
+            contents.title,
+            contents.settings,
+            *(text for row in contents.rows for text in (row.detail, row.remark)),
+        ]
+        return all([lettered(" ".join(bold), "bold").complete, lettered(" ".join(thin)).complete])
 
     def _draw_row(self, index: int, row: Row, at: float) -> None:
         contents, lines = self.contents, self.headings[index]
@@ -418,15 +442,16 @@ class _Table:
 
     def _write(self, left: float, baseline: float, text: str, size: float, **look: Any) -> None:
         at = (left / self.width, 1 - baseline / self.height)
-        self.figure.text(*at, _drawable(text), fontsize=size, va="baseline", parse_math=False, **look)
+        found = lettered(text, look.get("weight", "normal"))
+        look |= {"fontsize": size, "family": found.families, "va": "baseline", "parse_math": False}
+        self.figure.text(*at, found.text, **look)
 
     def _extent(self, text: str, size: float, weight: str = "normal") -> float:
         """Width of a text in inches."""
-        font = FontProperties(size=size, weight=weight)
-        return (
-            float(self.canvas.get_renderer().get_text_width_height_descent(_drawable(text), font, ismath=False)[0])
-            / 150
-        )
+        found = lettered(text, weight)
+        font = FontProperties(size=size, weight=weight, family=found.families)
+        renderer = self.canvas.get_renderer()
+        return float(renderer.get_text_width_height_descent(found.text, font, ismath=False)[0]) / 150
 
     def _shortened(self, text: str, size: float, weight: str = "normal", width: float | None = None) -> str:
         """A text of one line with its middle left out, if it is wider than it may be: the ends of file names tell most."""
@@ -447,9 +472,3 @@ class _Table:
             fit -= 1
             lines = textwrap.wrap(text, fit)
         return lines
-
-
-def _drawable(text: str) -> str:
-    """The text with a box for each letter that the font does not have."""
-    font = get_font(findfont(FontProperties()))
-    return "".join(c if c == "\n" or font.get_char_index(ord(c)) else "\u25a1" for c in text)

@@ -41,6 +41,7 @@ def encoded(figure: Figure, kind: str = "png", *, title: str = "", description: 
     ending = kind.lower().lstrip(".")
     if ending not in FORMATS:
         raise InvalidInputError(f"pictures in the format {kind!r} cannot be made; choose from {', '.join(FORMATS)}")
+    title, description = (text.encode("utf-8", "replace").decode() for text in (title, description))
     file = io.BytesIO()
     if ending in ("jpg", "jpeg", "webp"):
         exif = Image.Exif()

@@ -121,6 +121,11 @@ def test_text_says_sum_and_what_was_absorbed(tiny: Classifier, photograph: Image
     text = explorer.told(one)
     assert f"sum {maps_of(one).sum():.3g}" in text
     assert "absorbed" in text
+    contrast = explorer.told(Explorer(tiny).explain(photograph, [2], Settings(strength=0.7)))
+    by_hand = ContrastiveLRP(tiny.model, *tiny.bounds, dual=OtherClasses(), strength=0.7)
+    both = by_hand.attribute(tiny.inputs(photograph), 2, relu_attributions=False)
+    assert f"signed {float(both.sum()):.3g}" in contrast
+    assert "absorbed" not in contrast
     assert "**cat**" in text
 
 

@@ -297,6 +297,9 @@ def test_a_picture_says_how_it_was_made_and_how_much_of_the_score_arrived(workpl
         logit, abs=0.006
     )  # conserved, two digits
     assert "(100.0% of score), 0% absorbed" in sums
+    assert re.search(r"CLRP1 sum 0\.\d+ \(\d+\.\d% of score\), signed 0,", sums)  # target and dual arrive whole
+    share = float(re.search(r"CLRP1 \(strength 0\.9\).* signed (\S+)", sums)[1]) / logit
+    assert share == pytest.approx(0.1, abs=0.01)
     assert "crane has a negative score" in out
 
 
@@ -337,7 +340,7 @@ def test_maps_as_arrays_are_those_of_the_figure(workplace, with_tiny, picture, c
 
 
 def test_json_has_a_line_for_each_picture(workplace, with_tiny, picture, capsys):
-    code, out, _ = run(capsys, "explain", picture, "-t", "zebra,3", "-m", "lrp,clrp1", "--json")
+    code, out, _ = run(capsys, "explain", picture, "-t", "zebra,3", "-m", "lrp,clrp1-s0.9", "--json")
     assert code == 0
     (line,) = out.splitlines()
     facts = json.loads(line)
@@ -346,7 +349,13 @@ def test_json_has_a_line_for_each_picture(workplace, with_tiny, picture, capsys)
     assert len(facts["top"]) == 5
     for one in facts["classes"]:
         assert one["methods"]["LRP"]["sum"] + one["methods"]["LRP"]["absorbed"] == pytest.approx(one["logit"], rel=1e-5)
-        assert one["methods"]["CLRP1"]["absorbed"] is None
+        told = one["methods"]["CLRP1 (strength 0.9)"]
+        assert one["methods"]["LRP"]["signed"] is told["absorbed"] is None
+        contrast = captum_clrp.ContrastiveLRP1(with_tiny.model, *with_tiny.bounds, strength=0.9)
+        inputs = with_tiny.inputs(Image.open(picture).convert("RGB"))
+        both = contrast.attribute(inputs, one["index"], relu_attributions=False)
+        assert told["signed"] == pytest.approx(float(both.sum()), rel=1e-4)
+        assert told["sum"] == pytest.approx(float(both.clamp(min=0).sum()), rel=1e-4)
         assert (one["remark"] is not None) == (one["logit"] < 0)
 
 
@@ -362,6 +371,7 @@ def test_the_report_is_one_page_that_needs_nothing_else(workplace, with_tiny, pi
     assert "broken.png is no picture" in page
     assert "conv2d" in page  # the plan
     assert "<td>zebra</td>" in page
+    assert all(f"<th>{head}</th>" in page for head in ("LRP: absorbed", "CLRP1: sum", "CLRP1: signed sum"))
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|<script|@import|https?://", page)
     data = re.findall(r"base64,([^\"]+)", page)[0]
     assert Image.open(io.BytesIO(base64.b64decode(data))).format == "WEBP"
@@ -448,6 +458,41 @@ def test_methods_of_the_evaluation_stand_beside_the_contrasts(workplace, with_ti
     lrp = captum_clrp.LRPZBeta(with_tiny.model, *with_tiny.bounds, avg_pool="even").attribute(inputs, 0)[0].sum(0)
     found = row.maps[2].sum(0)
     np.testing.assert_allclose(found, lrp.numpy() * np.sign(row.score), atol=1e-6)
+
+
+def test_methods_that_look_at_a_layer_are_told_which(workplace, with_tiny, picture, capsys, asked):
+    pytest.importorskip("torchmetrics")
+    from captum.attr import LayerGradCam
+
+    model, inputs = with_tiny.model, with_tiny.inputs(Image.open(picture).convert("RGB"))
+    code, _, err = run(
+        capsys, "explain", picture, "-t", "zebra", "-m", "grad-cam,captum:GuidedGradCam", "--cam-layer", "0"
+    )
+    assert (code, err) == (0, "")
+    ((_, methods, (row,)),) = asked
+    assert methods == ["grad-cam", "captum:GuidedGradCam"]
+    by_captum = LayerGradCam(model, model[0]).attribute(inputs, 0, relu_attributions=True)
+    np.testing.assert_allclose(row.maps[0].sum(0), by_captum.detach()[0, 0], rtol=1e-4, atol=1e-7)
+    for arguments, says in (
+        (["-m", "grad-cam", "--cam-layer", "conv9"], "--cam-layer: tiny has no module 'conv9'"),
+        (["-m", "clrp1", "--cam-layer", "0"], "--cam-layer is for grad-cam and attributions of layers"),
+        (["-m", "captum:GuidedGradCam"], "explains a layer, and none is given"),
+    ):
+        code, _, err = run(capsys, "explain", picture, *arguments)
+        assert code == 2
+        assert says in err
+        assert err.count("\n") == 1
+
+
+def test_a_contrast_that_is_empty_says_so_on_the_picture_and_the_terminal(workplace, with_tiny, picture, capsys, asked):
+    with torch.no_grad():
+        with_tiny.model[-1].weight[:], with_tiny.model[-1].bias[:] = 0, 1  # the bias keeps all of the score
+    code, out, _ = run(capsys, "explain", picture, "-t", "zebra", "-m", "lrp,clrp1,sglrp")
+    assert code == 0
+    ((_, _, (row,)),) = asked
+    for told in (row.remark, out):
+        assert "zero everywhere by CLRP1, SGLRP: nothing speaks more for the class" in told
+    assert "SGLRP sum 0\n" in out  # not in units of the score
 
 
 @pytest.mark.filterwarnings("ignore:precision=.bfloat16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -50,7 +51,9 @@ class Attribution(Family):
     def _one(self, inputs: Tensor, labels: Tensor) -> Tensor:
         attribute = self.attribution.attribute
         try:
-            attributed = attribute(inputs.detach().clone(), target=labels, **_arguments(attribute, inputs))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", _CHATTER)
+                attributed = attribute(inputs.detach().clone(), target=labels, **_arguments(attribute, inputs))
         except InvalidInputError:
             raise
         except Exception as error:  # it is not ours: anything may come
@@ -70,6 +73,10 @@ class Attribution(Family):
         return summed
 
 
+_CHATTER = "Input Tensor 0 did not already require gradients|Setting (forward, )?backward hooks"
+"""What Captum says of each of its calls, and nobody need act on."""
+
+
 def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
     """A method from elsewhere; one that explains a layer gets the one that was chosen."""
     place, _, attribute = name.rpartition(":")
@@ -79,7 +86,7 @@ def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
         if wants_layer and layer is None:
             raise InvalidInputError(
                 f"the method {name} explains a layer, and none is given; name one, as for grad-cam: --cam-layer NAME of "
-                "captum-clrp evaluate, layer= of MethodSet"
+                "the commands, layer= of MethodSet"
             )
         made = maker(model, layer) if wants_layer else maker(model)
     except (ImportError, AttributeError, TypeError, AssertionError) as error:

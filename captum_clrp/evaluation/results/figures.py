@@ -15,6 +15,7 @@ from captum_clrp.evaluation.metrics import Bench, PerImageMetric
 from captum_clrp.evaluation.results.records import Record
 from captum_clrp.evaluation.results.summary import Summary
 from captum_clrp.evaluation.sources import Source
+from captum_clrp.visualization.letters import lettered
 
 __all__ = ["draw_bars", "draw_curve", "draw_examples", "figures"]
 
@@ -85,7 +86,7 @@ def draw_bars(metric: PerImageMetric, summary: Summary, width: float = _NARROWES
         if not rows:
             axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", fontsize=8)
         plain(axes)
-    figure.suptitle(_title(summary, width), fontsize=9)
+    _add_title(figure, summary, width)
     return figure
 
 
@@ -120,7 +121,7 @@ def draw_curve(metric: PerImageMetric, summary: Summary, name: str, width: float
     axes.set_xlabel(curve.axis, fontsize=9)
     axes.set_ylabel(wrapped(curve.title, round(8 * width)), fontsize=9)
     axes.tick_params(labelsize=8)
-    figure.suptitle(_title(summary, width), fontsize=9)
+    _add_title(figure, summary, width)
     figure.legend(
         loc="outside lower center", ncols=2 if width < _NARROWEST else 3, fontsize=8, frameon=False, handlelength=4
     )
@@ -149,7 +150,8 @@ def draw_examples(metric: PerImageMetric, records: Sequence[Record], source: Sou
             axes.contour(mask.numpy(), levels=[0.5], colors=["#ffd400"], linewidths=1.5)
         rank = "best" if row < len(chosen) - len(chosen) // 2 else "worst"
         named = f"{rank}: {bench.network.class_name(measured.label)}, {judge} {value:.3f}"
-        axes.set_title(wrapped(named, 26), fontsize=7)
+        title = lettered(wrapped(named, 26))
+        axes.set_title(title.text, fontsize=7, family=title.families, parse_math=False)
         axes.set_axis_off()
         for column, name in enumerate(shown):
             axes = figure.add_subplot(len(chosen), len(shown) + 1, row * (len(shown) + 1) + column + 2)
@@ -178,9 +180,10 @@ def _best_and_worst(metric: PerImageMetric, records: Sequence[Record], judge: st
     return scored[:_EXAMPLES] + scored[-_EXAMPLES:]
 
 
-def _title(summary: Summary, width: float) -> str:
+def _add_title(figure: Figure, summary: Summary, width: float) -> None:
     """What was measured with what, in lines that fit ``width`` inches at 9 points."""
     made: dict[str, Any] = summary.made_with
     data = f"{made.get('model', '')} on {summary.images['measured']} images of {made.get('data', '')}"
     letters = round(13 * width)
-    return f"{wrapped(summary.title, letters)}\n{wrapped(f'{data}; bars and bands: 95 %', letters)}"
+    title = lettered(f"{wrapped(summary.title, letters)}\n{wrapped(f'{data}; bars and bands: 95 %', letters)}")
+    figure.suptitle(title.text, fontsize=9, family=title.families, parse_math=False)
