@@ -33,10 +33,8 @@ from captum_clrp import (
     SoftmaxGradient,
     TheseClasses,
     check_conservation,
-    class_scores,
 )
 from captum_clrp.contrast import contrast_named
-from captum_clrp.targets import target_scores
 
 OUTPUT = row(4, 1, -3, 0)
 SCORE = row(4, 0, 0, 0)
@@ -415,58 +413,3 @@ def test_contrasts_have_names(name: str, expected: tuple[DualConcept | None, flo
 )
 def test_names_of_other_kinds_are_none(name: str) -> None:
     assert contrast_named(name) is None
-
-
-# --- initial relevance
-
-
-def test_class_scores_start_at_several_classes() -> None:
-    assert_same(class_scores([0, 2])(OUTPUT), row(4, 0, -3, 0))
-    # The multi-class explanation of the paper is the sum of the explanations of its classes.
-    model, x = two_layer_net(), torch.rand(3, 2).double()
-    method = LRPZBeta(model)
-    together = method.attribute(x, initial_relevance=class_scores([0, 2]))
-    assert_same(together, method.attribute(x, target=0) + method.attribute(x, target=2))
-
-
-def test_target_scores_take_every_form_of_captum() -> None:
-    output = torch.arange(1.0, 7.0).reshape(2, 3)
-    first = torch.tensor([[0.0, 2.0, 0.0], [0.0, 5.0, 0.0]])
-    each = torch.tensor([[0.0, 0.0, 3.0], [4.0, 0.0, 0.0]])
-    for target in (1, torch.tensor(1), torch.tensor([1]), np.int64(1), [1, 1]):
-        assert_same(target_scores(output, target), first)
-    for target in ([2, 0], torch.tensor([2, 0]), [np.int32(2), np.int32(0)]):
-        assert_same(target_scores(output, target), each)
-    volume = torch.arange(1.0, 13.0).reshape(2, 2, 3)
-    for target in ((1, 2), [(1, 2), (1, 2)]):
-        expected = torch.zeros_like(volume)
-        expected[:, 1, 2] = volume[:, 1, 2]
-        assert_same(target_scores(volume, target), expected)
-    expected = torch.zeros_like(volume)
-    expected[0, 0, 1], expected[1, 1, 0] = 2.0, 10.0
-    assert_same(target_scores(volume, [(0, 1), (1, 0)]), expected)
-    for output in (torch.tensor([5.0, 6.0]), torch.tensor([[5.0], [6.0]])):
-        assert_same(target_scores(output, None), output)
-
-
-@pytest.mark.parametrize(
-    ("target", "shape", "message"),
-    [
-        (3, (2, 3), "out of range"),
-        (-1, (2, 3), "class from 0 to 2"),
-        ([0, 1, 2], (2, 3), "does not fit"),
-        (torch.tensor([0, 1, 2]), (2, 3), "target tensor of shape"),
-        (None, (2, 3), "give a class from 0 to 2"),
-        (1.0, (2, 3), "integers"),
-        (True, (2, 3), "integers"),
-        (torch.tensor([0.0, 1.0]), (2, 3), "integers"),
-        ((0, 5), (2, 3, 4), "tuple of 2 indices"),
-        ((0, 1), (2, 3), "does not fit|out of range"),
-        (1, (2, 3, 4), "tuple of 2 indices"),
-        ([(0, 1)], (2, 3, 4), "does not fit"),
-        ("zebra", (2, 3), "integers|does not fit"),
-    ],
-)
-def test_a_target_that_does_not_fit_says_what_would(target, shape, message: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(InvalidTargetError, match=message):
-        target_scores(torch.rand(shape), target)

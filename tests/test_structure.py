@@ -167,3 +167,64 @@ def test_files_that_the_contributors_guide_names_exist() -> None:
     shown = {word.rstrip(",") for word in shown}
     rooms = {path.name if path.is_file() else f"{path.name}/" for path in PACKAGE.rglob("*")}
     assert shown <= rooms, f"the layout in docs/contributing.md shows what does not exist: {sorted(shown - rooms)}"
+
+
+# -- tests mirror the package ---------------------------------------------------------------------------------------
+
+SEEN_THROUGH = {
+    # what is run with each call: its behaviour is seen on whole networks
+    "explanation": "test_attribution.py test_layer.py test_neuron.py",
+    "engine/handlers/arithmetic": "engine/test_operations.py",
+    "engine/handlers/attention": "engine/test_attention.py",
+    "engine/handlers/elementwise": "engine/test_operations.py engine/test_normalised_inside.py",
+    "engine/handlers/means": "engine/test_operations.py",
+    "engine/handlers/moving": "engine/test_operations.py",
+    "engine/handlers/operation": "engine/test_operations.py engine/test_edges.py",
+    "engine/handlers/refusal": "engine/test_refusals.py engine/test_not_followed.py",
+    "engine/handlers/weighted": "engine/test_operations.py engine/test_computed_weights.py",
+    "engine/marks": "engine/test_state.py engine/test_edges.py",
+    "engine/places": "test_layer.py test_neuron.py",
+    "engine/scope": "engine/test_edges.py engine/test_threads.py engine/test_hooks.py",
+    "engine/settings": "test_attribution.py test_inspection.py",
+    "engine/trace": "engine/test_edges.py engine/test_not_followed.py engine/test_state.py",
+    # names and nothing else: a wrong one fails at import
+    "engine/_captum": "test_captum.py",
+    "engine/_torch": "engine/test_edges.py",
+    "evaluation/needed": "test_packaging.py",
+    # parts of a command, which is tested whole
+    "cli/errors": "cli/test_main.py",
+    "cli/explained": "cli/test_explain.py",
+    "cli/explaining": "cli/test_explain.py",
+    "cli/jobs": "cli/test_explain.py",
+    "cli/report": "cli/test_explain.py",
+    "files": "cli/test_output.py",
+    # parts of a run, which is tested whole
+    "evaluation/drawing": "evaluation/results/test_figures.py",
+    "evaluation/listed": "evaluation/datasets/test_base.py evaluation/sources/test_base.py",
+    "evaluation/datasets/xml_boxes": "evaluation/datasets/test_voc.py evaluation/datasets/test_ilsvrc.py",
+    "evaluation/methods/base": "evaluation/methods/test_sets.py",
+    "evaluation/metrics/base": "evaluation/metrics/test_metrics_contract.py",
+    "evaluation/metrics/bench": "evaluation/running/test_runner.py",
+    "evaluation/metrics/maps": "evaluation/metrics/test_metrics_contract.py",
+    "evaluation/metrics/pooling_observation": "evaluation/metrics/test_pooling_indices.py",
+    "evaluation/results/report": "cli/test_evaluate.py",
+    "evaluation/running/processes": "evaluation/running/test_runner.py",
+    "evaluation/running/provenance": "evaluation/running/test_runner.py",
+    "visualization/panels": "visualization/test_drawing.py",
+}
+"""Modules without a file of tests of their own, and where they are tested."""
+
+
+def test_tests_mirror_the_package() -> None:
+    tests = Path(__file__).parent
+    modules = [path.relative_to(PACKAGE).with_suffix("") for path in FILES.values() if not path.stem.startswith("__")]
+    alone = {m.as_posix() for m in modules if not (tests / m.parent / f"test_{m.name}.py").exists()}
+    assert alone == set(SEEN_THROUGH), "give a module a file of tests, or say in SEEN_THROUGH where it is tested"
+    named = {name for names in SEEN_THROUGH.values() for name in names.split()}
+    assert not {name for name in named if not (tests / name).exists()}
+
+
+def test_no_file_is_long() -> None:
+    files = [*PACKAGE.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+    long = {path.name: n for path in files if (n := len(path.read_text(encoding="utf-8").splitlines())) > 800}
+    assert not long, "cut by topic"

@@ -26,7 +26,16 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 CORE = ["attribution", "layer", "neuron", "explanation", "targets", "contrast", "rules", "composites", "bounds"]
 # Tests of what stands around the core take long and see it only from far.
-LEFT_OUT = ["benchmarks", "classifiers", "cli", "evaluation", "visualization", "test_docs.py", "test_docstrings.py"]
+LEFT_OUT = [
+    "app",
+    "benchmarks",
+    "classifiers",
+    "cli",
+    "evaluation",
+    "visualization",
+    "test_docs.py",
+    "test_docstrings.py",
+]
 LEFT_OUT += ["test_packaging.py", "test_tutorials.py", "test_photographs.py", "test_structure.py", "test_citation.py"]
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import shaped
 from PIL import Image
 from torch import Tensor, nn
 
 pytest.importorskip("torchmetrics")
 
 from captum_clrp.classifiers import Classifier
-from captum_clrp.evaluation import Geometry, Sample, Source
+from captum_clrp.evaluation import Geometry, ImageFolder, Sample, Source
 from captum_clrp.evaluation.sources import Explained
 
 SIZE = 24
@@ -118,3 +119,10 @@ def samples() -> list[Sample]:
     rng = np.random.default_rng(0)
     pixels = [torch.from_numpy(np.array(picture(rng, label, SIZE, SIZE))).permute(2, 0, 1) for label in range(3)]
     return [Sample(f"{k}", x.contiguous(), (Explained(k, CLASSES[k]),)) for k, x in enumerate(pixels)]
+
+
+@pytest.fixture
+def many(tmp_path):
+    for i in range(14):
+        shaped.noise(tmp_path / f"{i % 5}_{i:02d}.png", 40, 30, i)
+    return ImageFolder(tmp_path)

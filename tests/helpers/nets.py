@@ -112,3 +112,19 @@ def two_layer_net(bias: float = 0.0) -> nn.Sequential:
 
 BOX = (0.0, 4.0)
 """With this domain and no negative weight in the first layer z^beta shares in proportion to x w."""
+
+
+class Segmenter(nn.Module):
+    """Scores (N, 4, 5, 5) for pictures (N, 3, 10, 10)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.head = nn.Conv2d(6, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.body(x)))
+
+
+def segmenter() -> nn.Module:
+    return Segmenter().double().eval()

@@ -27,7 +27,6 @@ from captum_clrp.evaluation import (
 from captum_clrp.evaluation.metrics.neuron_ablation import NEURON_METHODS
 from captum_clrp.evaluation.results.figures import figures
 from captum_clrp.evaluation.results.records import read_records
-from captum_clrp.evaluation.running.mean_image import mean_image
 from captum_clrp.evaluation.sources import Explained, Sample, Source
 from captum_clrp.visualization import encoded
 
@@ -221,18 +220,6 @@ def test_the_layer_of_grad_cam_is_part_of_the_identity_of_a_run(deep, tmp_path):
         job("features.0").go()
 
 
-def test_mean_images_are_kept_by_the_content_of_their_data(tmp_path, monkeypatch):
-    means = []
-    for colour in ("red", "blue"):
-        (tmp_path / colour / "photos").mkdir(parents=True)
-        Image.new("RGB", (SIZE, SIZE), colour).save(tmp_path / colour / "photos" / "0_a.png")
-        monkeypatch.chdir(tmp_path / colour)
-        source = PhotographSource(ImageFolder("photos"), Geometry(SIZE, (SIZE, SIZE)))
-        means.append(mean_image(source, cache=tmp_path / "cache"))
-    assert means[0][0].min() == 255
-    assert means[1][0].max() == 0
-
-
 def test_the_summary_says_what_it_was_made_with(deep, tmp_path):
     run("pointing", Squares(3), deep, tmp_path, seed=5).go()
     made = json.loads((tmp_path / "summary.json").read_text())["made_with"]
@@ -328,7 +315,6 @@ def test_a_folder_of_photographs_from_file_to_figure(folder, tmp_path):
 def test_grids_of_colours(folder, tmp_path):
     """Three classes fill no 2 x 2 grid; four do."""
     import numpy as np
-    from PIL import Image
 
     for k in range(4):
         pixels = np.zeros((30, 30, 3), dtype=np.uint8)
