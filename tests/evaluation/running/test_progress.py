@@ -20,9 +20,13 @@ def test_the_leader_counts_for_all_and_never_beyond_the_end(capsys: Any) -> None
 
 
 def test_a_run_that_fails_does_not_say_that_it_is_done(capsys: Any) -> None:
-    with pytest.raises(OSError), Progress(10, 2, Team(0, 1)) as progress:
-        progress.add(3)
-        raise OSError
+    def fail() -> None:
+        with Progress(10, 2, Team(0, 1)) as progress:
+            progress.add(3)
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
     assert "5/10" in capsys.readouterr().err.rpartition("\r")[2]
 
 
