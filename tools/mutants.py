@@ -79,7 +79,7 @@ def main() -> int:
     everything = [(file, k) for file in files for k, _ in enumerate(places(ast.parse(file.read_text("utf-8"))))]
     drawn = random.Random(args.seed).sample(everything, min(args.count, len(everything)))
     sample = [mutant(file, number) for file, number in drawn]
-    print(f"{len(sample)} of {len(everything)} changes, seed {args.seed}", flush=True)
+    print(f"{len(sample)} of {len(everything)} changes of {checkout()}, seed {args.seed}", flush=True)
     lived = 0
     with ThreadPoolExecutor(args.processes) as pool:
         for one, lives in zip(sample, pool.map(survives, sample), strict=True):
@@ -88,6 +88,16 @@ def main() -> int:
             print(f"{'LIVED  ' if lives else 'noticed'}  {where}: {one.change}", flush=True)
     print(f"{len(sample) - lived} of {len(sample)} noticed")
     return 0
+
+
+def checkout() -> str:
+    """Version and commit of what is changed, so that a rate can be stated with them."""
+    version = ast.literal_eval(
+        (ROOT / "captum_clrp" / "__init__.py").read_text("utf-8").split("__version__ = ")[1].split("\n")[0]
+    )
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%h of %cs"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    return f"captum_clrp {version}" + (f" at {commit}" if commit else "")
 
 
 def places(tree: ast.AST) -> Iterator[ast.AST]:
