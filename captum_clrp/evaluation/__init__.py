@@ -43,6 +43,7 @@ from captum_clrp.evaluation.metrics.randomisation import ParameterRandomisation
 from captum_clrp.evaluation.metrics.sensitivity import Sensitivity
 from captum_clrp.evaluation.metrics.sparseness import Sparseness, gini
 from captum_clrp.evaluation.registry import Option
+from captum_clrp.evaluation.results.records import read_values
 from captum_clrp.evaluation.results.summary import Summary, summarise
 from captum_clrp.evaluation.running.mean_image import mean_image
 from captum_clrp.evaluation.running.processes import Team, team_of_environment
@@ -127,6 +128,7 @@ __all__ = [
     "patch_drop",
     "pointing_hit",
     "positive_part",
+    "read_values",
     "replicated_borders",
     "sign_flip_test",
     "strongest_neurons",

@@ -229,7 +229,9 @@ def evaluation(name: str, how: str) -> str:
     from captum_clrp.evaluation import METRICS
 
     path = RESULTS / f"{name}.json"
+    values = RESULTS / f"{name}-values.json.gz"
     how += f"\ncp evaluation/{name}/summary.json docs/results/{path.name}"
+    how += f"\ncp evaluation/{name}/{VALUES} docs/results/{values.name}"
     if not path.exists():
         return ""
     summary = json.loads(path.read_text(encoding="utf-8"))
@@ -253,14 +255,36 @@ def evaluation(name: str, how: str) -> str:
             f"## {HEADINGS[name]}\n\n" if name in HEADINGS else "",
             _mark_wide_tables(table) + "\n",
             *_p_values(summary["extra"].get("p_values", {})),
-            f"{summary['conventions']} Means with 95 % bootstrap intervals.{skipped}\n\n",
+            f"{summary['conventions']} Means with 95 % bootstrap intervals.{skipped}{_explained(metric, made)}\n\n",
             *_curves(name, summary),
             f"\n{made['model']}, {made['weights']}; {count} of *{made['data']}*; seed {made['seed']}; "
-            f"fingerprint of the data `{made['data_fingerprint']}`. "
-            f"{date}, {processor}; {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s.\n\n",
+            f"fingerprint of the data `{made['data_fingerprint']}`, of the weights `{made['weights_checksum']}`. "
+            f"{date}, {processor}; {versions}, commit `{str(made['commit'])[:12]}`. {made['cost']['seconds']:.0f} s. "
+            f"{_download(values)}\n\n",
             _command_line(how),
         ]
     )
+
+
+def _explained(metric: Any, made: dict[str, Any]) -> str:
+    """How the network stands to the classes that the data names."""
+    targets = made.get("targets")
+    if metric.chooses_classes or not targets:
+        return ""
+    return (
+        f" The explained class is the network's top one in {targets['top_class']} of {targets['explained']} cases; its "
+        f"score is negative in {targets['negative_score']}."
+    )
+
+
+def _download(values: Path) -> str:
+    """Where the values of the images are, if they were kept."""
+    where = f"{{download}}`{values.name} <../results/{values.name}>`"
+    return f"The values of every image: {where}." if values.exists() else ""
+
+
+VALUES = "values.json.gz"
+"""What a run calls the file with the values of all its images."""
 
 
 def _p_values(values: dict[str, dict[str, float]]) -> Iterator[str]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.metrics import Bench, Measured, PerImageMetric
-from captum_clrp.evaluation.results.records import Record, Recorder, merge, read_records
+from captum_clrp.evaluation.results.records import Record, Recorder, merge, packed_values, read_records
 from captum_clrp.evaluation.results.summary import Summary, summarise
 from captum_clrp.evaluation.running import provenance
 from captum_clrp.evaluation.running.mean_image import mean_image
@@ -43,7 +43,8 @@ class Run:
         metric: What is measured.
         source: On what.
         bench: With which network and methods.
-        folder: Where results go: ``run.json``, ``records/*.jsonl``, ``summary.json``, ``summary.csv``, ``curves.csv``.
+        folder: Where results go: ``run.json``, ``records/*.jsonl``, ``summary.json``, ``summary.csv``, ``curves.csv``, and
+            ``values.json.gz``, all records in one file (:func:`captum_clrp.evaluation.read_values`).
         batch: Images in a batch.
         average: ``"images"`` or ``"classes"``. Default: as the metric says.
         seed: Of everything random, but for methods, which have theirs.
@@ -72,7 +73,8 @@ class Run:
             The summary, in the leading process; ``None`` in others.
 
         Raises:
-            InvalidInputError: if the folder holds the results of another run, or the data cannot be used.
+            InvalidInputError: if the folder holds the results of another run, or loses its records to one, or the data cannot be
+                used.
         """
         began = time.perf_counter()
         if self.seed < 0:
@@ -99,12 +101,18 @@ class Run:
         records = self._everything()
         if not self.team.leads:
             return None
+        if len(records) < len(self.source):
+            raise InvalidInputError(
+                f"{len(self.source) - len(records)} of {len(self.source)} images have no record in {self.folder}, which "
+                "another run may have begun anew; start again with the same arguments, or in another folder"
+            )
         if not any(record.measured for record in records):
             reasons = Counter(reason for record in records for reason in record.skipped)
             why = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
             raise InvalidInputError(f"nothing could be measured on {self.source.name}: {why or 'it has no images'}")
         summary = summarise(self.metric, records, total=len(self.source), over=self._average, seed=self.seed)
-        summary.made_with = self._configuration() | {
+        configuration = self._configuration()
+        summary.made_with = configuration | {
             "commit": provenance.commit(),
             "targets": _targets(records),
             "versions": provenance.versions(self.bench.network.device),
@@ -112,6 +120,7 @@ class Run:
             "cost": self._cost(time.perf_counter() - began, len(records) - len(done)),
         }
         self._write(summary)
+        write_whole(self.folder / "values.json.gz", packed_values(configuration, records))
         return summary
 
     @property
@@ -146,11 +155,16 @@ class Run:
         }
 
     def _check_data(self) -> None:
-        """Refuse data without what the metric needs, and classes that are numbered for another network.
+        """Refuse data without what the metric needs, names that are not unique, and classes numbered for another network.
 
         Raises:
             InvalidInputError: saying what is missing.
         """
+        name, count = Counter(self.source.ids).most_common(1)[0] if len(self.source) else ("", 0)
+        if count > 1:
+            raise InvalidInputError(
+                f"{count} images of {self.source.name} are called {name!r}; results are kept by name, so give each its own"
+            )
         outputs, classes = len(self.bench.network.class_names), self.source.own_classes
         if classes is not None and outputs and classes != outputs:
             raise InvalidInputError(

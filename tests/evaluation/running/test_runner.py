@@ -1,7 +1,9 @@
 """Runs: what is measured, what is left out, and that nothing depends on batches that were begun before."""
 
 import json
+import shutil
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -23,10 +25,12 @@ from captum_clrp.evaluation import (
     PointingGame,
     Run,
     Team,
+    read_values,
+    summarise,
 )
 from captum_clrp.evaluation.metrics.neuron_ablation import NEURON_METHODS
 from captum_clrp.evaluation.results.figures import figures
-from captum_clrp.evaluation.results.records import read_records
+from captum_clrp.evaluation.results.records import read_records, without_nan
 from captum_clrp.evaluation.sources import Explained, Sample, Source
 from captum_clrp.visualization import encoded
 
@@ -45,8 +49,13 @@ def test_every_experiment_runs_and_draws(name, deep, tmp_path):
     job = run(name, Squares(6), deep, tmp_path)
     summary = job.go()
     assert {row.quantity for row in summary.rows} == {q.name for q in job.metric.quantities}
-    for file in ("run.json", "summary.json", "summary.csv"):
+    for file in ("run.json", "summary.json", "summary.csv", "values.json.gz"):
         assert (tmp_path / file).stat().st_size > 0
+    made_with, records = read_values(tmp_path / "values.json.gz")
+    assert made_with == json.loads((tmp_path / "run.json").read_text())
+    again = summarise(job.metric, records, total=made_with["images"], seed=made_with["seed"])
+    assert without_nan([asdict(row) for row in again.rows]) == without_nan([asdict(row) for row in summary.rows])
+    assert without_nan(again.extra) == without_nan(summary.extra)
     assert summary.images == {"measured": 6, "total": 6}
     drawn = figures(job.metric, summary, read_records(tmp_path / "records"), job.source, job.bench)
     assert "bars" in drawn
@@ -127,6 +136,30 @@ def stop_after_seven(job):
     job.go()
 
 
+def test_a_run_whose_folder_another_one_begins_anew_does_not_average_what_is_left(deep, tmp_path):
+    job = run("pointing", Squares(6), deep, tmp_path, ["gradient"], batch=2)
+    measure, batches = job.metric.measure_batch, []
+
+    def measuring_while_another_begins_anew(bench, samples):
+        batches.append(samples)
+        if len(batches) == 2:
+            shutil.rmtree(tmp_path / "records")
+        return measure(bench, samples)
+
+    job.metric.measure_batch = measuring_while_another_begins_anew
+    with pytest.raises(InvalidInputError, match=r"6 of 6 images have no record in .*begun anew"):
+        job.go()
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_images_of_one_name_are_refused(deep, tmp_path):
+    source = Squares(3)
+    source.ids = ["a", "b", "a"]
+    with pytest.raises(InvalidInputError, match="2 images of .* are called 'a'"):
+        run("pointing", source, deep, tmp_path).go()
+    assert not tmp_path.joinpath("run.json").exists()
+
+
 def test_a_finished_run_is_summarised_without_measuring(deep, tmp_path):
     first = run("pointing", Squares(4), deep, tmp_path).go()
     job = run("pointing", StopsAfter(Squares(4), 0), deep, tmp_path)
@@ -149,12 +182,13 @@ class Half(Team):
 
 def test_two_processes_do_what_one_does(deep, tmp_path):
     whole = run("energy-inside", Squares(11), deep, tmp_path / "one", batch=2).go()
-    for rank in (1, 0):
-        summary = run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(rank, 2)).go()
-        if rank == 1:
-            assert summary is None
-            assert len(read_records(tmp_path / "two" / "records")) == 5  # the second, fourth, ... batch
+    summary = run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(1, 2)).go()
+    assert summary is None
+    assert len(read_records(tmp_path / "two" / "records")) == 5  # the second, fourth, ... batch
     # The leader has found those batches done, and shares what is left; the rest is done by a third run.
+    with pytest.raises(InvalidInputError, match="2 of 11 images have no record"):
+        run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(0, 2)).go()
+    assert not (tmp_path / "two" / "summary.json").exists()
     summary = run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2).go()
     assert summary.rows == whole.rows
 
