@@ -67,8 +67,10 @@ class LRPZBeta(Explainer, LRP):
         >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
         >>> lrp = LRPZBeta(model, low=0.0, high=1.0, conserve=True)
         >>> relevance = lrp.attribute(images, target=340)
-        >>> relevance.shape, torch.allclose(relevance.sum((1, 2, 3)), model(images)[:, 340], rtol=1e-3)
-        (torch.Size([2, 3, 64, 64]), True)
+        >>> relevance.shape
+        torch.Size([2, 3, 64, 64])
+        >>> torch.allclose(relevance.sum((1, 2, 3)), model(images)[:, 340], rtol=1e-3)
+        True
     """
 
     def __init__(
@@ -139,9 +141,9 @@ class LRPZBeta(Explainer, LRP):
             internal_batch_size: Explain at most so many examples at a time, to bound memory. Default: all at once.
 
         Returns:
-            Relevance, shaped, typed and placed as ``inputs``: plain tensors without a graph, also for subclasses of
-            tensors; with ``return_convergence_delta`` also a
-            tensor of shape ``(N,)``: initial relevance minus the sum of relevance, i.e. what was absorbed on the way.
+            Relevance of the same shape, type and device as ``inputs``, as plain tensors without a graph (also for
+            subclasses of tensors). With ``return_convergence_delta`` also a tensor of shape ``(N,)``, the initial relevance
+            minus the sum of relevance, which is what was absorbed on the way.
 
         Raises:
             InvalidInputError: for inputs or bounds that cannot be used.
@@ -199,8 +201,8 @@ class ContrastiveLRP(LRPZBeta):
         strength: How much of the dual's relevance is subtracted: :math:`\max(0, R - s R_{dual})` with ``s`` from 0 to 1, in
             the same single pass. 1 is the paper's contrast; 0 leaves LRP of the score's magnitude with z+ at the output
             layer. A little less than 1 keeps an order where the contrast is silent. Default: ``1.0``.
-        avg_pool, conserve, rules, precision: As for :class:`LRPZBeta`. Under ``conserve=True`` the signed contrast sums
-            to ``1 - s`` of the score: to 0 by default.
+        avg_pool, rules, precision: As for :class:`LRPZBeta`.
+        conserve: As for :class:`LRPZBeta`. If set, the signed contrast sums to ``1 - s`` of the score, by default to 0.
 
     Raises:
         InvalidInputError: also for a ``strength`` that is no number from 0 to 1.

@@ -38,7 +38,8 @@ class NeuronLRPZBeta(Explainer, NeuronAttribution):
         >>> import torch
         >>> from torchvision.models import resnet18
         >>> model, images = resnet18().eval(), torch.rand(2, 3, 64, 64)
-        >>> NeuronLRPZBeta(model, model.layer3).attribute(images, neuron_selector=(17, 2, 2)).shape
+        >>> neuron = NeuronLRPZBeta(model, model.layer3)
+        >>> neuron.attribute(images, neuron_selector=(17, 2, 2)).shape
         torch.Size([2, 3, 64, 64])
     """
 

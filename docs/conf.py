@@ -58,8 +58,9 @@ html_theme_options = {
     "dark_css_variables": {"color-brand-primary": "#ff8a80", "color-brand-content": "#ff8a80"},
     "navigation_with_keys": True,
 }
-pygments_style = "friendly"
+# The theme's own style of code for the light ground, which has enough contrast.
 pygments_dark_style = "github-dark"
+smartquotes_action = "q"  # quotation marks only: two hyphens begin an option
 
 # References that lead nowhere are warnings. Types of other packages lead to their documentation where `ELSEWHERE` knows
 # the place (an inventory would have to be fetched), and nowhere otherwise.

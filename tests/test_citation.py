@@ -20,7 +20,7 @@ def entries(page: str) -> dict[str, dict[str, str]]:
     text = (ROOT / page).read_text(encoding="utf-8")
     found = {}
     for kind, body in re.findall(r"^@(\w+)\{\w+,\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
-        fields = re.findall(r"^\s*(\w+)\s*= \{(.*)\},?$", body, re.MULTILINE)
+        fields = re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.MULTILINE)
         found[kind] = {name: re.sub(r"[{}\\]", "", value) for name, value in fields}
     return found
 

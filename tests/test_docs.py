@@ -331,7 +331,7 @@ def test_site_builds_without_a_warning(site: Path) -> None:
             assert page.stat().st_size < 200_000, f"{shown} has {page.stat().st_size // 1000} kB"
         assert "&lt;function " not in text, f"{shown} prints a function"
         assert "Not measured yet" not in text, f"{shown} has a section without a result"
-        for line in re.findall(r'<div class="highlight-(?:bash|console) .*?</pre>', text, flags=re.DOTALL):
+        for line in re.findall(r'<div class="highlight-(?!text )\w+ .*?</pre>', text, flags=re.DOTALL):
             widest = max(len(html.unescape(re.sub("<.*?>", "", part))) for part in line.splitlines())
             assert widest <= 88, f"{shown} has code of {widest} columns"
         loaded = re.findall(r"<(?:script|img|link)[^>]*?(?:src|href)=\"(https?:[^\"]+)\"", text)

@@ -127,7 +127,7 @@ def sign_flip_test(differences: Sequence[float], *, draws: int = 10_000, seed: i
 
     Example::
 
-        >>> sign_flip_test([0.1, 0.2, 0.3])          # of 8 patterns only the observed one reaches 0.2
+        >>> sign_flip_test([0.1, 0.2, 0.3])  # of 8 patterns only the observed one reaches 0.2
         0.125
     """
     values = [d for d in differences if not math.isnan(d)]

@@ -131,7 +131,7 @@ def taylor_terms(function: Callable[[Tensor], Tensor], x: Tensor, root: Tensor, 
         order: Highest order. Default: 3.
 
     Returns:
-        Tensor of shape ``(order, n)``: row ``k`` holds the terms of order ``k + 1``.
+        Tensor of shape ``(order, n)`` whose row ``k`` holds the terms of order ``k + 1``.
     """
     step = x - root
     beside = root + 1e-6 * step
@@ -158,7 +158,7 @@ def decompose(x: Tensor, weight: Tensor, bias: Tensor, direction: SearchDirectio
         order: Highest order. Default: 3.
 
     Returns:
-        Tensor of shape ``(order, n)``: sums over the m neurons of their terms.
+        Tensor of shape ``(order, n)``, the sums over the m neurons of their terms.
 
     Raises:
         InvalidInputError: as :func:`root_point`.

@@ -159,7 +159,8 @@ def draw_map(
     Example::
 
         >>> import torch
-        >>> figure = draw_map(torch.randn(3, 32, 32), torch.rand(3, 32, 32), label="zebra", style="contour", smooth=2)
+        >>> relevance, photograph = torch.randn(3, 32, 32), torch.rand(3, 32, 32)
+        >>> figure = draw_map(relevance, photograph, label="zebra", style="contour", smooth=2)
         >>> [axes.get_label() for axes in figure.axes]
         ['map of zebra', 'colour bar']
     """

@@ -19,7 +19,7 @@ import json
 import os
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,7 @@ def result(name: str, how: str) -> str:
     plot = path.with_suffix(".png")
     if plot.exists():
         (GENERATED / plot.name).write_bytes(plot.read_bytes())
-        text += f"\n![The tables above as curves, one for each column.]({plot.name})\n"
+        text += f"\n![{PLOTS[name]}]({plot.name})\n"
     return text
 
 
@@ -314,7 +314,7 @@ def _curves(name: str, summary: dict[str, Any]) -> Iterator[str]:
     for curve in metric.curves:
         if any(c.curve == curve.name for c in curves):
             drawn = draw_curve(metric, read, curve.name)
-            (GENERATED / f"{name}-{curve.name}.png").write_bytes(encoded(drawn))
+            (GENERATED / f"{name}-{curve.name}.png").write_bytes(encoded(drawn, dpi=240))
             last = [f"{c.method} {c.mean[-1]:.2f}" for c in curves if c.curve == curve.name]
             told = f"{curve.title} over {curve.axis}, one curve for each method; at the right end {', '.join(last)}."
             yield f"\n![{told}]({name}-{curve.name}.png)\n"
@@ -355,7 +355,7 @@ def _broken_lines(match: re.Match[str]) -> str:
 
 def _mark_wide_tables(text: str) -> str:
     def mark(match: re.Match[str]) -> str:
-        table = match.group(0)
+        table = _aligned(match.group(0))
         columns = table.splitlines()[0].count("|") - 1
         lines = len(table.splitlines()) - 2
         if columns > WIDE:
@@ -367,13 +367,25 @@ def _mark_wide_tables(text: str) -> str:
     return re.sub(r"(?:^\|.*\n)+", mark, text, flags=re.MULTILINE)
 
 
+def _aligned(table: str) -> str:
+    """The table with numbers on the right and text on the left, whatever it said."""
+    header, _, *body = table.splitlines()
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in body]
+    marks = " | ".join("---:" if numbers else "---" for numbers in map(_numbers, zip(*rows, strict=True)))
+    return "\n".join([header, f"| {marks} |", *body, ""])
+
+
+def _numbers(cells: Sequence[str]) -> bool:
+    """Whether a column holds numbers: with a unit, an interval or a mark, but no words."""
+    return all(re.match(r"([-+]?\d[^a-z]*|-|nan|n/a|)$", re.sub("e[-+]", "", cell)) for cell in cells)
+
+
 # -- writing ------------------------------------------------------------------------------------------------------
 
 
 def _table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    numbers = [all(re.match(r"[-+]?\d", row[k]) for row in rows if row[k]) for k in range(len(header))]
-    lines = [header, tuple("---:" if number else "---" for number in numbers), *rows]
-    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines) + "\n"
+    lines = [header, ("---",) * len(header), *rows]
+    return _aligned("\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines))
 
 
 def _cell(text: str) -> str:
@@ -415,6 +427,16 @@ RESULT_COMMANDS = {
     "growth-cuda": "python -m benchmarks.growth --device cuda --output docs/results",
 }
 """The command that writes each report in ``docs/results``."""
+
+_AS_CURVES = "The tables above as curves, one for each column."
+PLOTS = {
+    "growth-cpu": _AS_CURVES,
+    "growth-cuda": _AS_CURVES,
+    "contrast": "Six plots, a row for each network: area under the deletion curve on the left and under the insertion "
+    "curve on the right, over the share of positive relevance in the cell. The three contrasts run along one curve as their "
+    "strength grows, to the right at first, and fall off steeply in deletion above 0.9.",
+}
+"""What the picture beside a report shows."""
 
 LEFT_OUT = {"digits": "\n## cnn-relu\n"}
 """Where the part of a report begins that a page offers as a download, for it is long."""

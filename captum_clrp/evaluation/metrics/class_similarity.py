@@ -44,8 +44,8 @@ def class_similarity(maps: Tensor, measure: Measure = "cosine") -> Tensor:
 
     Example::
 
-        >>> maps = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[0.0, 2.0]]])  # the second is all equal
-        >>> class_similarity(maps)[0].tolist()
+        >>> maps = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[0.0, 2.0]]])
+        >>> class_similarity(maps)[0].tolist()  # the second map is all equal
         [1.0, 1.0, 0.0]
     """
     if measure not in MEASURES:

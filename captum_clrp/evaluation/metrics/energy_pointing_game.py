@@ -44,7 +44,8 @@ def critical_share(attribution: Tensor, mask: Tensor) -> float:
     Example::
 
         >>> heat = torch.tensor([[4.0, 3.0], [2.0, 1.0]])
-        >>> critical_share(heat, torch.tensor([[1, 1], [0, 1]]))          # (4 + 3) / 10; the 2 lies beside
+        >>> mask = torch.tensor([[1, 1], [0, 1]])  # the 2 lies beside the object
+        >>> critical_share(heat, mask)  # (4 + 3) / 10
         0.7
     """
     values = as_map(attribution)
@@ -80,7 +81,7 @@ class EnergyPointingGame(MapMetric):
         >>> game = EnergyPointingGame(shares=(0.1, 0.5, 0.9))
         >>> maps = torch.tensor([[[4.0, 3.0], [2.0, 1.0]]])
         >>> game.update(maps, torch.tensor([[[1, 1], [0, 1]]]))
-        >>> game.compute()  # the pixels that hold 10 % and 50 % of the energy lie inside, of 90 % one does not
+        >>> game.compute()  # with 10 % and 50 % of the energy inside, with 90 % not
         tensor([1., 1., 0.], dtype=torch.float64)
     """
 

@@ -55,7 +55,7 @@ class GridPointingGame(MapMetric):
         >>> import torch
         >>> game = GridPointingGame(n=2)
         >>> maps = torch.tensor([[[3.0, 1.0], [0.0, 0.0]]])  # of scenes
-        >>> game.update(maps, torch.tensor([0]))  # the cell of the class that each map explains
+        >>> game.update(maps, torch.tensor([0]))  # the cell of each map's class
         >>> float(game.compute()["share"]), float(game.compute()["hit"])
         (0.75, 1.0)
     """

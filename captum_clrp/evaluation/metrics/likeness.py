@@ -27,7 +27,8 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
 
     Example::
 
-        >>> round(rank_correlation(torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.0, 5.0, 6.0]])), 9)
+        >>> first, second = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0.0, 5.0, 6.0]])
+        >>> round(rank_correlation(first, second), 9)
         1.0
     """
     one, other = _pair(first, second)

@@ -35,8 +35,9 @@ def pointing_hit(attribution: Tensor, mask: Tensor, tolerance: float = 0.0) -> b
     Example::
 
         >>> heat = torch.tensor([[0.0, 3.0], [3.0, 1.0]])
-        >>> pointing_hit(heat, torch.tensor([[0, 1], [1, 0]])), pointing_hit(heat, torch.tensor([[0, 1], [0, 0]]))
-        (True, False)
+        >>> masks = torch.tensor([[0, 1], [1, 0]]), torch.tensor([[0, 1], [0, 0]])
+        >>> [pointing_hit(heat, mask) for mask in masks]
+        [True, False]
     """
     values = as_map(attribution)
     marked = as_mask(mask, values)
@@ -65,8 +66,9 @@ class PointingGame(MapMetric):
     Example::
 
         >>> game = PointingGame()
-        >>> maps = torch.tensor([[[0.0, 3.0], [2.0, 1.0]], [[4.0, 3.0], [2.0, 1.0]]])  # (N, H, W) or (N, C, H, W)
-        >>> masks = torch.tensor([[[0, 1], [0, 0]], [[0, 1], [0, 0]]])  # (N, H, W)
+        >>> # maps are (N, H, W) or (N, C, H, W), masks (N, H, W)
+        >>> maps = torch.tensor([[[0.0, 3.0], [2.0, 1.0]], [[4.0, 3.0], [2.0, 1.0]]])
+        >>> masks = torch.tensor([[[0, 1], [0, 0]], [[0, 1], [0, 0]]])
         >>> game.update(maps, masks)
         >>> game.compute()  # the first one hits
         tensor(0.5000, dtype=torch.float64)
