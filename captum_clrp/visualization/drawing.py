@@ -71,7 +71,7 @@ class Row:
         said += f" ({abs(total / self.score):.1%} of score)"
         uncut = self.signed[column] if self.signed else None
         if uncut is not None:
-            return f"{said}, signed {uncut if abs(uncut / self.score) > _ROUNDING else 0:.3g}"
+            return f"{said}, signed {uncut if abs(uncut / self.score) > _ROUNDING else 0:.2g}"
         lost = self.absorbed[column] if self.absorbed else None
         return said if lost is None else f"{said}, {round(lost / self.score, 2) + 0:.0%} absorbed"
 
