@@ -66,7 +66,7 @@ def test_intervals_curves_and_p_values_follow_from_the_values_of_the_images(name
 def assert_alike(found: Any, told: Any, where: str) -> None:
     """Equal but for rounding, which other versions may do otherwise."""
     if isinstance(told, dict):
-        assert found.keys() == told.keys(), where
+        assert found.keys() >= told.keys(), where
         for key, value in told.items():
             assert_alike(found[key], value, f"{where}, {key}")
     elif isinstance(told, list):

@@ -177,4 +177,11 @@ def _sides(text: str) -> int | tuple[int, int]:
         values = []
     if len(values) not in (1, 2) or min(values) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels (224) or height and width (224,320)")
+    if max(values) > _LONGEST_SIDE:
+        raise argparse.ArgumentTypeError(
+            f"{text} pixels would fill the memory; networks see a few hundred a side, and {_LONGEST_SIDE} are the most"
+        )
     return values[0] if len(values) == 1 else (values[0], values[1])
+
+
+_LONGEST_SIDE = 4096

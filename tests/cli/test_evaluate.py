@@ -372,6 +372,8 @@ def test_one_image_has_no_interval(tmp_path, capsys):
         (["pointing", "--tolerance", "-5"], "no distance in pixels"),
         (["pointing", "--limit", "1.5"], "'1.5' is not a whole number of at least 1"),
         (["insertion-deletion", "--steps", "0"], "0 steps make no curve"),
+        (["insertion-deletion", "--steps", "99999999"], "give from 1 to 1000"),
+        (["pointing", "--crop", "99999"], "99999 pixels would fill the memory"),
         (["my.module:x"], "the metric my.module:x cannot be imported (No module named 'my')"),
         (["captum_clrp:LRPZBeta"], "captum_clrp:LRPZBeta is no metric"),
         (["pointing", "--data", "captum_clrp:LRPZBeta"], "captum_clrp:LRPZBeta is no dataset"),

@@ -32,6 +32,7 @@ Model = Callable[[Tensor], Tensor]
 Replaced = Callable[[Tensor], Tensor]
 Fill = Literal["mean", "blur", "impute"]
 STEPS = 16
+MOST_STEPS = 1000
 
 
 def pixel_order(attribution: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -201,7 +202,7 @@ class InsertionDeletion(PerImageMetric):
         average: ``"images"`` or ``"classes"``.
 
     Raises:
-        InvalidInputError: for no steps, an unknown ``fill``, and in ``update`` without a baseline.
+        InvalidInputError: for steps that are not from 1 to 1000, an unknown ``fill``, and in ``update`` without a baseline.
     """
 
     name = "insertion-deletion"
@@ -240,8 +241,8 @@ class InsertionDeletion(PerImageMetric):
         if fill not in get_args(Fill):
             raise InvalidInputError(f"fill={fill!r} is not known; choose {', '.join(get_args(Fill))}")
         self.fill = fill
-        if steps < 1:
-            raise InvalidInputError(f"{steps} steps make no curve; give at least 1")
+        if not 1 <= steps <= MOST_STEPS:
+            raise InvalidInputError(f"{steps} steps make no curve; give from 1 to {MOST_STEPS}")
         self.baseline = baseline
         self.steps = steps
         self.seed = seed

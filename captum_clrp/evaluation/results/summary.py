@@ -33,7 +33,8 @@ class Row:
         mean, low, high: Mean and ends of its 95 % interval; NaN where nothing was measured, and of one image.
         n: Explained classes that it was measured on.
         images: Images that they belong to.
-        difference, difference_low, difference_high: To ``BASELINE`` on the same images; NaN without it.
+        difference, difference_low, difference_high: To another method on the same images; NaN without it.
+        difference_to: That method, ``BASELINE``; empty without it.
     """
 
     quantity: str
@@ -46,6 +47,7 @@ class Row:
     difference: float
     difference_low: float
     difference_high: float
+    difference_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -192,11 +194,12 @@ class _Columns:
         images = len(np.unique(self.images[measured]))
         low, high = (float(averaged.low[at]), float(averaged.high[at])) if images > 1 else (math.nan, math.nan)
         difference = (math.nan, math.nan, math.nan)
-        if BASELINE in self.methods and method != BASELINE:
-            difference = averaged.means.difference(at, self._quantity[BASELINE, quantity])
+        other = BASELINE if BASELINE in self.methods and method != BASELINE else ""
+        if other:
+            difference = averaged.means.difference(at, self._quantity[other, quantity])
             difference = difference if images > 1 else (difference[0], math.nan, math.nan)
         mean = float(averaged.means.mean[at])
-        return Row(quantity, method, mean, low, high, int(measured.sum()), images, *difference)
+        return Row(quantity, method, mean, low, high, int(measured.sum()), images, *difference, other)
 
     def curve(self, averaged: _Averaged, method: str, curve: Curve) -> CurveRow:
         """A curve of a method."""

@@ -36,10 +36,12 @@ def test_files_can_be_read_back():
     read = json.loads(summary.json())
     assert read["rows"][1]["mean"] == 0.75
     assert read["rows"][0]["difference"] is None
+    assert [row["difference_to"] for row in read["rows"]] == ["", "lrp"]
     lines = list(csv.DictReader(io.StringIO(summary.csv())))
     assert [line["method"] for line in lines] == ["lrp", "clrp1"]
     assert float(lines[1]["mean"]) == 0.75
     assert lines[0]["difference"] == ""
+    assert [line["difference_to"] for line in lines] == ["", "lrp"]
 
 
 def test_curves_are_averaged_point_by_point():

@@ -31,6 +31,7 @@ from captum_clrp.evaluation import (
 from captum_clrp.evaluation.metrics.neuron_ablation import NEURON_METHODS
 from captum_clrp.evaluation.results.figures import figures
 from captum_clrp.evaluation.results.records import read_records, without_nan
+from captum_clrp.evaluation.running import provenance
 from captum_clrp.evaluation.sources import Explained, Sample, Source
 from captum_clrp.visualization import encoded
 
@@ -218,6 +219,14 @@ def test_other_data_and_other_weights_are_not_mixed(deep, tmp_path):
         run("pointing", Squares(3), deep, tmp_path).go()
 
 
+def test_other_versions_are_not_mixed(deep, tmp_path, monkeypatch):
+    run("pointing", Squares(3), deep, tmp_path).go()
+    found = provenance.packages()
+    monkeypatch.setattr(provenance, "packages", lambda: found | {"torch": "9.9"})
+    with pytest.raises(InvalidInputError, match=r'differs in torch \(".*" there, "9.9" here\)'):
+        run("pointing", Squares(3), deep, tmp_path).go()
+
+
 CHANGES = {
     "class map": lambda root: VOC2007(root, class_map={"dog": 1, "cat": 2, "horse": 0}),
     "difficult set": lambda root: VOC2007(root, class_map=ANIMALS, hard=True),
@@ -327,8 +336,6 @@ def test_contrast_tells_neurons_apart_where_lrp_does_not(tmp_path):
 
 
 def test_similarity_finds_lrp_alike_and_the_contrast_not(tmp_path, deep):
-    with torch.no_grad():
-        deep.model.classifier.bias += 5  # LRP keeps the sign of the score; here no logit is negative
     summary = run("similarity", Squares(6), deep, tmp_path, ["lrp", "clrp1", "clrp2", "centre"]).go()
     alike = {row.method: row.mean for row in summary.rows if row.quantity == "cosine"}
     assert alike["centre"] == pytest.approx(1)
