@@ -8,13 +8,13 @@ from __future__ import annotations
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from captum_clrp.engine.numerics import all_finite
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, check_choice
 
 __all__ = ["BoundType", "Bounds", "InputDomain", "Outside", "bounds_from_transform", "normalized_bounds", "own_range"]
 
@@ -126,8 +126,7 @@ class InputDomain:
     outside: Outside = "error"
 
     def __post_init__(self) -> None:
-        if self.outside not in get_args(Outside):
-            raise InvalidInputError(f"outside={self.outside!r} is not known; choose 'error', 'clip' or 'widen'")
+        check_choice("outside", self.outside, Outside)
 
     def by_example(self, inputs: Any) -> tuple[BoundType, BoundType]:
         """Low and high with as many dimensions as the input, so that their dimension 0 counts examples as that of it.

@@ -11,6 +11,7 @@ import sys
 import types
 import warnings
 from collections.abc import Iterable
+from typing import Any, get_args
 
 __all__ = [
     "ClassifierError",
@@ -19,6 +20,7 @@ __all__ = [
     "InvalidTargetError",
     "ModelStateError",
     "UnsupportedOperationError",
+    "check_choice",
     "how_to_install",
     "nearest",
     "warn",
@@ -81,6 +83,22 @@ def how_to_install(extra: str) -> str:
         extra: Its name in ``setup.cfg``.
     """
     return f'in a checkout of captum_clrp run: pip install ".[{extra}]"'
+
+
+def check_choice(argument: str, given: object, kind: Any) -> None:
+    """Refuse what is not one of a closed set of words.
+
+    Args:
+        argument: Its name.
+        given: What was given for it.
+        kind: The ``Literal`` of the words.
+
+    Raises:
+        InvalidInputError: naming them all.
+    """
+    *others, last = map(repr, get_args(kind))
+    if given not in get_args(kind):
+        raise InvalidInputError(f"{argument}={given!r} is not known; choose {', '.join(others)} or {last}")
 
 
 def nearest(word: str, candidates: Iterable[str], count: int = 5) -> list[str]:

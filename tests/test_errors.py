@@ -1,6 +1,16 @@
 import pickle
+from typing import Literal
 
-from captum_clrp.errors import ClassifierError, ContrastiveLRPError, how_to_install, nearest
+import pytest
+
+from captum_clrp.errors import (
+    ClassifierError,
+    ContrastiveLRPError,
+    InvalidInputError,
+    check_choice,
+    how_to_install,
+    nearest,
+)
 
 
 def test_a_typing_error_finds_its_word_first():
@@ -28,3 +38,12 @@ def test_what_a_classifier_lacks_travels_between_processes():
 
 def test_a_hint_installs_from_a_checkout_as_the_readme_does():
     assert how_to_install("eval") == 'in a checkout of captum_clrp run: pip install ".[eval]"'
+
+
+def test_a_word_of_a_closed_set():
+    sizes = Literal["small", "middle", "large"]
+    check_choice("size", "large", sizes)
+    for given in ("huge", None, 1, ["large"]):
+        with pytest.raises(InvalidInputError) as caught:
+            check_choice("size", given, sizes)
+        assert str(caught.value) == f"size={given!r} is not known; choose 'small', 'middle' or 'large'"

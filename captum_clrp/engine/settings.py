@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from captum_clrp.composites import AUTO, Composite
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import check_choice
 
 __all__ = ["AveragePooling", "Precision", "Settings"]
 
@@ -34,10 +34,5 @@ class Settings:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if self.avg_pool not in get_args(AveragePooling):
-            raise InvalidInputError(f"avg_pool={self.avg_pool!r} is not known; choose 'proportional' or 'even'")
-        if self.precision not in get_args(Precision):
-            raise InvalidInputError(
-                f"precision={self.precision!r} is not known; choose 'float32', 'bfloat16' or 'auto' (bfloat16 where the "
-                "device computes fast in it)"
-            )
+        check_choice("avg_pool", self.avg_pool, AveragePooling)
+        check_choice("precision", self.precision, Precision)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as F
 
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.geometry import Box, Geometry
 
 __all__ = ["Map", "Photograph", "Sign", "laid_back", "map_of", "photograph_of", "seen_part", "signed_part", "smoothed"]
@@ -101,8 +101,7 @@ def signed_part(relevance: NDArray[np.float64], sign: Sign) -> NDArray[np.float6
         return np.minimum(relevance, 0)
     if sign == "absolute":
         return np.abs(relevance)
-    if sign != "signed":
-        raise InvalidInputError(f"unknown sign {sign!r}; choose from {', '.join(get_args(Sign))}")
+    check_choice("sign", sign, Sign)
     return relevance
 
 

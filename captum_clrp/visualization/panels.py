@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from captum.attr import visualization
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from captum_clrp.errors import InvalidInputError, nearest
+from captum_clrp.errors import InvalidInputError, check_choice, nearest
 from captum_clrp.visualization.maps import Sign, signed_part, smoothed
 
 __all__ = ["OVERLAID", "RELEVANCE", "Look", "Style", "draw_panel", "mappable", "scale_of"]
@@ -85,9 +85,8 @@ class Look:
     cmap: str | None = None
 
     def __post_init__(self) -> None:
-        for what, given, known in (("style", self.style, get_args(Style)), ("sign", self.sign, get_args(Sign))):
-            if given not in known:
-                raise InvalidInputError(f"unknown {what} {given!r}; choose from {', '.join(known)}")
+        check_choice("style", self.style, Style)
+        check_choice("sign", self.sign, Sign)
         if self.cmap is not None and self.cmap not in colormaps:
             close = ", ".join(nearest(self.cmap, colormaps)) or "RdBu_r, Reds, magma"
             raise InvalidInputError(f"matplotlib has no colour map {self.cmap!r}; it has {close} and others")

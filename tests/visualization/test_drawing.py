@@ -238,8 +238,8 @@ def test_names_need_no_escaping():
     ("call", "says"),
     [
         (lambda: draw_map(halves(1, 0)), "needs the photograph"),
-        (lambda: draw_map(halves(1, 0), GREY, style="jet"), "unknown style 'jet'"),
-        (lambda: draw_map(halves(1, 0), GREY, sign="both"), "unknown sign 'both'"),
+        (lambda: draw_map(halves(1, 0), GREY, style="jet"), "style='jet' is not known; choose 'overlay'"),
+        (lambda: draw_map(halves(1, 0), GREY, sign="both"), "sign='both' is not known"),
         (lambda: draw_map(halves(1, 0), GREY, cmap="viridiss"), "viridis"),
         (lambda: draw_map(halves(1, 0), GREY[:-1]), "the photograph 39 x 40"),
         (lambda: draw_maps(GREY, ["LRP", "CLRP1"], [Row("a", [halves(1, 0)])]), "1 maps of 'a' for 2 methods"),

@@ -44,7 +44,7 @@ def test_signs():
     assert signed_part(values, "positive").tolist() == [[0, 3]]
     assert signed_part(values, "negative").tolist() == [[-2, 0]]
     assert signed_part(values, "absolute").tolist() == [[2, 3]]
-    with pytest.raises(InvalidInputError, match="choose from signed"):
+    with pytest.raises(InvalidInputError, match="choose 'signed', 'positive'"):
         signed_part(values, "both")
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.methods import METHODS
 from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, over_cases
 from captum_clrp.evaluation.registry import Option, Registry, source_checksum
@@ -120,6 +120,7 @@ class PerImageMetric(Metric):
 
     full_state_update = False
     is_differentiable = False
+    higher_is_better: bool | None  # torchmetrics' word for what all quantities say; None if they differ
     values: list[Tensor]
     labels: list[Tensor]
 
@@ -145,12 +146,14 @@ class PerImageMetric(Metric):
             return
         if "quantities" in cls.__dict__ and "headline" not in cls.__dict__:
             cls.headline = cls.quantities[0].name
+        if "higher_is_better" not in cls.__dict__:
+            better = {quantity.better for quantity in cls.quantities}
+            cls.higher_is_better = {"high": True, "low": False}.get(better.pop()) if len(better) == 1 else None
         METRICS.add(cls.name, cls)
 
     def __init__(self, *, average: Average = "images", **options: Any) -> None:
         super().__init__(**options)
-        if average not in ("images", "classes"):
-            raise InvalidInputError(f"average={average!r} is not known; choose 'images' or 'classes'")
+        check_choice("average", average, Average)
         self.average = average
         self.add_state("values", default=[], dist_reduce_fx="cat")
         self.add_state("labels", default=[], dist_reduce_fx="cat")

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 from torchmetrics.functional import pairwise_cosine_similarity
 
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.methods import image_seed
 from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Measured
@@ -48,8 +48,7 @@ def class_similarity(maps: Tensor, measure: Measure = "cosine") -> Tensor:
         >>> class_similarity(maps)[0].tolist()  # the second map is all equal
         [1.0, 1.0, 0.0]
     """
-    if measure not in MEASURES:
-        raise InvalidInputError(f"measure={measure!r} is not known; choose one of {', '.join(MEASURES)}")
+    check_choice("measure", measure, Measure)
     heats = [as_map(m) for m in maps]
     flat = torch.tensor([is_flat(h) for h in heats])
     rows = torch.stack([h.flatten() for h in heats])
@@ -104,7 +103,6 @@ class ClassSimilarity(PerImageMetric):
     )
     columns = ("similarity",)
     chooses_classes = True
-    higher_is_better = False
 
     def __init__(self, measure: Measure = "cosine", *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)

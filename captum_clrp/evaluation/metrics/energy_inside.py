@@ -52,7 +52,6 @@ class EnergyInside(MapMetric):
     conventions = "A map without positive values scores 0; an all-equal map scores the object's share of the area."
     quantities = (Quantity("inside", "share inside"),)
     needs_places = True
-    higher_is_better = True
 
     def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
         return {"inside": energy_inside(heat, mask)}

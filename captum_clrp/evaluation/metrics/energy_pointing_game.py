@@ -91,7 +91,6 @@ class EnergyPointingGame(MapMetric):
     conventions = "Pixels of equal value enter the foreground together; an all-equal map misses at every share."
     quantities = (Quantity("critical", "largest share of energy in a foreground on the object"),)
     needs_places = True
-    higher_is_better = True
 
     def __init__(self, shares: Sequence[float] = SHARES, *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)

@@ -70,7 +70,6 @@ class GridPointingGame(MapMetric):
     )
     needs_places = True
     scenes = 2
-    higher_is_better = True
 
     def __init__(self, n: int = 2, *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)

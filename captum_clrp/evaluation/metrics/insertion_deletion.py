@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.methods import image_seed
 from captum_clrp.evaluation.metrics.base import Curve, PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, over_cases
@@ -238,8 +238,7 @@ class InsertionDeletion(PerImageMetric):
         **options: Any,
     ) -> None:
         super().__init__(average=average, **options)
-        if fill not in get_args(Fill):
-            raise InvalidInputError(f"fill={fill!r} is not known; choose {', '.join(get_args(Fill))}")
+        check_choice("fill", fill, Fill)
         self.fill = fill
         if not 1 <= steps <= MOST_STEPS:
             raise InvalidInputError(f"{steps} steps make no curve; give from 1 to {MOST_STEPS}")

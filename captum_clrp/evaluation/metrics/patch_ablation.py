@@ -188,7 +188,6 @@ class PatchAblation(PerImageMetric):
     headline = "probability"
     options = (PATCH,)
     needs_mean = True
-    higher_is_better = True
 
     def __init__(
         self, mean_image: Tensor | None = None, size: int = PATCH_SIZE, *, average: Average = "images", **options: Any

@@ -81,7 +81,6 @@ class PointingGame(MapMetric):
     quantities = (Quantity("hit", "accuracy"),)
     options = (Option("tolerance", "still on the object", float, "PIXELS"),)
     needs_places = True
-    higher_is_better = True
 
     def __init__(self, tolerance: float = 0.0, *, average: Average = "images", **options: Any) -> None:
         super().__init__(average=average, **options)

@@ -47,7 +47,6 @@ class RandomLogit(PerImageMetric):
     asks = "how alike is the map of another class, drawn at random?"
     conventions = "Ranks and pictures of maps as they are; an all-equal map is like no other one (0)."
     quantities = (Quantity("rank", "rank correlation", "low"), Quantity("ssim", "structural similarity", "low"))
-    higher_is_better = False
 
     def update(self, maps: Tensor, others: Tensor, labels: Tensor | None = None) -> None:
         """Measure a batch.

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.methods.base import image_seed
 from captum_clrp.evaluation.metrics.base import Curve, PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, concepts_of, over_cases
@@ -71,8 +71,7 @@ def stages(count: int, order: Order = "top-down", steps: int = STEPS) -> list[ra
         >>> stages(7, "bottom-up", 3)
         [range(0, 1), range(0, 4), range(0, 7)]
     """
-    if order not in get_args(Order):
-        raise InvalidInputError(f"order={order!r} is not known; choose {', '.join(get_args(Order))}")
+    check_choice("order", order, Order)
     if count < 1 or steps < 1:
         raise InvalidInputError(f"{count} layers in {steps} steps cannot be randomised; give at least one of each")
     steps = min(steps, count)
@@ -148,7 +147,6 @@ class ParameterRandomisation(PerImageMetric):
         Option("order", f"which layers are randomised: {', '.join(get_args(Order))}", str, "ORDER"),
         Option("stages", "steps from one layer to all", int, "N", "steps"),
     )
-    higher_is_better = False
 
     def __init__(
         self, order: Order = "top-down", steps: int = STEPS, *, average: Average = "images", **options: Any

@@ -96,7 +96,6 @@ class Sensitivity(PerImageMetric):
         Option("samples", "noisy copies of each image", int, "N"),
         Option("radius", "largest noise, as a share of the range of pixels", float, "SHARE"),
     )
-    higher_is_better = False
 
     def __init__(
         self, samples: int = SAMPLES, radius: float = RADIUS, *, average: Average = "images", **options: Any

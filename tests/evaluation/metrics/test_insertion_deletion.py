@@ -150,5 +150,5 @@ def test_a_run_fills_missing_pixels_as_asked(counter, samples, fill):
 
 
 def test_an_unknown_fill_is_refused():
-    with pytest.raises(InvalidInputError, match="choose mean, blur, impute"):
+    with pytest.raises(InvalidInputError, match="choose 'mean', 'blur' or 'impute'"):
         InsertionDeletion(fill="black")

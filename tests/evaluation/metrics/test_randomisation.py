@@ -38,7 +38,7 @@ def test_parts_that_are_randomised_alone_are_all_layers_once(count):
 
 
 def test_stages_that_cannot_be_are_refused():
-    with pytest.raises(InvalidInputError, match="top-down, bottom-up, independent"):
+    with pytest.raises(InvalidInputError, match="choose 'top-down', 'bottom-up' or 'independent'"):
         stages(5, "sideways")
     for count, steps in ((0, 3), (3, 0)):
         with pytest.raises(InvalidInputError, match="at least one of each"):
