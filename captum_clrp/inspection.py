@@ -12,7 +12,6 @@ from captum_clrp.composites import RulesType, composite_of
 from captum_clrp.engine._captum import TargetType
 from captum_clrp.engine.borrowed import plain_model
 from captum_clrp.engine.nodes import Record
-from captum_clrp.engine.propagation import tensors_of
 from captum_clrp.engine.settings import AveragePooling, Settings
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.explanation import Explanation
@@ -115,9 +114,8 @@ def explain_plan(
     with Explanation(model, settings=Settings(avg_pool, rules=composite_of(rules))).run(
         inputs, additional_forward_args
     ) as passed:
-        passed.propagation.check(tensors_of(passed.propagation.output))
         trace = passed.propagation.trace
-        return Plan(tuple(node.record for node in trace.nodes), trace.composite.name, trace.why_composite)
+        return Plan(passed.propagation.plan(), trace.composite.name, trace.why_composite)
 
 
 def check_conservation(

@@ -137,6 +137,19 @@ def test_every_composite_explains_layers_and_neurons_too(name: str) -> None:
     assert NeuronLRPZBeta(model, model[6], rules=name).attribute(x, 2).isfinite().all()
 
 
+@pytest.mark.filterwarnings("ignore:the sizes of relevance")
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_the_plan_names_the_rules_that_plain_lrp_has_at_the_output_layer_too(name: str) -> None:
+    for model in (small_cnn(), small_vit()):
+        x, plain = pictures(1, 12), LRPZBeta(model, rules=name)
+        plan = explain_plan(model, x, rules=name).records
+        assert [r.rule for r in plan] == [r.rule for r in check_conservation(model, x, target=1, method=plain).layers]
+    assert (plan[-1].rule, plan[-1].reason) == {
+        "paper": ("ZPlus()", "weighted operation on activations"),
+        "gamma": ("ZPlus()", "output layer"),
+    }.get(name, (str(COMPOSITES[name].linear), "weighted operation on activations"))
+
+
 def test_a_users_rule_wins_over_the_composite() -> None:
     model, x = small_cnn(), pictures(1, 12)
     model[2].rule = Flat()

@@ -18,13 +18,15 @@ __all__ = ["Info", "Marks", "depends_on_input", "info_of", "is_marked"]
 class Info(NamedTuple):
     """What is known of a tensor that depends on the inputs.
 
-    ``nonnegative``: no value is negative. ``gate``: values that scale a signal (a sigmoid's, say). ``bounds``: the
-    domain of the input, carried as far as the first weighted operation. ``signed``: the operation that gave it values of
-    both signs, as ``"add in 'blocks.3'"``, as long as no rectifying activation has followed.
+    ``nonnegative``: no value is negative. ``gate``: values that scale a signal (a sigmoid's, say). ``attention``: weights
+    that a softmax made, or one linear map of them, as where heads talk to each other. ``bounds``: the domain of the input,
+    carried as far as the first weighted operation. ``signed``: the operation that gave it values of both signs, as
+    ``"add in 'blocks.3'"``, as long as no rectifying activation has followed.
     """
 
     nonnegative: bool = False
     gate: bool = False
+    attention: bool = False
     bounds: Bounds | None = None
     signed: str | None = None
 

@@ -235,6 +235,7 @@ class Weighted(Shared):
     def settle(self, composite: Composite) -> None:
         super().settle(composite)
         self._settled, self._of_output = self.rule, composite.output or self.rule
+        self._reason = self.record.reason
 
     def rule_as(self, role: Role) -> RelevanceRule:
         """Its rule in a role. The output layer of a contrast has z+ (see :class:`~captum_clrp.composites.Composite`)."""
@@ -247,6 +248,8 @@ class Weighted(Shared):
         if role != self.role:
             self.role, self.subtracted = role, role.negate
             self.use(self.rule_as(role))
+            reason = self._reason if self.rule is self._settled else "output layer"
+            self.record = self.record._replace(reason=reason)
 
     def expected(self, received: float) -> float:
         return received - self.role.negate * received

@@ -18,7 +18,7 @@ from captum_clrp.engine.borrowed import check_inputs, checked_modules, plain_mod
 from captum_clrp.engine.graph import form_output_layer, nearest_weighted, refused_between
 from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.nested import attributes_of, flatten, replace
-from captum_clrp.engine.nodes import Role, Weighted
+from captum_clrp.engine.nodes import Record, Role, Weighted
 from captum_clrp.engine.numerics import all_finite, is_nonnegative
 from captum_clrp.engine.operations import run_operation
 from captum_clrp.engine.places import LayerReached, Place, Reader
@@ -83,6 +83,18 @@ class Propagation:
             self._check_negatable(output, nearest)
         role = Role(output=True, contrast=contrast, negate=negate_weights or 0.0)
         return OutputLayer(tuple(function.node for function in nearest), role)
+
+    def plan(self) -> tuple[Record, ...]:
+        """What every operation does, the output layer of each tensor of :attr:`output` by its own rule.
+
+        Raises:
+            UnsupportedOperationError: naming the operations without a rule.
+        """
+        outputs = list(tensors_of(self.output))
+        self.check(outputs)
+        for function in {f for output in outputs for f in nearest_weighted(output)}:
+            function.node.take(Role(output=True))
+        return tuple(node.record for node in self.trace.nodes)
 
     def check(self, outputs: Iterable[Tensor]) -> None:
         """Refuse outputs whose relevance would meet an operation without a rule; others on the way of none do not matter.

@@ -134,6 +134,51 @@ def test_a_row_that_is_masked_throughout_loses_its_relevance_and_nothing_is_nan(
     torch.testing.assert_close(received, dense(weights, X, relevance), **CLOSE)
 
 
+TALK, HEADS_TALK = torch.randn(3, 3).double(), torch.randn(3, 3, 1, 1).double()
+DIFFERENCE = torch.randn(2, 3, 6, 5).double()
+
+MIXED_WEIGHTS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "heads talk by a linear layer": (
+        lambda a: F.linear(a.permute(0, 2, 3, 1), TALK).permute(0, 3, 1, 2),
+        lambda a: torch.einsum("gh,nhls->ngls", TALK, a),
+    ),
+    "heads talk by a convolution": (
+        lambda a: F.conv2d(a, HEADS_TALK),
+        lambda a: torch.einsum("gh,nhls->ngls", HEADS_TALK[..., 0, 0], a),
+    ),
+    "less other attention": (
+        lambda a: a - 0.8 * (DIFFERENCE + 0 * a).softmax(-1),
+        lambda a: a - 0.8 * DIFFERENCE.softmax(-1),
+    ),
+    "shared anew": (
+        lambda a: a.masked_fill(a < 0.1, 0) / a.masked_fill(a < 0.1, 0).sum(-1, keepdim=True),
+        lambda a: a.masked_fill(a < 0.1, 0) / a.masked_fill(a < 0.1, 0).sum(-1, keepdim=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MIXED_WEIGHTS)
+def test_weights_that_are_mixed_with_each_other_are_weights(name: str) -> None:
+    as_written, weights = MIXED_WEIGHTS[name]
+    received, relevance = behind(lambda v: as_written((Q @ (K + 0 * v).mT / 2).softmax(-1)) @ v)
+    torch.testing.assert_close(received, dense(weights(scores().softmax(-1)), X, relevance), **CLOSE)
+
+
+def test_weights_gate_values_that_are_gates_themselves() -> None:
+    received, relevance = behind(lambda v: (Q @ (K + 0 * v).mT / 2).softmax(-1) @ v.tanh())
+    torch.testing.assert_close(received, dense(scores().softmax(-1), X.tanh(), relevance), **CLOSE)
+
+
+def test_weights_of_both_signs_make_values_of_both_signs() -> None:
+    def summed(v: Tensor, scale: float) -> Tensor:
+        attention = (Q @ (K + 0 * v).mT / 2).softmax(-1)
+        mixed = (attention - 1.5 * (DIFFERENCE + 0 * attention).softmax(-1)) @ v.relu()  # of both signs
+        return mixed * scale * scale + F.pad(v, (0, 0, 0, 1)).relu()  # times -1 twice, nothing is known of the signs
+
+    received, expected = (behind(lambda v, scale=scale: summed(v, scale), X.abs())[0] for scale in (1.0, -1.0))
+    torch.testing.assert_close(received, expected, **CLOSE)
+
+
 def test_two_signals_take_half_each() -> None:
     # Linear attention without softmax: a product of two signals. By hand, with one channel: c = 2 * 3.
     received, relevance = behind(lambda v: v @ (v.mT @ v), X[:1, :1])

@@ -24,9 +24,9 @@ from captum_clrp.errors import ModelStateError
 
 def product_of_signals(op: Operation, a: Tensor, b: Tensor, multiply: Callable[[Tensor, Tensor], Tensor]) -> Any:
     """A product ``multiply(a, b)``, linear in both, of which both depend on the inputs."""
-    gates = op.trace.info(a).gate, op.trace.info(b).gate
+    ranks = tuple(info.gate + info.attention for info in (op.trace.info(a), op.trace.info(b)))  # what gates what
     op.trace.note(attention=f"{op.name} of two activations in '{op.module}'")
-    if gates[0] == gates[1] or op.trace.settings.rules.softmax == "taylor":
+    if ranks[0] == ranks[1] or op.trace.settings.rules.softmax == "taylor":
         node = Bilinear(
             op.record("half to each", "a product of two signals"),
             op.save(a),
@@ -35,13 +35,28 @@ def product_of_signals(op: Operation, a: Tensor, b: Tensor, multiply: Callable[[
             conserve=op.trace.settings.conserve,
         )
         return op.propagate(node, [a, b], op.info(monotone=False)._replace(bounds=None))
-    if gates[0]:
-        return mixing(op, b, a, lambda values, weights: multiply(weights, values))
-    return mixing(op, a, b, multiply)
+    if ranks[0] > ranks[1]:
+        return mixing(op, b, a, lambda values, weights: multiply(weights, values), positive=op.nonnegative(a))
+    return mixing(op, a, b, multiply, positive=op.nonnegative(b))
 
 
-def mixing(op: Operation, values: Tensor, weights: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> Any:
-    """Values mixed by weights that count as constants: ``product(values, weights)``."""
+def mixing(
+    op: Operation,
+    values: Tensor,
+    weights: Tensor,
+    product: Callable[[Tensor, Tensor], Tensor],
+    *,
+    positive: bool = True,
+) -> Any:
+    """Values mixed by weights that count as constants: ``product(values, weights)``.
+
+    Args:
+        op: The operation.
+        values: What receives relevance.
+        weights: The weights.
+        product: Linear in both.
+        positive: Whether no weight is negative.
+    """
     nonnegative = op.nonnegative(values)
     node = Shared(
         op.record("", "values mixed by attention, whose weights count as constants"),
@@ -51,16 +66,18 @@ def mixing(op: Operation, values: Tensor, weights: Tensor, product: Callable[[Te
         nonnegative=nonnegative,
         conserve=op.trace.settings.conserve,
     )
-    return op.propagate(node, [values], op.info(nonnegative=nonnegative, gate=False)._replace(bounds=None))
+    info = op.info(nonnegative=nonnegative and positive, gate=False)
+    return op.propagate(node, [values], info._replace(attention=False, bounds=None))
 
 
 def softmax(op: Operation) -> Any:
     """The result counts as a gate in products; relevance passes, or goes by the Taylor rule of the composite."""
     if op.trace.settings.rules.softmax == "gate":
-        return passing(op, nonnegative=True, gate=True, monotone=False)
-    scores = op.signal
-    node = TaylorSoftmax(op.record("Taylor", "softmax"), op.save(scores), op.get("dim", -1))
-    return op.propagate(node, [scores], op.info(nonnegative=True, gate=True, monotone=False))
+        weights = passing(op, nonnegative=True, gate=True, monotone=False)
+    else:
+        node = TaylorSoftmax(op.record("Taylor", "softmax"), op.save(op.signal), op.get("dim", -1))
+        weights = op.propagate(node, [op.signal], op.info(nonnegative=True, gate=True, monotone=False))
+    return op.trace.describe(weights, op.trace.info(weights)._replace(attention=True))
 
 
 def scaled_dot_product_attention(op: Operation) -> Any:

@@ -111,6 +111,7 @@ class Operation:
         return Info(
             nonnegative=nonnegative,
             gate=all(i.gate for i in infos) if gate is None else gate,
+            attention=all(i.attention for i in infos),
             bounds=self._follow_bounds(monotone) if in_input_domain else None,
             signed=None if nonnegative else next((i.signed for i in infos if i.signed is not None), None),
         )

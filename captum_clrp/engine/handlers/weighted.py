@@ -33,7 +33,8 @@ def weighted(op: Operation, signal: Tensor, layer: LinearMap, kind: Literal["con
     )
     node.fixed = op.trace.scope.rule(layer.weight) is not None
     node.weights = op.save(layer.weight)
-    result = op.propagate(node, [signal], Info(signed=op.here))
+    info = op.trace.info(signal)
+    result = op.propagate(node, [signal], Info(signed=op.here, attention=info.gate and info.attention))
     if op.trace.takes_signed_rules and result.dtype == layer.compute_dtype:
         node.output = op.save(result)
     return result
