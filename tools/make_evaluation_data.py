@@ -10,8 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-PACKAGE = Path(__file__).resolve().parents[1] / "captum_clrp"
-FOLDER = PACKAGE / "evaluation" / "data"
+FOLDER = Path(__file__).resolve().parents[1] / "captum_clrp" / "data"
 SHORTER_SIDE = 320
 # Boxes are drawn by hand, in pixels of the original: left, top, right, bottom.
 PHOTOGRAPHS: list[dict[str, Any]] = [
@@ -80,7 +79,7 @@ def main() -> None:
 
     info = ImageNetInfo("imagenet-1k")
     wnids = [info.index_to_label_name(i) for i in range(info.num_classes())]
-    (PACKAGE / "data" / "ilsvrc2012_wnids.txt").write_text("\n".join(wnids) + "\n")
+    (FOLDER / "ilsvrc2012_wnids.txt").write_text("\n".join(wnids) + "\n")
 
 
 if __name__ == "__main__":

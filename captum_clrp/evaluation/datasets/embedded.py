@@ -22,7 +22,7 @@ class Embedded(Dataset):
     """Photographs that come with the package: five of them with boxes, and collages of four.
 
     Each collage leaves one photograph out and shows the others, cut to squares, in two rows; so it holds objects of
-    four classes, each with its boxes. Sources and licences: ``captum_clrp/evaluation/data/README.md``.
+    four classes, each with its boxes. Sources and licences: ``captum_clrp/data/README.md``.
 
     Args:
         collages: Whether the collages belong to it. Default: yes.
@@ -35,8 +35,7 @@ class Embedded(Dataset):
     name = "embedded photographs"
 
     def __init__(self, *, collages: bool = True) -> None:
-        file = resources.files("captum_clrp.evaluation") / "data" / "photographs.json"
-        self._annotations: list[dict[str, Any]] = json.loads(file.read_text())
+        self._annotations: list[dict[str, Any]] = json.loads(_file("photographs.json").read_text())
         names = [a["file"].partition(".")[0] for a in self._annotations]
         self.ids = names + [f"collage_without_{name}" for name in names] * collages
 
@@ -58,7 +57,7 @@ class Embedded(Dataset):
 
 
 def _file(name: str) -> Any:
-    return resources.files("captum_clrp.evaluation") / "data" / name
+    return resources.files("captum_clrp") / "data" / name
 
 
 def _read(name: str) -> Image.Image:
