@@ -59,7 +59,7 @@ def open_picture(path: Path, value_range: tuple[float, float] | None = None) -> 
     It comes upright (EXIF orientation), transparent parts on white, of an animation the first frame.
 
     Args:
-        path: A file in any format that Pillow reads.
+        path: A file in any format of pixels that Pillow reads; not PostScript and the like, which are programs to be run.
         value_range: Of a grey picture, the values that are black and white; what lies outside is cut off. Default: 0 and
             the highest that the file can hold (255 or 65535; of fractions, the highest that it does hold).
 
@@ -73,6 +73,8 @@ def open_picture(path: Path, value_range: tuple[float, float] | None = None) -> 
     _check_path(path)
     try:
         with _quiet(), path.open("rb") as file, Image.open(file) as picture:
+            if picture.format in _PROGRAMS:
+                raise UnidentifiedImageError
             _check_size(path, *picture.size)
             return _upright_rgb(path, picture, value_range)
     except InvalidInputError:
@@ -91,6 +93,10 @@ def open_picture(path: Path, value_range: tuple[float, float] | None = None) -> 
         raise InvalidInputError(
             f"{path} cannot be decoded ({reason}); it is damaged or incomplete, get it again"
         ) from error
+
+
+_PROGRAMS = ("EPS", "WMF", "HDF5", "GRIB", "BUFR")
+"""Formats that Pillow hands to other programs."""
 
 
 def _check_path(path: Path) -> None:

@@ -249,6 +249,7 @@ class Explorer:
         defaults = Settings().propagation()
         arguments += [f"{key}={value!r}" for key, value in settings.propagation().items() if value != defaults[key]]
         look = f"style={drawing.style!r}, sign={drawing.sign!r}, smooth={drawing.sigma:g}"
+        look += f", opacity={drawing.opacity:g}" if drawing.opacity != 1 else ""
         lines = ["from pathlib import Path", "", f"from captum_clrp import {method}"]
         lines += ["from captum_clrp.classifiers import load_classifier"] if "load_classifier" in self.loaded else []
         lines += [f"from captum_clrp.contrast import {type(dual).__name__}"] if dual is not None else []
@@ -338,12 +339,8 @@ def compared(one: Explained, drawing: Drawing) -> tuple[Image.Image, Image.Image
     shown = [smoothed(relevance, drawing.sigma) for relevance in maps[:2]]
     scale = max(float(np.quantile(np.abs(relevance), 0.995)) for relevance in shown) or None
     style: Style = "overlay" if drawing.style == "side-by-side" else drawing.style
-    bare = [
-        Image.fromarray(
-            overlaid(relevance, one.pixels, style=style, sign=drawing.sign, smooth=drawing.sigma, scale=scale)
-        )
-        for relevance in maps[:2]
-    ]
+    look: dict[str, Any] = {"style": style, "sign": drawing.sign, "smooth": drawing.sigma, "opacity": drawing.opacity}
+    bare = [Image.fromarray(overlaid(relevance, one.pixels, scale=scale, **look)) for relevance in maps[:2]]
     return (bare[0], bare[1]) if len(bare) > 1 else (seen(one), bare[0])
 
 
@@ -385,7 +382,9 @@ def told(one: Explained) -> str:
     for row in one.rows():
         lines.append(f"- **{_plain(row.label)}**: {row.detail}; {row.account(0)}")
         lines += [f"  - {row.remark}"] if row.remark else []
-    signed = ["", "Signed: the sum before values against the class are cut away."] if one.contrasts else []
+    signed = (
+        ["", "Signed: the share of the score before values against the class are cut away."] if one.contrasts else []
+    )
     return "\n".join([*lines, *signed, "", _plain(one.in_words())])
 
 

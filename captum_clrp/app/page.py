@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
+import re
 import tempfile
 import threading
 from collections import deque
@@ -19,7 +21,7 @@ from PIL import Image
 from captum_clrp.app.explorer import METHODS, MOST_CLASSES, Explorer, Settings, at, compared, seen, told, uploaded
 from captum_clrp.cli.explained import Drawing, Explained, percent
 from captum_clrp.errors import ContrastiveLRPError
-from captum_clrp.images import example_picture
+from captum_clrp.images import EXAMPLE_NAME, example_picture
 from captum_clrp.visualization.maps import Sign
 from captum_clrp.visualization.panels import Style
 
@@ -30,6 +32,8 @@ MOST_BYTES = 20 * 2**20
 _WAITING = 32
 """Requests that may wait; who comes then is told that the network is busy."""
 _FILES_KEPT = 32
+_LONGEST_NAME = 100
+"""Letters of a file's name, which stands in titles and in the names of downloads."""
 _COMPOSITES = ("auto", "paper", "gamma", "epsilon-plus", "epsilon-plus-flat", "epsilon-gamma-box", "cp-lrp", "attnlrp")
 _FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
 _CSS = "footer {display: none !important}"
@@ -61,7 +65,8 @@ def start(explorer: Explorer, host: str, port: int | None) -> gr.Blocks:
         quiet=True,
         height=1000,
         share=False,
-        show_error=True,
+        show_error=False,  # but for those that are told on the page on purpose
+        enable_monitoring=False,
         max_file_size=MOST_BYTES,
         ssr_mode=False,
         footer_links=[],
@@ -78,8 +83,13 @@ def _in_one_line(function: Callable[_P, _T]) -> Callable[_P, _T]:
     def told_on_page(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
             return function(*args, **kwargs)
+        except gr.Error:
+            raise
         except ContrastiveLRPError as error:
             raise gr.Error(" ".join(str(error).split()), duration=None, print_exception=False) from error
+        except Exception as error:
+            said = f"this failed ({type(error).__name__}); the terminal of the server says why"
+            raise gr.Error(said, duration=None) from error
 
     return told_on_page
 
@@ -89,8 +99,31 @@ def _decoded(payload: Any) -> tuple[Image.Image, str] | None:
     """An upload and its name, read by the decoder of the command and no other."""
     if payload is None or payload.path is None:
         return None
-    name = Path(payload.orig_name or "photograph").name
+    name = _safe(payload.orig_name or "")
     return uploaded(Path(payload.path), name), name
+
+
+def _safe(name: str) -> str:
+    """A name as files may have it everywhere."""
+    kept = "".join(letter if letter.isprintable() else "_" for letter in re.split(r"[/\\]", name)[-1])
+    return re.sub(r'[:*?"<>|]', "_", kept)[-_LONGEST_NAME:].lstrip(". ") or "photograph"
+
+
+def _nothing_fetched(blocks: gr.Blocks) -> None:
+    """Refuse addresses in place of uploads, which Gradio would fetch."""
+
+    def refusing(move: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        async def moved(place: Any) -> Any:
+            if "://" in str(place):
+                raise gr.Error(
+                    "addresses are not fetched; download the picture, and drop it here", print_exception=False
+                )
+            return await move(place)
+
+        return moved
+
+    for block in blocks.blocks.values():
+        block.async_move_resource_to_block_cache = refusing(block.async_move_resource_to_block_cache)  # type: ignore[method-assign, assignment]
 
 
 class _Files:
@@ -114,9 +147,9 @@ class _Files:
 
 def _asked(values: tuple[Any, ...]) -> tuple[list[int], Settings, Drawing]:
     """What the components say: classes, and how to compute and to draw."""
-    leading, others, rather, method, style, strength, rules, avg_pool, conserve, smooth, sign = values
-    settings = Settings(method, tuple(rather or ()), strength, rules, avg_pool, conserve)
-    return [*(leading or ()), *(others or ())], settings, Drawing(style, sign, smooth)
+    leading, others, rather, method, style, strength, rules, avg_pool, conserve, smooth, opacity, sign = values
+    settings = Settings(method, tuple(rather or ()), strength, rules, avg_pool, bool(conserve))
+    return [*(leading or ()), *(others or ())], settings, Drawing(style, sign, smooth, opacity=opacity)
 
 
 def _page(explorer: Explorer) -> gr.Blocks:
@@ -170,7 +203,13 @@ def _page(explorer: Explorer) -> gr.Blocks:
             return clicked(given[0], *given[1:], event=event)
 
         asked = [photograph, *controls]
-        example.click(example_picture, outputs=photograph, queue=False)
+
+        def taken() -> str:
+            file = io.BytesIO()
+            example_picture().save(file, "PNG")
+            return files.write({EXAMPLE_NAME: file.getvalue()})[0]
+
+        example.click(taken, outputs=photograph, queue=False)
         photograph.change(looked, photograph, [controls[0], controls[1]], concurrency_id="network").success(
             drawn, asked, shown, concurrency_id="network"
         )
@@ -178,6 +217,7 @@ def _page(explorer: Explorer) -> gr.Blocks:
             event = one.release if isinstance(one, gr.Slider) else one.input
             event(drawn, asked, shown, concurrency_id="network", trigger_mode="always_last")
         shown[3].select(select, asked, shown[4], concurrency_id="network")
+    _nothing_fetched(blocks)
     return blocks
 
 
@@ -218,8 +258,9 @@ def _controls(names: list[str]) -> list[Any]:
         avg_pool = gr.Radio(["proportional", "even"], value="proportional", label="Average pooling")
         conserve = gr.Checkbox(False, label="Conserve: biases absorb nothing")
         smooth = gr.Slider(0, 20, 3, step=0.5, label="Smoothing, pixels")
+        opacity = gr.Slider(0.1, 1, 1, step=0.05, label="Opacity of overlays", elem_id="opacity")
         sign = gr.Radio(list(get_args(Sign)), value="signed", label="Relevance shown")
-    return [leading, others, rather, method, style, strength, rules, avg_pool, conserve, smooth, sign]
+    return [leading, others, rather, method, style, strength, rules, avg_pool, conserve, smooth, opacity, sign]
 
 
 def _outputs() -> list[Any]:
@@ -233,7 +274,7 @@ def _outputs() -> list[Any]:
         with gr.Column(min_width=240):
             place = gr.Image(label="What the network saw: click into it", elem_id="seen", **still)
             share = gr.Markdown(_CLICK, elem_id="share")
-    picture = gr.Image(label="Explanation", type="filepath", elem_id="picture", **still)
+    picture = gr.Image(label="Explanation", show_label=False, type="filepath", elem_id="picture", **still)
     numbers = gr.Markdown(elem_id="numbers")
     with gr.Row():
         png = gr.DownloadButton("Picture (PNG)", size="sm", elem_id="png")

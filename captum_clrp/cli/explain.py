@@ -172,6 +172,13 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         "photograph lie on each other, otherwise 0)",
     )
     looks.add_argument(
+        "--opacity",
+        type=_share,
+        default=1.0,
+        metavar="A",
+        help="of the colours of an overlay, from 0 to 1 (default: 1)",
+    )
+    looks.add_argument(
         "--whole", action="store_true", help="lay the maps back on the whole photograph, the crop of the network undone"
     )
 

@@ -59,12 +59,14 @@ class Drawing:
         style, sign: As for :func:`captum_clrp.visualization.draw_maps`.
         smooth: In pixels of the network's input; ``None`` for a little where map and photograph lie on each other.
         whole: Whether maps are laid back on the whole photograph.
+        opacity: Of the colours of an overlay, from 0 to 1.
     """
 
     style: Any = "overlay"
     sign: Any = "signed"
     smooth: float | None = None
     whole: bool = False
+    opacity: float = 1.0
 
     @property
     def sigma(self) -> float:
@@ -162,7 +164,7 @@ class Explained:
             drawing: How.
         """
         rows = self.rows()
-        look: dict[str, Any] = {"style": drawing.style, "sign": drawing.sign}
+        look: dict[str, Any] = {"style": drawing.style, "sign": drawing.sign, "opacity": drawing.opacity}
         look["unit"] = ["" if name in self.foreign else "logit" for name in self.maps]
         title, settings = self.title, self.in_words()
         if not drawing.whole:

@@ -55,7 +55,7 @@ def _explain_all(options: argparse.Namespace) -> int:
     if options.report is not None:
         check_file(Path(options.report), [job.source for job in asked if job.source], [".html"], "--report")
     good, refused = readable(asked, lambda some: _progress(some, "checking"))
-    drawing = Drawing(options.style, options.sign, options.smooth, options.whole)
+    drawing = Drawing(options.style, options.sign, options.smooth, options.whole, options.opacity)
     classifier = asked_classifier(options, options.device or default_device())
     targets = _Targets(",".join(options.target or ["top2"]), good, classifier.class_names)
     engine = _Engine(classifier, methods, others, options)

@@ -28,8 +28,6 @@ _PANEL, _GAP, _EDGE = 2.3, 0.12, 0.18
 """Inches: longer side of a map, space between two maps, margin of the figure."""
 _NAME, _LINE, _BAR = 0.3, 0.17, 0.62
 """Inches: a class name, a line of small print, a colour bar with its ticks and its label."""
-_ROUNDING = 1e-5
-"""Share of a score below which a sum of both signs is rounding."""
 _GREY, _PALE, _ORANGE = "#555555", "#999999", "#a84300"
 
 
@@ -71,7 +69,7 @@ class Row:
         said += f" ({abs(total / self.score):.1%} of score)"
         uncut = self.signed[column] if self.signed else None
         if uncut is not None:
-            return f"{said}, signed {uncut if abs(uncut / self.score) > _ROUNDING else 0:.2g}"
+            return f"{said}, signed {round(uncut / abs(self.score), 3) + 0:.1%}"
         lost = self.absorbed[column] if self.absorbed else None
         return said if lost is None else f"{said}, {round(lost / self.score, 2) + 0:.0%} absorbed"
 
@@ -89,6 +87,7 @@ def draw_maps(
     settings: str = "",
     unit: str | Sequence[str] = "logit",
     seen: Box | None = None,
+    opacity: float = 1.0,
 ) -> Figure:
     """Draw a photograph with the maps of K classes by M methods, one row for each class.
 
@@ -111,15 +110,16 @@ def draw_maps(
         unit: What the values are shares of; one for each method where they differ, and ``""`` for values of another kind, such as
             gradients.
         seen: The part of the photograph that the network saw, in pixels; the rest is dimmed.
+        opacity: Of the colours of an overlay, from 0 to 1.
 
     Returns:
         A figure of matplotlib, which no window shows; :func:`captum_clrp.visualization.encoded` makes a file of it.
 
     Raises:
-        InvalidInputError: for maps that are not of one size, or not one for each method, and an unknown style or sign.
+        InvalidInputError: for maps that are not of one size, or not one for each method, an unknown style or sign, and another opacity.
     """
     return _Table(
-        _Contents(photograph, methods, rows, Look(style, sign, smooth, cmap), title, settings, unit, seen)
+        _Contents(photograph, methods, rows, Look(style, sign, smooth, cmap, opacity), title, settings, unit, seen)
     ).figure
 
 
@@ -138,6 +138,7 @@ def draw_map(
     settings: str = "",
     unit: str = "logit",
     seen: Box | None = None,
+    opacity: float = 1.0,
 ) -> Figure:
     """Draw one map.
 
@@ -148,7 +149,7 @@ def draw_map(
         detail: What stands below the headline in small print.
         remark: What the reader should beware of.
         score: The score that the map is about; given, the figure says which share of it arrived.
-        style, sign, smooth, cmap, settings, unit, seen: As for :func:`draw_maps`.
+        style, sign, smooth, cmap, settings, unit, seen, opacity: As for :func:`draw_maps`.
 
     Returns:
         A figure of matplotlib, which no window shows.
@@ -164,7 +165,7 @@ def draw_map(
         >>> [axes.get_label() for axes in figure.axes]
         ['map of zebra', 'colour bar']
     """
-    look = Look(style, sign, smooth, cmap)
+    look = Look(style, sign, smooth, cmap, opacity)
     row = Row(label, [relevance], detail, remark, score)
     return _Table(_Contents(photograph, [""], [row], look, "", settings, unit, seen), side=2 * _PANEL).figure
 
@@ -178,13 +179,14 @@ def overlaid(
     smooth: float = 0.0,
     cmap: str | None = None,
     scale: float | None = None,
+    opacity: float = 1.0,
 ) -> NDArray[np.uint8]:
     """The bare picture of a map, pixel by pixel as large as the photograph: no heading, no bar.
 
     Args:
         relevance: ``(H, W)`` or ``(C, H, W)``.
         photograph: As for :func:`draw_maps`.
-        style, sign, smooth, cmap: As for :func:`draw_maps`.
+        style, sign, smooth, cmap, opacity: As for :func:`draw_maps`.
         scale: The value of full colour, in the unit of the map, for pictures that are to be compared. Default: such that few
             pixels exceed it.
 
@@ -194,7 +196,7 @@ def overlaid(
     Raises:
         InvalidInputError: as for :func:`draw_maps`.
     """
-    look = Look(style, sign, smooth, cmap)
+    look = Look(style, sign, smooth, cmap, opacity)
     contents = _Contents(photograph, [""], [Row("", [relevance])], look)
     picture, (height, width) = contents.picture, contents.shape
     shown = contents.shown[0][0]
@@ -325,7 +327,7 @@ class _Table:
         if self.contents.look.smooth:
             said.append(f"smoothed with a Gaussian of {self.contents.look.smooth:g} pixels")
         if any(one is not None for row in self.contents.rows for one in row.signed):
-            said.append("signed: sum before negative values are cut away")
+            said.append("signed: share of the score before negative values are cut away")
         if not self._all_letters():
             said.append(f"{MISSING} stands for letters that no font of the computer has")
         return [

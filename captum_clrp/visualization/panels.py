@@ -49,17 +49,17 @@ _HUES = {  # over a photograph colours do not fade to white but to glass, and mu
 }
 
 
-def _glass(colours: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
+def _glass(colours: NDArray[np.float64], share: NDArray[np.float64], opacity: float) -> NDArray[np.float64]:
     """Colours that are transparent where the share of the peak, 0 to 1, is small."""
-    return np.column_stack([colours[:, :3], 0.92 * np.clip(share * 1.1, 0, 1) ** 0.85])
+    return np.column_stack([colours[:, :3], 0.92 * opacity * np.clip(share * 1.1, 0, 1) ** 0.85])
 
 
-def _over(sign: Sign) -> Colormap:
+def _over(sign: Sign, opacity: float) -> Colormap:
     steps = np.linspace(0, 1, 256)
     parts = {
-        "against": _glass(_HUES["against"](steps), 1 - steps),
-        "for": _glass(_HUES["for"](steps), steps),
-        "both": _glass(_HUES["both"](steps), steps),
+        "against": _glass(_HUES["against"](steps), 1 - steps, opacity),
+        "for": _glass(_HUES["for"](steps), steps, opacity),
+        "both": _glass(_HUES["both"](steps), steps, opacity),
     }
     order = {"signed": ("against", "for"), "positive": ("for",), "negative": ("against",), "absolute": ("both",)}
     return ListedColormap(np.concatenate([parts[part] for part in order[sign]]), name=f"{sign} over a photograph")
@@ -74,19 +74,23 @@ class Look:
         sign: What of a map is shown.
         smooth: Standard deviation of a Gaussian blur, in pixels.
         cmap: A colour map of matplotlib by name, instead of the one for the sign.
+        opacity: Of the colours over the photograph, from 0 to 1; for overlays alone.
 
     Raises:
-        InvalidInputError: for an unknown style, sign or colour map.
+        InvalidInputError: for an unknown style, sign or colour map, and another opacity.
     """
 
     style: Style = "overlay"
     sign: Sign = "signed"
     smooth: float = 0.0
     cmap: str | None = None
+    opacity: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice("style", self.style, Style)
         check_choice("sign", self.sign, Sign)
+        if not 0 <= self.opacity <= 1:
+            raise InvalidInputError(f"opacity={self.opacity!r} is no share; give a number from 0 to 1")
         if self.cmap is not None and self.cmap not in colormaps:
             close = ", ".join(nearest(self.cmap, colormaps)) or "RdBu_r, Reds, magma"
             raise InvalidInputError(f"matplotlib has no colour map {self.cmap!r}; it has {close} and others")
@@ -99,11 +103,11 @@ class Look:
         """The colour map."""
         over = self.style == "overlay"
         if self.cmap is None:
-            return _over(self.sign) if over else _HEAT[self.sign]
+            return _over(self.sign, self.opacity) if over else _HEAT[self.sign]
         chosen = colormaps[self.cmap]
         steps = np.linspace(0, 1, 256)
         share = {"signed": abs(2 * steps - 1), "negative": 1 - steps}.get(self.sign, steps)
-        return ListedColormap(_glass(chosen(steps), share)) if over else chosen
+        return ListedColormap(_glass(chosen(steps), share, self.opacity)) if over else chosen
 
 
 def scale_of(shown: Iterable[NDArray[np.float64]]) -> float:

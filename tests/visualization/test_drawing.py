@@ -142,7 +142,7 @@ def test_what_became_of_the_score_is_said():
     assert row.account(1) == "sum 0 (0.0% of score)"
     assert Row("zebra", [halves(0.001, 0)]).account(0) == "sum 0.512"
     contrast = Row("zebra", [halves(0.001, 0)], score=-2.0, absorbed=[None], signed=[-0.25])
-    assert contrast.account(0) == "sum 0.512 (25.6% of score), signed -0.25"
+    assert contrast.account(0) == "sum 0.512 (25.6% of score), signed -12.5%"
     assert contrast.account(0, share=False) == "sum 0.512"
 
 
@@ -219,6 +219,14 @@ def test_nothing_is_said_to_be_nothing_without_a_warning():
             figure = draw_map(halves(0, 0), GREY, style=style)
             assert any(text.get_text() == "nothing" for axes in figure.axes for text in axes.texts)
             encoded(figure)
+
+
+def test_opacity_mixes_the_colours_of_an_overlay_with_the_photograph():
+    none, half, whole = (overlaid(halves(1, 0), GREY, opacity=share).astype(float) for share in (0, 0.5, 1))
+    np.testing.assert_allclose(half, (none + whole) / 2, atol=1.5)
+    assert np.ptp(none) == 0
+    with pytest.raises(InvalidInputError, match="opacity=2 is no share"):
+        overlaid(halves(1, 0), GREY, opacity=2)
 
 
 def test_tiny_relevance_is_drawn_as_large_relevance_is():
