@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,19 @@ def write_json(path: Path, content: Any) -> None:
     """Write it whole, so that an interrupted run leaves the last complete file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(content, indent=1) + "\n")
+
+
+def command_line(module: str, arguments: Sequence[str]) -> str:
+    """The command that runs ``python -m module`` with ``arguments``, to be pasted into a shell."""
+    return shlex.join(["python", "-m", module, *arguments])
+
+
+def finish(path: Path, document: Any, text: str) -> int:
+    """Write a document to ``path`` and its text beside it, print the text, and return the exit status of success."""
+    write_json(path, document)
+    write_whole(path.with_suffix(".md"), text)
+    print(text)
+    return 0
 
 
 def read_json(path: Path) -> Any:

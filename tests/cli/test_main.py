@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import time
 import pytest
 
 import captum_clrp
+from captum_clrp import cli
 from captum_clrp.cli import main
 
 
@@ -43,6 +45,23 @@ def test_python_m_does_the_same(tmp_path):
     assert ran.stderr.startswith("captum-clrp: there is no picture nowhere.jpg")
     assert ran.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_garbage_is_looked_for_while_libraries_are_imported(monkeypatch):
+    """In the process of a command; called from Python, it leaves the collector as it is."""
+    parser, looking = cli._parser, []
+    monkeypatch.setattr(cli, "_parser", lambda: looking.append(gc.isenabled()) or parser())
+    before = gc.get_freeze_count()
+    main(["--version"])
+    assert gc.get_freeze_count() == before
+    monkeypatch.setattr(sys, "argv", ["captum-clrp", "--version"])
+    try:
+        main()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()
+    assert looking == [True, False]
+    assert gc.isenabled()
 
 
 def test_help_and_version_need_no_torch():

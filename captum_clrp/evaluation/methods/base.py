@@ -43,11 +43,13 @@ class Family(ABC):
         offers: Methods that are compared if nothing is asked for.
         usage: What else can be named, for the command's help and for errors.
         names: What this one computes.
+        logits: What the network said of the inputs of the last call, ``(N, m)``; ``None`` if it was not run as it is.
     """
 
     offers: ClassVar[Sequence[str]] = ()
     usage: ClassVar[str] = ""
     names: Sequence[str]
+    logits: Tensor | None = None
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)

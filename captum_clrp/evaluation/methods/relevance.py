@@ -139,6 +139,7 @@ class Relevance(Family):
         first = next(iter(self.explainers.values()))
         maps: dict[str, list[Tensor]] = {name: [] for name in self.explainers}
         with first.explanation.run(inputs) as passed:
+            self.logits = passed.propagation.output.detach()
             seeds = [
                 (name, passed.contrasting(Given(_Scores(concept)), explainer.dual, explainer.strength))
                 for name, explainer in self.explainers.items()

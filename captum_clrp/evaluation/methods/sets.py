@@ -46,6 +46,9 @@ def takes_layer(name: str) -> bool:
 class MethodSet:
     """Several methods on one network.
 
+    Attributes:
+        logits: What the network said of the inputs of the last :meth:`maps`, ``(N, m)``, if a method of them knows.
+
     Args:
         network: The network.
         names: As ``METHODS`` says.
@@ -77,6 +80,7 @@ class MethodSet:
         for family, of_family in asked.items():
             self._families += family.make(of_family, Setting(network, seed, layer))
         self.names += [name for name in others if name not in self.names]
+        self.logits: Tensor | None = None
 
     def settings(self) -> dict[str, Any]:
         """What decides about the maps besides the names: the layer, and the source of methods from elsewhere."""
@@ -99,7 +103,8 @@ class MethodSet:
         """
         wanted = set(self.names if only is None else only)
         found: dict[str, Tensor] = {}
-        for family in self._families:
-            if wanted.intersection(family.names):
-                found |= family.maps(inputs, concepts, ids)
+        asked = [family for family in self._families if wanted.intersection(family.names)]
+        for family in asked:
+            found |= family.maps(inputs, concepts, ids)
+        self.logits = next((family.logits for family in asked if family.logits is not None), None)
         return {name: found[name].detach().cpu() for name in self.names if name in wanted}

@@ -62,7 +62,7 @@ class Bench:
         batch: Images that the model takes at once where the metric itself runs it.
         attribution_seconds: Time spent on attributions, in :meth:`maps` and :meth:`timed`.
         model_seconds: Time spent in :meth:`model`: the forward passes that a metric itself consists of, and the one that
-            tells which class is the network's top one.
+            tells which class is the network's top one, where no attribution told it.
     """
 
     network: Classifier
@@ -72,6 +72,7 @@ class Bench:
     batch: int = 16
     attribution_seconds: float = field(default=0.0, compare=False)
     model_seconds: float = field(default=0.0, compare=False)
+    _said: tuple[Sequence[Sample], Tensor | None] = field(default=((), None), init=False, repr=False, compare=False)
 
     @property
     def compared(self) -> MethodSet:
@@ -108,6 +109,33 @@ class Bench:
         """
         methods = self.compared
         return self.timed(lambda: methods.maps(inputs, concepts, ids))
+
+    def explain(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Maps of every class that the samples show.
+
+        Args:
+            samples: A batch, of one size, each with K classes.
+
+        Returns:
+            As :meth:`maps`.
+        """
+        maps = self.maps(self.inputs(samples), concepts_of(samples), [sample.id for sample in samples])
+        self._said = samples, self.compared.logits
+        return maps
+
+    def said_of(self, samples: Sequence[Sample]) -> Tensor:
+        """What the network says of samples: ``(N, m)``, on the CPU.
+
+        Of those that :meth:`explain` has just explained it is known from there, if a method ran the network as it is.
+
+        Args:
+            samples: A batch, of one size.
+        """
+        explained, logits = self._said
+        known = len(samples) == len(explained) and all(a is b for a, b in zip(samples, explained, strict=True))
+        if logits is not None and known:
+            return logits.float().cpu()
+        return self.logits(torch.stack([sample.pixels for sample in samples]))
 
     def inputs(self, samples: Sequence[Sample]) -> Tensor:
         """What the model takes, ``(N, 3, H, W)``, of ``samples`` of one size."""
@@ -176,7 +204,7 @@ def over_cases(
     Returns:
         For each sample what was measured for each of its classes.
     """
-    maps = bench.maps(bench.inputs(samples), concepts_of(samples), [sample.id for sample in samples])
+    maps = bench.explain(samples)
     found = []
     for i, sample in enumerate(samples):
         cases = [[Case(i, sample, k, method) for method in maps] for k in range(len(sample.explained))]

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
@@ -257,8 +256,9 @@ class Run:
             count = 0 if self.metric.chooses_classes else len(sample.explained)
             alike.setdefault(count, []).append((index, sample))
         for group in alike.values():
-            found = self.metric.measure_batch(self.bench, [sample for _, sample in group])
-            logits = self.bench.logits(torch.stack([sample.pixels for _, sample in group]))
+            of_group = [sample for _, sample in group]
+            found = self.metric.measure_batch(self.bench, of_group)
+            logits = self.bench.said_of(of_group)
             measured |= {
                 index: tuple(_standing(m, of_image) for m in of_classes)
                 for (index, _), of_classes, of_image in zip(group, found, logits, strict=True)

@@ -168,6 +168,23 @@ def test_a_finished_run_is_summarised_without_measuring(deep, tmp_path):
     assert job.bench.attribution_seconds == 0
 
 
+@pytest.mark.parametrize("metric", ["sparseness", "sensitivity", "randomisation"])
+def test_what_the_network_says_is_known_from_explanations_of_these_images(metric, deep, tmp_path):
+    """A method that runs the network as it is tells the logits; where none does, the network is asked for them."""
+    told, asked = (run(metric, Squares(6), deep, tmp_path / name, [name], batch=4) for name in ("clrp2", "gradient"))
+    ran = []
+    told.bench.model = lambda inputs, model=told.bench.model: ran.append(len(inputs)) or model(inputs)
+    with torch.no_grad():
+        deep.model.classifier.bias -= deep.model(deep.inputs(Squares(6)[0].pixels[None])).mean()  # scores of both signs
+    told.go(), asked.go()
+    assert not ran
+    known, expected = (read_records(tmp_path / name / "records") for name in ("clrp2", "gradient"))
+    standing = [(m.top, m.negative) for record in known for m in record.measured]
+    assert standing == [(m.top, m.negative) for record in expected for m in record.measured]
+    assert len(set(standing)) > 1
+    assert told.bench.model_seconds == 0 < asked.bench.model_seconds
+
+
 class Half(Team):
     """One of two processes that do not meet."""
 
