@@ -1,6 +1,6 @@
 """What a run over a folder costs beside the attributions in it, and how it grows with batch and processes.
 
-    python -m benchmarks.scale                           # two minutes on two idle cores
+    python -m benchmarks.scale                           # a minute on two idle cores
     python -m benchmarks.scale --images 16 --batches 8 --processes 1 --rounds 1
 
 The folder is made for it: the photographs of the package again and again, as JPEG files of 500 pixels. A run is that of
@@ -264,12 +264,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", default="tf_efficientnet_lite0", help="a network by name (%(default)s)")
     add("--weights", help="its weights (the library's default)")
-    add("--images", type=int, default=32, metavar="N", help="photographs (%(default)s)")
+    add("--images", type=int, default=16, metavar="N", help="photographs (%(default)s)")
     add("--method", default="clrp1", help="what explains (%(default)s)")
     add("--metric", default="sparseness", help="what is measured (%(default)s)")
-    add("--batches", nargs="+", type=int, default=[1, 4, 16], metavar="N", help="images at once (1 4 16)")
+    add("--batches", nargs="+", type=int, default=[1, 8], metavar="N", help="images at once (1 8)")
     add("--processes", nargs="+", type=int, default=[1, 2], metavar="N", help="how many share a run (1 2)")
-    add("--rounds", type=int, default=3, help="rounds of each setting (%(default)s)")
+    add("--rounds", type=int, default=2, help="rounds of each setting (%(default)s)")
     add("--output", type=Path, default=Path("benchmarks/results"), help="folder for the reports")
     add("--found", type=Path, help=argparse.SUPPRESS)  # where processes of torchrun leave what they found
     return parser
