@@ -33,7 +33,7 @@ from benchmarks import report
 from captum_clrp.evaluation import Embedded
 
 PATIENCE = 300
-"""Seconds to wait until the page is there."""
+"""Seconds to wait until the page is there, and for each of its answers."""
 
 
 @contextlib.contextmanager
@@ -97,7 +97,12 @@ def at_once(address: str, of_users: Sequence[Sequence[Path]], case: str) -> dict
     from gradio_client import Client
 
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(of_users)) as users:
-        clients = list(users.map(lambda _: Client(address, verbose=False, download_files=folder), of_users))
+        clients = list(
+            users.map(
+                lambda _: Client(address, verbose=False, download_files=folder, httpx_kwargs={"timeout": PATIENCE}),
+                of_users,
+            )
+        )
         together = threading.Barrier(len(of_users) + 1)
         took: list[float] = []
         refused: list[str] = []
