@@ -224,8 +224,9 @@ def markdown(document: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "# A run over a folder\n",
-            f"A run costs {spread} times the attributions in it (the goal: at most {MOST}). It was fastest "
-            f"with batches of {best['batch']} in {best['processes']} process{'es' if best['processes'] > 1 else ''}. "
+            f"A run costs {spread} times the attributions in it (the goal: at most {MOST}). Most images "
+            f"per second, {best['run']['images'] / best['run']['seconds']:.1f}, came with batches of {best['batch']} in "
+            f"{best['processes']} process{'es' if best['processes'] > 1 else ''}. "
             "Threads read the photographs beside the attributions; what else a run does besides explaining is small.\n",
             report.markdown_table(
                 [
@@ -239,6 +240,8 @@ def markdown(document: Mapping[str, Any]) -> str:
                 ],
                 speeds,
             ),
+            "Rows are measured one after the other: where others use the machine meanwhile, ratios within a row can be "
+            "compared, images per second of different rows cannot.\n",
             "## Where the time goes\n",
             "Milliseconds for each image, in one process; *rest* is what none of these clocks saw: in a run, waiting for "
             "the threads that read (their own time, which stands in the file, is not in the table), files and progress.\n",
