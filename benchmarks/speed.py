@@ -172,7 +172,7 @@ def kernels_launched(call: Callable[[], object]) -> int:
 
 
 def promises(record: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """What this package wants to hold in a setting: (what, measured, at most)."""
+    """This package's goals in a setting: (what, measured, at most)."""
     results = record["results"]
 
     def seconds(key: str) -> float:
@@ -237,7 +237,7 @@ def summary(settings: Sequence[dict[str, Any]]) -> str:
 
 
 def goals(settings: Sequence[dict[str, Any]]) -> str:
-    """What this package wants to hold, and whether it does."""
+    """This package's goals, and whether each was met."""
     rows = [
         [record["title"], what, f"{value:.2f}", f"{limit:.2f}", "yes" if value <= limit else "no"]
         for record in settings

@@ -294,6 +294,47 @@ def test_the_page_to_choose_from_tells_what_was_measured() -> None:
         assert sentence in told, f"say: {sentence}"
 
 
+def test_pages_tell_how_many_networks_were_measured_and_what_arrives() -> None:
+    networks = json.loads((DOCS / "results" / "architectures.json").read_text(encoding="utf-8"))["networks"]
+    mixing = {name for names in attention_networks().values() for name in names.split()}
+    families = ("vit", "swin", "swin_v2", "maxvit")  # those of torchvision
+    found = [n for n in networks if n["network"].split("/")[1] in mixing or n["family"] in families]
+    assert f"{len(networks)} networks of torchvision and timm" in text_of("docs/findings/index.md")
+    assert f"{len(found)} of them mix places" in text_of("docs/findings/index.md")
+    (lite,) = (n["realistic"] for n in networks if n["network"] == "timm/tf_efficientnet_lite0")
+    arrives = min(lite["default"]["arrives"])
+    assert f"says that {100 * arrives:.0f} % of the score" in " ".join(
+        text_of("docs/explanation/conservation.md").split()
+    )
+
+
+def attention_networks() -> dict[str, str]:
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module("benchmarks.networks")._ATTENTION
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+def test_the_table_of_signed_features_tells_what_digits_measured() -> None:
+    rows = json.loads((DOCS / "results" / "digits.json").read_text(encoding="utf-8"))["rows"]
+    found = {(r["network"], r["rules"], r["method"]): r["patches"]["mean"] for r in rows if "patches" in r}
+    columns = [
+        ("paper", "CLRP1"),
+        ("paper, means by sign", "CLRP1"),
+        ("gamma", "CLRP1"),
+        (None, "occlusion of patches"),
+    ]
+    text = text_of("docs/explanation/signed-features.md")
+    table = re.findall(r"^\| `([\w-]+)` \|[^|]+\|(.*)\|$", text, flags=re.MULTILINE)
+    assert len(table) == 13
+    for network, cells in table:
+        for shown, key in zip(cells.split("|"), columns, strict=True):
+            assert not shown.strip() or float(shown) == round(found[(network, *key)], 2), (network, key)
+    better = f"{found['cnn-groupnorm', 'paper', 'CLRP1']:.2f} against {found['cnn-groupnorm', 'gamma', 'CLRP1']:.2f}"
+    assert f"(`cnn-groupnorm`: {better})" in text
+
+
 # --- the site
 
 

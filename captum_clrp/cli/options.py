@@ -36,7 +36,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="a classifier of torchvision or timm, if need be as timm/NAME, or PACKAGE.MODULE:NAME for one's own: a "
+        help="a classifier of torchvision or timm (timm/NAME if both have it), or PACKAGE.MODULE:NAME for one's own: a "
         "torch.nn.Module or a function that returns one, installed or in the current folder (default: %(default)s)",
     )
     group.add_argument(

@@ -4,7 +4,7 @@ To add an operation, add one row to :data:`ROWS`. A row names functions as users
 ``torch``, ``torch.Tensor`` and ``torch.nn.functional``, with their in-place forms. What distinguishes the functions of a
 handler, such as the sign of a sum, stands in the row; arguments are asked for by name. Functions whose results hold no
 floating-point values (shapes, devices, comparisons, indices) need no row. Everything else that is not in the table is
-refused: a wrong map without a word is the worst that could happen.
+refused: a silently wrong map is worse than an error.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ REFUSED: dict[str, str] = {
     "cumsum cumprod prod logsumexp logcumsumexp": "no rule is agreed on",
     "__reduce_ex__": "copies a tensor outside of PyTorch (copy.copy, pickle); write x.clone()",
 }
-"""What is refused by name, and why."""
+"""What is rejected with an error, and why."""
 
 
 def _functions(name: str) -> Iterator[Any]:

@@ -6,7 +6,7 @@
 - *guided backprop* (Springenberg et al. 2015): the gradient with negative values stopped at every rectifier.
 
 Captum's ``GuidedBackprop`` hooks ``nn.ReLU`` modules and leaves other rectifiers (``F.relu``, ``ReLU6``) to their
-gradients without a word. Here rectifiers are found as torch functions, so that none is missed.
+gradients, silently. Here rectifiers are found as torch functions, so that none is missed.
 """
 
 from __future__ import annotations
