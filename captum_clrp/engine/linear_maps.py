@@ -51,6 +51,8 @@ class LinearMap:
     """Whether this is the twin :meth:`in_double_precision`."""
     brief = False
     """Whether this is the twin :meth:`in_brief`."""
+    lasting = False
+    """Whether derived weights are needed for more than one pass, while those of other operations are."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight = weight
@@ -112,8 +114,10 @@ class LinearMap:
             size = [*weight.shape]
             if len(names) > 1:
                 size[dim] *= len(names)
-            empty = memory.empty if kept is None else torch.empty
-            made = empty(size, dtype=dtype, device=weight.device)
+            if kept is None:
+                made = memory.empty(size, dtype, weight.device, lasting=self.lasting)
+            else:
+                made = torch.empty(size, dtype=dtype, device=weight.device)
             parts = made.chunk(len(names), dim) if len(names) > 1 else (made,)
             for part, name in zip(parts, names, strict=True):
                 if weight.dtype == dtype and not negated:

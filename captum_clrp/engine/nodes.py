@@ -186,6 +186,7 @@ class Shared(Node):
         if self.weights is not None and self.weights.tensor.data_ptr() != self.layer.weight.data_ptr():
             self.layer.weight = self.weights.tensor
         output = self.output.tensor if self.output is not None else None
+        self.layer.lasting = self.keep
 
         def prepared(at: LinearMap) -> Prepared:
             known = output if at is self.layer else None  # in double precision, or negated, it is another one

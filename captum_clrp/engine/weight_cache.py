@@ -92,10 +92,16 @@ class _Memory(threading.local):
     def __init__(self) -> None:
         self._blocks: list[_Block] = []
 
-    def empty(self, size: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    def empty(self, size: Sequence[int], dtype: torch.dtype, device: torch.device, *, lasting: bool = False) -> Tensor:
         """An uninitialised tensor, in memory that nobody uses any more if there is enough of it.
 
         Accelerators have allocators that keep memory anyway.
+
+        Args:
+            size: Of the tensor.
+            dtype: Its type.
+            device: Where it is to be.
+            lasting: Whether it will live beside others, which may need a larger piece: it takes one that fits exactly.
         """
         needed = torch.Size(size).numel() * dtype.itemsize
         if device.type != "cpu" or needed < self._SMALL:
@@ -103,7 +109,8 @@ class _Memory(threading.local):
         free = sorted(
             (block for block in self._blocks if block.user() is None), key=lambda block: block.storage.nbytes()
         )
-        block = next((block for block in free if block.storage.nbytes() >= needed), None)
+        fitting = (block for block in free if block.storage.nbytes() >= needed)
+        block = next((block for block in fitting if not lasting or block.storage.nbytes() == needed), None)
         if block is not None:
             # no view of anything: views of it keep it, and so its memory, in use
             tensor = torch.empty(0, dtype=dtype).set_(block.storage).resize_(size)
@@ -111,9 +118,10 @@ class _Memory(threading.local):
         else:
             tensor = torch.empty(size, dtype=dtype)
             if len(self._blocks) == self._COUNT:
-                if not free:
+                smallest = min(self._blocks, key=lambda block: block.storage.nbytes())
+                if smallest.storage.nbytes() >= needed:
                     return tensor
-                self._blocks.remove(free[0])
+                self._blocks.remove(smallest)
         self._blocks.append(_Block(tensor.untyped_storage(), weakref.ref(tensor)))
         return tensor
 

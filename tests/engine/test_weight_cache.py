@@ -153,6 +153,42 @@ def test_no_more_than_two_pieces_of_memory_are_held() -> None:
     assert not memory._blocks
 
 
+def test_the_largest_pieces_are_held_whatever_comes_first() -> None:
+    sizes = [(512, 600), (512, 700), (512, 900), (512, 800)]
+    parts = [FullyConnected(torch.randn(size)).positive for size in sizes]
+    held = sorted(block.storage.nbytes() for block in memory._blocks)
+    assert held == [4 * 512 * 800, 4 * 512 * 900]
+    del parts
+
+
+def test_a_lasting_weight_leaves_larger_memory_to_others() -> None:
+    large, small = FullyConnected(torch.randn(1000, 2000)), FullyConnected(torch.randn(LARGE))
+    place = large.positive.data_ptr()
+    small.lasting = large.lasting = True
+    beside = small.positive
+    assert beside.data_ptr() != place
+    assert large.positive.data_ptr() == place
+
+
+def test_weights_for_several_classes_find_the_memory_of_the_call_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    layers = (nn.Linear(8, 900), nn.ReLU(), nn.Linear(900, 800), nn.ReLU(), nn.Linear(800, 600), nn.ReLU())
+    explainer, x = LRPZBeta(nn.Sequential(*layers, nn.Linear(600, 500))), torch.rand(2, 8)
+    explainer.attribute_classes(x, [0, 1])
+    held = {block.storage.data_ptr() for block in memory._blocks}
+    used: list[tuple[int, int]] = []
+    empty = memory.empty
+
+    def watched(*args: Any, **kwargs: Any) -> Tensor:
+        made = empty(*args, **kwargs)
+        used.append((made.numel(), made.data_ptr()))
+        return made
+
+    monkeypatch.setattr(memory, "empty", watched)
+    explainer.attribute_classes(x, [0, 1])
+    assert {place for _, place in sorted(used)[-2:]} == held
+
+
 def test_several_classes_do_not_share_memory() -> None:
     model, x = network(), pictures()
     explainer = LRPZBeta(model, 0.0, 1.0)
