@@ -168,9 +168,9 @@ def markdown(document: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "# The page with several users\n",
-            f"The page explains {min(fresh):.2f} to {max(fresh):.2f} new photographs a second, however many users ask: one "
-            f"is computed at a time, so those who come together wait for each other. {told} "
-            "After each of these cases the page answered as before.\n",
+            "One visitor is served at a time, so those who come together wait for each other: the page explained "
+            f"{min(fresh):.2f} to {max(fresh):.2f} new photographs a second. {told} "
+            "After all of these cases the page answered as before.\n",
             report.markdown_table(
                 [
                     "users with",
@@ -184,6 +184,8 @@ def markdown(document: Mapping[str, Any]) -> str:
                 rows,
             ),
             "A visit: a photograph is sent, the classes come back, then maps of the two leading ones, figure and files. "
+            "Rows are measured one after the other and by the clock: on a machine that others use meanwhile all of it takes "
+            "several times as long, and rows cannot be compared. "
             f"{document['model']}. {report.describe(document['environment'])} Made with:\n\n"
             f"```bash\n{document['command']}\n```\n",
         ]
