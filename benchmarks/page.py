@@ -116,8 +116,8 @@ def at_once(address: str, of_users: Sequence[Sequence[Path]], case: str) -> dict
                     refused.append(" ".join(str(error).split())[:200])
 
         done = [users.submit(user, *one) for one in zip(clients, of_users, strict=True)]
-        together.wait()
         began = time.perf_counter()
+        together.wait()
         for one in done:
             one.result()
         seconds = time.perf_counter() - began
