@@ -53,8 +53,9 @@ class LRPZBeta(Explainer, LRP):
             signs: with attention, a normalisation over channels, or a mean of features that no activation rectified.
         precision: Arithmetic of relevance: ``"float32"`` (default), ``"bfloat16"`` or ``"auto"``, which takes bfloat16
             where the device computes fast in it. In bfloat16 sums of contributions of one sign (z+, z^beta, the sizes in
-            gamma) are formed; nothing cancels in them, and maps differ by less than 1 % (relative L2) on the networks that were tried. The model's own
-            pass, signed sums, grouped convolutions and the contrast at the output layer stay as they are.
+            gamma) are formed; nothing cancels in them, and maps differ by less than 1 % (relative L2) on the networks that
+            were tried. The model's own pass, signed sums, grouped convolutions and the contrast at the output layer stay
+            as they are.
 
     Raises:
         InvalidInputError: for an unknown ``outside``, ``avg_pool``, ``rules`` or ``precision``.
