@@ -325,10 +325,10 @@ def _command_line(how: str) -> str:
 
 
 def broken(command: str) -> str:
-    """A command with its lines broken before options, as a shell takes them."""
+    """A command with its lines broken before options and results, as a shell takes them."""
     lines: list[str] = []
     for line in command.replace(" \\\n    ", " ").splitlines():
-        parts = re.split(r" (?=--)", line)
+        parts = re.split(r" (?=--|docs/)", line)
         current = parts[0]
         for part in parts[1:]:
             if len(current) + 1 + len(part) > COLUMNS - 2:
