@@ -22,6 +22,7 @@ from captum_clrp.cli.options import (
     check_cam_layer,
     default_device,
     module_named,
+    number,
 )
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.files import write_whole
@@ -117,7 +118,7 @@ def _add_arguments(
     **of_metric: Any,
 ) -> None:
     parser.epilog = _epilog(known)
-    positive = _whole("a whole number of at least 1", 1)
+    positive = number(int, "not a whole number of at least 1", 1)
     parser.add_argument(
         "metric", type=_read_by(find_metric), metavar="METRIC", help="what to measure, see below", **of_metric
     )
@@ -132,7 +133,7 @@ def _add_arguments(
     data.add_argument("--limit", type=positive, metavar="N", help="only N images (or scenes), drawn by the seed")
     data.add_argument(
         "--grid",
-        type=_whole("a whole number of at least 2", 2),
+        type=number(int, "not a whole number of at least 2", 2),
         metavar="N",
         help="scenes of N x N photographs (default for grid: 2)",
     )
@@ -154,7 +155,7 @@ def _add_run_options(group: Any, positive: Callable[[str], int]) -> None:
     group.add_argument("-o", "--output", metavar="FOLDER", help="for results (default: evaluation/METRIC)")
     group.add_argument("--restart", action="store_true", help="throw away what the folder holds and begin anew")
     group.add_argument("--batch", type=positive, default=8, metavar="N", help="images at once (default: 8)")
-    seed = _whole("a whole number of at least 0", 0)
+    seed = number(int, "not a whole number of at least 0", 0)
     group.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random (default: 0)")
     group.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
@@ -222,19 +223,6 @@ def _read_by(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             return parse(text)
         except InvalidInputError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
-
-    return read
-
-
-def _whole(what: str, least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = least - 1
-        if number < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
-        return number
 
     return read
 

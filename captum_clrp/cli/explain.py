@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from captum_clrp.cli.options import add_cam_layer, add_model_options, value_range
+from captum_clrp.cli.options import add_cam_layer, add_model_options, number, value_range
 
 __all__ = ["METHODS", "add_parser", "run"]
 
@@ -71,7 +71,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--batch",
-        type=_count,
+        type=number(int, "no number of pictures; give 1 or more", 1),
         default=1,
         metavar="N",
         help="pictures that go through the network together (default: 1)",
@@ -94,7 +94,7 @@ def _add_propagation_options(parser: argparse.ArgumentParser) -> None:
     rules = parser.add_argument_group("propagation")
     rules.add_argument(
         "--strength",
-        type=_share,
+        type=number(float, "no number from 0 to 1", 0, 1),
         metavar="S",
         help="how much of the dual concept's relevance a contrast subtracts, from 0 to 1 (default: 1, the paper)",
     )
@@ -166,14 +166,14 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     )
     looks.add_argument(
         "--smooth",
-        type=_pixels,
+        type=number(float, "no number of pixels from 0 to 100", 0, 100),
         metavar="PIXELS",
         help="standard deviation of a Gaussian blur of the maps, in pixels of the network's input (default: 3 where map and "
         "photograph lie on each other, otherwise 0)",
     )
     looks.add_argument(
         "--opacity",
-        type=_share,
+        type=number(float, "no number from 0 to 1", 0, 1),
         default=1.0,
         metavar="A",
         help="of the colours of an overlay, from 0 to 1 (default: 1)",
@@ -181,32 +181,6 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     looks.add_argument(
         "--whole", action="store_true", help="lay the maps back on the whole photograph, the crop of the network undone"
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pictures; give 1 or more")
-    return int(text)
-
-
-def _pixels(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 100:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels from 0 to 100")
-    return number
-
-
-def _share(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0 to 1")
-    return number
 
 
 def run(options: argparse.Namespace) -> int:

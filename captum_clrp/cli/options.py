@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.errors import ClassifierError, InvalidInputError, nearest
@@ -23,8 +23,11 @@ __all__ = [
     "check_cam_layer",
     "default_device",
     "module_named",
+    "number",
     "value_range",
 ]
+
+N = TypeVar("N", int, float)
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
 
@@ -148,6 +151,28 @@ def asked_classifier(options: argparse.Namespace, device: str) -> Classifier:
 
 _OPTIONS = {"name": "model", "class_names": "labels"}
 """Arguments of :func:`captum_clrp.classifiers.load_classifier` whose options are called otherwise."""
+
+
+def number(kind: Callable[[str], N], what: str, least: float, most: float = math.inf) -> Callable[[str], N]:
+    """What reads a number within limits.
+
+    Args:
+        kind: ``int`` or ``float``.
+        what: What another text is not, for the message.
+        least: The smallest number.
+        most: The largest.
+    """
+
+    def read(text: str) -> N:
+        try:
+            found = kind(text)
+        except ValueError:
+            found = kind("-1")
+        if not least <= found <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is {what}")
+        return found
+
+    return read
 
 
 def value_range(text: str) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.options import add_model_options, asked_classifier, default_device
+from captum_clrp.cli.options import add_model_options, asked_classifier, default_device, number
 from captum_clrp.errors import how_to_install
 
 __all__ = ["add_parser", "run"]
@@ -44,16 +44,13 @@ def add_parser(subparsers: Any) -> None:
         "(default: %(default)s, this computer alone)",
     )
     parser.add_argument(
-        "--port", type=_port, metavar="N", help="port to listen at (default: the first free one from 7860)"
+        "--port",
+        type=number(int, "no port; give a number from 1 to 65535", 1, 65535),
+        metavar="N",
+        help="port to listen at (default: the first free one from 7860)",
     )
     add_model_options(parser)
     parser.set_defaults(run=run, needs=("captum_clrp.app.page", "timm"), interrupted="the page is no longer served")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 1 to 65535")
-    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:
