@@ -49,7 +49,7 @@ class Record:
             Measured(m["label"], m["name"], _from_json(m["values"]), m["top"], m["negative"])
             for m in content["measured"]
         )
-        return cls(content["id"], content["index"], measured, tuple(content["skipped"]))
+        return cls(content["id"], int(content["index"]), measured, tuple(content["skipped"]))
 
     def line(self) -> str:
         """The record as one line of JSON."""

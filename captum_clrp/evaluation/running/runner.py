@@ -193,10 +193,16 @@ class Run:
         if self.restart and path.is_file():
             for old in ("records", "figures"):
                 shutil.rmtree(self.folder / old, ignore_errors=True)
-            path.unlink()
+            for name in ("summary.json", "summary.csv", "curves.csv", "values.json.gz", "run.json"):
+                (self.folder / name).unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not os.access(self.folder, os.W_OK):
             return f"nothing may be written in {self.folder}; choose another folder"
+        if not path.is_file() and any((self.folder / "records").glob("*.jsonl")):
+            return (
+                f"{self.folder} holds the records of a run without its run.json, so that nothing says what they are of; "
+                f"choose another folder, or delete {self.folder / 'records'}"
+            )
         configuration = self._configuration()
         if not path.is_file():
             write_whole(path, json.dumps(configuration, indent=1) + "\n")

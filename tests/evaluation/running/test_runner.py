@@ -153,6 +153,15 @@ def test_a_run_whose_folder_another_one_begins_anew_does_not_average_what_is_lef
     assert not (tmp_path / "summary.json").exists()
 
 
+def test_a_run_that_begins_anew_and_stops_leaves_nothing_of_the_old_one(deep, tmp_path):
+    run("energy-pointing", Squares(8), deep, tmp_path, ["gradient"], batch=2).go()
+    (tmp_path / "my notes.txt").write_text("mine")
+    assert {path.name for path in tmp_path.iterdir()} >= {"curves.csv", "values.json.gz"}
+    with pytest.raises(Stopped):
+        stop_after_seven(run("pointing", Squares(8), deep, tmp_path, ["gradient"], batch=2, restart=True))
+    assert {path.name for path in tmp_path.iterdir()} == {"run.json", "records", "my notes.txt"}
+
+
 def test_images_of_one_name_are_refused(deep, tmp_path):
     source = Squares(3)
     source.ids = ["a", "b", "a"]
@@ -200,12 +209,11 @@ class Half(Team):
 
 def test_two_processes_do_what_one_does(deep, tmp_path):
     whole = run("energy-inside", Squares(11), deep, tmp_path / "one", batch=2).go()
-    summary = run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(1, 2)).go()
-    assert summary is None
-    assert len(read_records(tmp_path / "two" / "records")) == 5  # the second, fourth, ... batch
-    # The leader has found those batches done, and shares what is left; the rest is done by a third run.
-    with pytest.raises(InvalidInputError, match="2 of 11 images have no record"):
+    with pytest.raises(InvalidInputError, match="5 of 11 images have no record"):  # it did the first, third, ... batch
         run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(0, 2)).go()
+    # The other one has found those batches done, and shares what is left; the rest is done by a third run.
+    assert run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2, team=Half(1, 2)).go() is None
+    assert len(read_records(tmp_path / "two" / "records")) == 8
     assert not (tmp_path / "two" / "summary.json").exists()
     summary = run("energy-inside", Squares(11), deep, tmp_path / "two", batch=2).go()
     assert summary.rows == whole.rows
@@ -234,6 +242,14 @@ def test_other_data_and_other_weights_are_not_mixed(deep, tmp_path):
         deep.model.classifier.weight[0, 0] += 1
     with pytest.raises(InvalidInputError, match="weights_checksum"):
         run("pointing", Squares(3), deep, tmp_path).go()
+
+
+def test_records_without_their_run_are_not_mixed(deep, tmp_path):
+    run("pointing", Squares(3), deep, tmp_path).go()
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(InvalidInputError, match=r"nothing says what they are of; .* delete .*records"):
+        run("pointing", Squares(3), deep, tmp_path, seed=1).go()
+    assert not (tmp_path / "run.json").exists()
 
 
 def test_other_versions_are_not_mixed(deep, tmp_path, monkeypatch):
