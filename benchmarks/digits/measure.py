@@ -47,7 +47,10 @@ QUANTITIES = {
 }
 
 
-def select(network: nn.Module, count: int, seed: int = 3) -> tuple[Tensor, Tensor]:
+COLLAGES_SEED = 3
+
+
+def select(network: nn.Module, count: int, seed: int = COLLAGES_SEED) -> tuple[Tensor, Tensor]:
     """Held-out collages of four digits that the network finds: its four best classes, each with a positive logit.
 
     Returns:
@@ -116,12 +119,14 @@ def quantities_of(method: str) -> list[str]:
     ]
 
 
-def measure(name: str, seed: int, rules: Sequence[str], methods: Sequence[str], count: int) -> list[dict[str, Any]]:
+def measure(
+    name: str, seed: int, rules: Sequence[str], methods: Sequence[str], count: int, collages_seed: int = COLLAGES_SEED
+) -> list[dict[str, Any]]:
     """All rows of one network: ``rules`` (``None`` for a baseline), ``method``, and ``collages`` or the reason why there are none."""
     network = load(name, seed)
     for parameter in network.parameters():
         parameter.requires_grad_(False)
-    images, labels = select(network, count)
+    images, labels = select(network, count, collages_seed)
     cases = [(None, method) for method in methods if method in BASELINES and name in ONLY_FOR.get(method, (name,))]
     cases += [(rule, method) for rule in rules for method in methods if method in OURS]
     rows = []
@@ -279,10 +284,8 @@ def _merged(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], *id
     return sorted(together.values(), key=place)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    accuracies = report.read_json(WEIGHTS / "accuracy.json")
-    names = list(dict.fromkeys(a["network"] for a in accuracies))
+def _parser() -> argparse.ArgumentParser:
+    names = list(dict.fromkeys(a["network"] for a in report.read_json(WEIGHTS / "accuracy.json")))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--rules", nargs="+", default=RULES, metavar="NAME", help=", ".join((*RULES, *TRIED)))
@@ -293,14 +296,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = [*BASELINES, *OURS]
     parser.add_argument("--methods", nargs="+", choices=known, default=known, metavar="NAME", help=", ".join(known))
     parser.add_argument("--collages", type=int, default=COLLAGES, help="of each network and seed")
+    parser.add_argument(
+        "--collages-seed", type=int, default=COLLAGES_SEED, help="draws the collages; another one: others"
+    )
     parser.add_argument("--output", type=Path, default=Path("docs/results"), help="folder of the reports")
-    given = parser.parse_args(arguments)
+    return parser
 
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    given = _parser().parse_args(arguments)
+    accuracies = report.read_json(WEIGHTS / "accuracy.json")
     if given.tried:
         given.rules, given.methods = list(TRIED), ["CLRP1"]
     torch.set_num_threads(1)
     chosen = [a for a in accuracies if a["network"] in given.networks]
-    rows = [row for a in chosen for row in measure(a["network"], a["seed"], given.rules, given.methods, given.collages)]
+    rows = [
+        row
+        for a in chosen
+        for row in measure(a["network"], a["seed"], given.rules, given.methods, given.collages, given.collages_seed)
+    ]
     lines = summarise(rows)
     values = given.output / "digits-collages.json.gz"
     if given.keep:

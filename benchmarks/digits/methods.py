@@ -15,7 +15,7 @@ from benchmarks.digits.collages import BACKGROUND, INK
 from benchmarks.digits.scores import PATCH
 from captum_clrp import ContrastiveLRP, ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.composites import COMPOSITES, Composite
-from captum_clrp.rules import Gamma, ZPlus
+from captum_clrp.rules import Epsilon, Gamma, ZPlus
 
 OURS: dict[str, type[LRPZBeta]] = {"LRP": LRPZBeta, "CLRP1": ContrastiveLRP1, "CLRP2": ContrastiveLRP2}
 
@@ -31,6 +31,11 @@ TRIED: dict[str, Composite] = {
         f"gamma, {kind} 0.25": Composite.gamma(**{kind: 0.25})
         for kind in ("linear", "mixing", "sums", "means", "centring")
     },
+    **{f"gamma, {kind} 1": Composite.gamma(**{kind: 1.0}) for kind in ("sums", "means")},
+    "gamma, sums and means 1": Composite.gamma(sums=1.0, means=1.0),
+    "gamma, batch norm and position take their share": dataclasses.replace(
+        COMPOSITES["gamma"], shifts=Epsilon(1e-9, bias=True)
+    ),
     "gamma, Taylor softmax": dataclasses.replace(COMPOSITES["gamma"], softmax="taylor"),
     EARLY: COMPOSITES["gamma"],
 }

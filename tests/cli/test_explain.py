@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import ExifTags, Image
 
 import captum_clrp
@@ -261,6 +262,51 @@ def test_a_transformer_is_explained_and_rules_are_chosen_by_name(tmp_path, capsy
     assert (tmp_path / "vit.png").exists()
     assert main([*command, "--rules", "typo"]) == 2
     assert "rules='typo' is not known; choose 'auto', 'paper'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["state dict", "Lightning", "safetensors"])
+def test_a_vision_transformer_with_weights_of_a_file(workplace, picture, capsys, kind):
+    torch.manual_seed(0)
+    network = torchvision.models.vit_b_16()
+    torch.nn.init.normal_(network.heads.head.weight, std=0.02)  # torchvision starts it at zero
+    state = network.state_dict()
+    if kind == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(state, "vit.safetensors")
+    else:
+        wrapped = {
+            "state dict": state,
+            "Lightning": {"state_dict": {f"model.{name}": value for name, value in state.items()}},
+        }
+        torch.save(wrapped[kind], "vit.pth")
+    (file,) = Path().glob("vit.*")
+    command = [
+        "explain",
+        picture,
+        "--model",
+        "vit_b_16",
+        "--weights",
+        file,
+        "-t",
+        "340",
+        "-m",
+        "lrp",
+        "--maps",
+        "m.npz",
+    ]
+    code, out, _ = run(capsys, *command)
+    assert code == 0
+    assert f"vit_b_16, weights: {file}" in out
+    with np.load("m.npz") as found, torch.no_grad():
+        maps, logit = found["maps"], float(found["logits"][0])
+        expected = float(network.eval()(prepared(picture))[0, 340])
+    assert logit == pytest.approx(expected, abs=1e-4)
+    assert 0.9 < float(maps.sum()) / logit <= 1.0001  # the class token takes a little
+
+
+def prepared(picture):
+    weights = torchvision.models.ViT_B_16_Weights.IMAGENET1K_V1
+    return weights.transforms()(Image.open(picture).convert("RGB"))[None]
 
 
 def test_one_bad_picture_of_many_does_not_stop_the_others(workplace, with_tiny, picture, capsys):
