@@ -427,6 +427,8 @@ def _randomise(name: str, parameter: Tensor, generator: torch.Generator) -> None
 
 def _calibrate(model: nn.Module, size: int, seed: int, batches: int = 2, count: int = 8) -> None:
     with_statistics = [m for m in model.modules() if isinstance(getattr(m, "running_var", None), Tensor)]
+    if not with_statistics:
+        return
     momenta = [getattr(m, "momentum", None) for m in with_statistics]
     for module in with_statistics:
         module.train()

@@ -258,6 +258,39 @@ def test_the_page_on_contrasts_tells_what_was_measured() -> None:
         assert sentence in told, f"say: {sentence}"
 
 
+def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
+    told = " ".join(text_of("docs/findings/contrast-more.md").split())
+    results = DOCS / "results"
+    digits = json.loads((results / "contrast-digits.json").read_text(encoding="utf-8"))["networks"].values()
+    few = json.loads((results / "contrast-full-lite1.json").read_text(encoding="utf-8"))["metrics"]
+
+    def between(metric: str, method: str) -> str:
+        means = [of[metric]["methods"][method]["mean"] for of in digits]
+        return f"{min(means):.2f} to {max(means):.2f}"
+
+    def percent(method: str) -> str:
+        return f"{100 * few['share']['methods'][method]['mean']:.0f} %"
+
+    assert percent("lrp-even") == percent("clrp1-s0.9-even") and percent("sglrp") == percent("other-logits")
+    assert (few["deletion"]["images"], few["share"]["images"]) == (8, 3)
+    assert min(of["minus_lrp"]["p"] for m, of in few["share"]["methods"].items() if m != "lrp") == 0.25
+    gradients = [percent(m)[:2] for m in ("gradient", "input-x-gradient", "guided-backprop", "IntegratedGradients")]
+    for sentence in (
+        f"{between('share', 'clrp1-s0.9')}, against {between('share', 'clrp1')} for the whole contrast and "
+        f"{between('share', 'lrp')} for LRP",
+        f"rank correlation of {between('randomised_rank', 'lrp')}, the whole contrast {between('randomised_rank', 'clrp1')}",
+        f"LRP and CLRP1 with strength 0.9 put {percent('lrp-even')} into each cell",
+        f"(CLRP1: {percent('clrp1-conserve')}, without {percent('clrp1')})",
+        f"(deletion {few['deletion']['methods']['clrp1-conserve']['mean']:.3f}, without "
+        f"{few['deletion']['methods']['clrp1']['mean']:.3f}; low is good)",
+        f"CLRP1 puts {percent('clrp1-gamma')} into the cell",
+        f"Epsilon-plus is as good as them ({percent('clrp1-epsilon-plus')})",
+        f"find the cell as CLRP1 does ({percent('sglrp')} each)",
+        f"has {percent('ZennitEpsilonPlus')}; the gradient methods have {min(gradients)} to {max(gradients)} %",
+    ):
+        assert sentence in told, f"say: {sentence}"
+
+
 def test_the_page_to_choose_from_tells_what_was_measured() -> None:
     def result(name: str) -> dict[str, Any]:
         return json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))

@@ -89,3 +89,19 @@ def test_values_say_which_data_and_weights_they_are_of(name: str) -> None:
     assert len(values["records"]) == summary["images"]["measured"] == told["images"]
     for key, flag in (("top_class", "top"), ("negative_score", "negative")):
         assert told["targets"][key] == sum(m[flag] for record in values["records"] for m in record["measured"])
+
+
+CONTRASTS = ("contrast-lite0", "contrast-lite1", "contrast-lite2", "contrast-full-lite1")
+
+
+@pytest.mark.parametrize("name", [*CONTRASTS, "contrast-digits"])
+def test_means_of_the_study_of_contrasts_follow_from_the_values_of_the_images(name: str) -> None:
+    summary, values = read(name)
+    networks = summary["networks"] if "networks" in summary else {"": summary["metrics"]}
+    for network, metrics in networks.items():
+        records = values[network] if network else values["records"]
+        for metric, of_metric in metrics.items():
+            for method, told in of_metric["methods"].items():
+                measured = [r["values"][method][metric] for r in records if metric in r["values"].get(method, {})]
+                assert len(measured) == of_metric["classes"]
+                assert told["mean"] == pytest.approx(fmean(measured), abs=2e-5), (network, metric, method)

@@ -6,11 +6,9 @@ import argparse
 import gzip
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,25 +16,12 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.contrast.maps import CORE, CORE_OTHERS, OTHERS, SETTINGS, other_methods
-from benchmarks.contrast.measure import PATCH, STEPS, mean_pixels, measure_photograph, measure_scene
+from benchmarks.contrast.jobs import Job, bench_of, measure
+from benchmarks.contrast.measure import PATCH, STEPS
 from benchmarks.contrast.summary import figure, summarise, table
 from benchmarks.report import describe, environment, read_json, write_json
-from captum_clrp.classifiers import Classifier, load_classifier
-from captum_clrp.evaluation import Dataset, Embedded, GridSource, ImageFolder, PhotographSource
 
 NETWORKS = ("lite0", "lite1", "lite2")
-FAITHFUL_ON_SCENES = (
-    "lrp",
-    "clrp1",
-    "clrp1-s0.9",
-    "clrp2",
-    "clrp2-s0.9",
-    "rivals5",
-    "rivals5-s0.9",
-    "gradient",
-    "random",
-)
 RESULTS = Path(__file__).parent.parent / "results" / "contrast"
 
 
@@ -93,42 +78,9 @@ def _networks(text: str) -> list[str]:
     return names
 
 
-@cache
-def _bench(name: str, core: bool, limit: int | None, scenes: int | None, seed: int) -> tuple[Any, ...]:
-    """Network, settings, other methods, photographs, scenes, and the mean image; once in each process."""
-    network = load_classifier(f"tf_efficientnet_{name}", None, "cpu")
-    photographs = PhotographSource(_data(network, collages=False), network.geometry, limit=limit, seed=seed)
-    count = scenes if scenes is not None else max(1, len(photographs) // 4)
-    grids = GridSource(_data(network, collages=False), network.geometry, 2, limit=count, seed=seed)
-    mean = network.inputs(mean_pixels(photographs[i] for i in range(len(photographs))))
-    settings, others = (CORE, CORE_OTHERS) if core else (SETTINGS, OTHERS)
-    return network, settings, other_methods(network, others, seed), photographs, grids, mean
-
-
-def _data(network: Classifier, *, collages: bool) -> Dataset:
-    folder = os.environ.get("CLRP_SAMPLE_IMAGES")
-    if folder is None:
-        return Embedded(collages=collages)
-    return ImageFolder(Path(folder) / "imagenet_samples", network.class_names)
-
-
-Job = tuple[tuple[str, bool, int | None, int | None, int], str, int, int, Path]
-
-
-def _measure(job: Job) -> None:
-    """Measure one photograph or scene, unless its record is there."""
-    bench, kind, index, steps, path = job
-    network, settings, others, photographs, grids, mean = _bench(*bench)
-    if kind == "photograph":
-        records = [measure_photograph(network, settings, others, photographs[index], mean, steps)]
-    else:
-        records = measure_scene(network, settings, others, grids[index], FAITHFUL_ON_SCENES.__contains__, steps)
-    write_json(path, records)
-
-
 def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     bench = (name, options.core, options.limit, options.scenes, options.seed)
-    network, settings, others, photographs, grids, _ = _bench(*bench)
+    network, settings, others, photographs, grids, _ = bench_of(*bench)
     folder = options.output / name
     identity = {
         "network": network.name,
@@ -164,12 +116,12 @@ def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
 
 def _done(jobs: Sequence[Job], options: argparse.Namespace) -> Iterator[None]:
     if options.processes == 1:
-        yield from map(_measure, jobs)
+        yield from map(measure, jobs)
         return
     with ProcessPoolExecutor(
         options.processes, get_context("spawn"), torch.set_num_threads, (options.threads,)
     ) as pool:
-        yield from pool.map(_measure, jobs)
+        yield from pool.map(measure, jobs)
 
 
 def _checksum(model: torch.nn.Module) -> str:

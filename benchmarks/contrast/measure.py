@@ -13,7 +13,7 @@ from benchmarks.contrast.maps import Setting, all_maps
 from captum_clrp.classifiers import Classifier
 from captum_clrp.evaluation import MethodSet, Sample, energy_inside, insertion_deletion, pointing_hit
 from captum_clrp.evaluation.methods.base import image_seed
-from captum_clrp.evaluation.metrics.insertion_deletion import blurred
+from captum_clrp.evaluation.metrics.fills import blurred
 from captum_clrp.evaluation.metrics.likeness import rank_correlation, structural_similarity
 from captum_clrp.evaluation.metrics.patch_ablation import patch_drops
 from captum_clrp.evaluation.metrics.randomisation import randomised, resettable

@@ -105,8 +105,16 @@ def _cell(of_method: Mapping[str, Any] | None) -> str:
     return f"{of_method['mean']:.3f}{'*' if clear else ''}"
 
 
-def figure(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Discriminative against faithful: the curve of each dual from strength 0 (LRP) to 1, one row for each network."""
+def figure(
+    summaries: Mapping[str, Mapping[str, Any]], path: Path, images: tuple[str, str] = ("photographs", "scenes")
+) -> None:
+    """Discriminative against faithful: the curve of each dual from strength 0 (LRP) to 1, one row for each network.
+
+    Args:
+        summaries: Of each network.
+        path: Of the picture.
+        images: What faithfulness is measured on, and what the share is.
+    """
     from matplotlib.figure import Figure
 
     metrics = ("deletion", "insertion")
@@ -115,9 +123,9 @@ def figure(summaries: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     for row, (network, summary) in zip(axes, summaries.items(), strict=True):
         for ax, metric in zip(row, metrics, strict=True):
             _curves(ax, summary, metric)
-            ax.set_title(
-                f"{network}: {summary[metric]['images']} photographs, {summary['share']['classes']} classes in scenes"
-            )
+            one, several = images
+            counts = summary[metric]["images"], summary["share"]["classes"]
+            ax.set_title(f"{network}: {counts[0]} {one}, {counts[1]} classes in {several}")
     axes[0][0].legend(fontsize=8, loc="best")
     drawn.savefig(path, dpi=110)
 

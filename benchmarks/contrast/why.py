@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import report
-from benchmarks.contrast.__main__ import NETWORKS, _data
+from benchmarks.contrast.__main__ import NETWORKS
+from benchmarks.contrast.jobs import photographs_of
 from benchmarks.contrast.measure import PATCH, STEPS, by_patches, faithfulness
 from captum_clrp import ContrastiveLRP1, LRPZBeta
 from captum_clrp.classifiers import Classifier, load_classifier
@@ -110,9 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     torch.set_num_threads(1)
     network = load_classifier(f"tf_efficientnet_{options.network}", None, "cpu")
-    photographs = PhotographSource(
-        _data(network, collages=False), network.geometry, limit=options.limit, seed=options.seed
-    )
+    photographs = PhotographSource(photographs_of(network), network.geometry, limit=options.limit, seed=options.seed)
     rows = []
     for sample in photographs:
         inputs, label = network.inputs(sample.pixels[None]), sample.explained[0].label

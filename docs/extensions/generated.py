@@ -420,6 +420,9 @@ RESULT_COMMANDS = {
     "other-tasks": "python -m benchmarks.other_tasks --output docs/results",
     "contrast": "python -m benchmarks.contrast --networks lite0,lite1,lite2 --core --limit 24 --seed 1",
     "contrast-why": "python -m benchmarks.contrast.why --network lite1 --limit 24 --seed 1 --output docs/results",
+    "contrast-full": "python -m benchmarks.contrast --networks lite1 --limit 8 --scenes 3 --seed 1 "
+    "--output benchmarks/results/contrast-full",
+    "contrast-digits": "python -m benchmarks.contrast.digits",
     "precision-cpu": "python -m benchmarks.precision --output docs/results",
     "precision-cuda": "python -m benchmarks.precision --device cuda --output docs/results",
     "scale-cpu": "python -m benchmarks.scale --output docs/results",
@@ -438,6 +441,8 @@ PLOTS = {
     "contrast": "Six plots, a row for each network: area under the deletion curve on the left and under the insertion "
     "curve on the right, over the share of positive relevance in the cell. The three contrasts run along one curve as their "
     "strength grows, to the right at first, and fall off steeply in deletion above 0.9.",
+    "contrast-digits": "Ten plots like those of the photographs, a row for each network. The curves of the three contrasts run level "
+    "to the right, to a share of 0.9 or more, and stay far above random places.",
 }
 """What the picture beside a report shows."""
 
@@ -447,6 +452,8 @@ LEFT_OUT = {"digits": "\n## cnn-relu\n"}
 HEADINGS = {
     "other-tasks": "Segmentation, detection, video, optical flow",
     "contrast-why": "Why is the whole contrast less faithful?",
+    "contrast-full": "All methods",
+    "contrast-digits": "All contrasts on digits",
     "speed-cuda": "On a GPU",
     "precision-cpu": "Relevance in bfloat16",
     "precision-cuda": "Relevance in bfloat16 on a GPU",

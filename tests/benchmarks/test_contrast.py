@@ -1,5 +1,6 @@
 """The study of contrasts: its maps are those of the public classes, and its pieces do what they say."""
 
+import gzip
 import json
 
 import pytest
@@ -10,6 +11,7 @@ pytest.importorskip("timm")
 
 from evaluation.conftest import Deep, network
 
+from benchmarks.contrast import __main__ as contrast
 from benchmarks.contrast import maps, measure, why
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 
@@ -42,6 +44,20 @@ def test_one_map_chooses_and_the_other_orders():
     chooses, orders = torch.tensor([[4.0, 3.0], [2.0, 1.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     ranks = why.crossed(chooses, orders).flatten()
     assert ranks.argsort(descending=True).tolist() == [1, 0, 3, 2]
+
+
+@pytest.mark.slow
+def test_processes_share_the_study(tmp_path, monkeypatch):
+    monkeypatch.delenv("CLRP_SAMPLE_IMAGES", raising=False)
+    settings = ["--core", "--limit", "1", "--scenes", "1", "--steps", "1"]
+    for processes in ("1", "2"):
+        output = str(tmp_path / processes)
+        assert contrast.main([*settings, "--processes", processes, "--output", output]) == 0
+    values = [(tmp_path / processes / "lite0-values.json.gz").read_bytes() for processes in ("1", "2")]
+    one, two = (json.loads(gzip.decompress(packed))["records"] for packed in values)
+    assert len(one) == len(two) > 1
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours == theirs
 
 
 def test_the_experiment_reports_every_order(tmp_path, monkeypatch, capsys):

@@ -10,27 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.methods import image_seed
 from captum_clrp.evaluation.metrics.base import Curve, PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, over_cases
-from captum_clrp.evaluation.metrics.imputation import imputed
+from captum_clrp.evaluation.metrics.fills import FILL, Fill, Replaced, blurred, stand_in
 from captum_clrp.evaluation.metrics.maps import as_map
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["InsertionDeletion", "Scores", "area_under", "blurred", "curve", "insertion_deletion", "pixel_order"]
+__all__ = ["InsertionDeletion", "Scores", "area_under", "curve", "insertion_deletion", "pixel_order"]
 
 Model = Callable[[Tensor], Tensor]
-Replaced = Callable[[Tensor], Tensor]
-Fill = Literal["mean", "blur", "impute"]
 STEPS = 16
 MOST_STEPS = 1000
 
@@ -103,12 +100,6 @@ def area_under(values: Tensor) -> Tensor:
         tensor(0.5000)
     """
     return torch.trapezoid(values, dx=1 / (len(values) - 1), dim=0)
-
-
-def blurred(image: Tensor, sigma: float = 5.0) -> Tensor:
-    """The image after a Gaussian blur of ``sigma`` pixels, cut at 4 sigma or the image's size; ``(C, H, W)``."""
-    radii = [min(round(4 * sigma), int(side) - 1) for side in image.shape[:0:-1]]  # across, then down
-    return gaussian_blur(image, [2 * radius + 1 for radius in radii], [sigma, sigma])
 
 
 class Scores(NamedTuple):
@@ -221,10 +212,7 @@ class InsertionDeletion(PerImageMetric):
     )
     columns = Scores._fields
     headline = "contrast"
-    options = (
-        Option("steps", "steps of a curve", int, "N"),
-        Option("fill", f"what missing pixels become: {', '.join(get_args(Fill))} (ROAD)", str, "WHAT"),
-    )
+    options = (Option("steps", "steps of a curve", int, "N"), FILL)
     needs_mean = True
 
     def __init__(
@@ -295,7 +283,7 @@ class InsertionDeletion(PerImageMetric):
                 inputs[case.position],
                 label,
                 heat,
-                self._missing(inputs[case.position], bench, case),
+                stand_in(self.fill, inputs[case.position], bench, case.sample.id),
                 other=_bystander(case, logits[case.position]),
                 steps=self.steps,
                 batch=bench.batch,
@@ -306,14 +294,6 @@ class InsertionDeletion(PerImageMetric):
             return _values(scores)
 
         return over_cases(bench, samples, score)
-
-    def _missing(self, image: Tensor, bench: Bench, case: Case) -> Tensor | Replaced:
-        if self.fill == "mean":
-            return bench.mean_image
-        if self.fill == "blur":
-            return blurred(image)
-        seed = image_seed(bench.seed, "imputation", case.sample.id)
-        return lambda missing: imputed(image, missing, generator=torch.Generator().manual_seed(seed))
 
 
 def _values(scores: Scores) -> dict[str, Any]:

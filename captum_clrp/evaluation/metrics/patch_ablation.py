@@ -1,7 +1,7 @@
 """The paper's ablation study (section 5.2, table 1): how much does the class lose with the patch that matters most?
 
-The 9x9 patch around the maximum of the map is replaced by the mean of the dataset's images at the same position, and
-the drop of the class's logit and probability is measured.
+The 9x9 patch around the maximum of the map is replaced by the mean of the dataset's images at the same position (or
+something else, see ``fill``), and the drop of the class's logit and probability is measured.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Measured, concepts_of
+from captum_clrp.evaluation.metrics.fills import FILL, Fill, Replaced, stand_in
 from captum_clrp.evaluation.metrics.maps import Point, as_map, first_peak
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
@@ -36,13 +37,14 @@ class Drop(NamedTuple):
     probability: float
 
 
-def ablate_patch(image: Tensor, point: Point, mean_image: Tensor, size: int = PATCH_SIZE) -> Tensor:
+def ablate_patch(image: Tensor, point: Point, mean_image: Tensor | Replaced, size: int = PATCH_SIZE) -> Tensor:
     """The image with the patch around a pixel replaced; at the border the patch is cut off.
 
     Args:
         image: ``(C, H, W)``, as the model takes it.
         point: Centre of the patch.
-        mean_image: ``(C, H, W)`` in the same units (or broadcastable: one value per channel).
+        mean_image: ``(C, H, W)`` in the same units (or broadcastable: one value per channel). Or a function from missing
+            pixels, ``(H, W)``, to the image without them.
         size: Side of the patch, odd.
 
     Returns:
@@ -59,18 +61,20 @@ def ablate_patch(image: Tensor, point: Point, mean_image: Tensor, size: int = PA
                 [1., 1., 1.]])
     """
     check_patch(size)
+    half = size // 2
+    missing = torch.zeros(image.shape[1:], dtype=torch.bool, device=image.device)
+    missing[max(0, point.row - half) : point.row + half + 1, max(0, point.column - half) : point.column + half + 1] = (
+        True
+    )
+    if not isinstance(mean_image, Tensor):
+        return mean_image(missing)
     try:
         replacement = mean_image.to(image).expand_as(image)
     except RuntimeError:
         raise InvalidInputError(
             f"a mean image of shape {tuple(mean_image.shape)} does not fit an image of shape {tuple(image.shape)}"
         ) from None
-    half = size // 2
-    rows = slice(max(0, point.row - half), point.row + half + 1)
-    columns = slice(max(0, point.column - half), point.column + half + 1)
-    ablated = image.clone()
-    ablated[:, rows, columns] = replacement[:, rows, columns]
-    return ablated
+    return torch.where(missing, replacement, image)
 
 
 def check_patch(size: int, bench: Bench | None = None) -> int:
@@ -97,7 +101,7 @@ def patch_drops(
     model: Model,
     image: Tensor,
     explained: Sequence[tuple[int, Tensor]],
-    mean_image: Tensor,
+    mean_image: Tensor | Replaced,
     size: int = PATCH_SIZE,
     batch: int = 16,
 ) -> list[Drop]:
@@ -133,7 +137,7 @@ def patch_drops(
 
 
 def patch_drop(
-    model: Model, image: Tensor, label: int, attribution: Tensor, mean_image: Tensor, size: int = PATCH_SIZE
+    model: Model, image: Tensor, label: int, attribution: Tensor, mean_image: Tensor | Replaced, size: int = PATCH_SIZE
 ) -> Drop:
     """Drop of a class when the patch at the maximum of its map is replaced.
 
@@ -145,7 +149,8 @@ def patch_drop(
         image: ``(C, H, W)``, as the model takes it.
         label: The class.
         attribution: Its map, ``(H, W)`` or ``(C, H, W)``; channels are summed.
-        mean_image: Mean of the dataset's images, ``(C, H, W)``, in the units of ``image``.
+        mean_image: Mean of the dataset's images, ``(C, H, W)``, in the units of ``image``; or a function, as for
+            :func:`ablate_patch`.
         size: Side of the patch.
 
     Raises:
@@ -161,10 +166,12 @@ class PatchAblation(PerImageMetric):
         mean_image: As for :func:`patch_drop`; see :func:`captum_clrp.evaluation.mean_image`. Needed in ``update``; a run
             finds it.
         size: Side of the patch. Default: 9.
+        fill: In a run, what the patch becomes: ``"mean"`` (default, the paper), the mean image; ``"blur"``, the image,
+            blurred; ``"impute"``, noisy linear imputation (ROAD, Rong et al. 2022).
         average: ``"images"`` (the paper) or ``"classes"``.
 
     Raises:
-        InvalidInputError: for a size that is not odd and positive, and in ``update`` without a mean image.
+        InvalidInputError: for a size that is not odd and positive, an unknown ``fill``, and in ``update`` without a mean image.
 
     Example::
 
@@ -181,20 +188,28 @@ class PatchAblation(PerImageMetric):
     title = "Patch ablation (paper, table 1)"
     asks = "drop of the class when the patch at the maximum is replaced (paper, table 1)"
     conventions = (
-        "The patch around the maximum (the first in reading order of several) becomes the mean image; at the border "
-        "it is cut off. An all-equal map replaces nothing: its drop is 0."
+        "The patch around the maximum (the first in reading order of several) becomes the mean image, unless --fill says "
+        "otherwise; at the border it is cut off. An all-equal map replaces nothing: its drop is 0."
     )
     quantities = (Quantity("logit", "drop of the logit"), Quantity("probability", "drop of the probability"))
     headline = "probability"
-    options = (PATCH,)
+    options = (PATCH, FILL)
     needs_mean = True
 
     def __init__(
-        self, mean_image: Tensor | None = None, size: int = PATCH_SIZE, *, average: Average = "images", **options: Any
+        self,
+        mean_image: Tensor | None = None,
+        size: int = PATCH_SIZE,
+        *,
+        fill: Fill = "mean",
+        average: Average = "images",
+        **options: Any,
     ) -> None:
         super().__init__(average=average, **options)
         self.mean_image = mean_image
         self.size = check_patch(size)
+        check_choice("fill", fill, Fill)
+        self.fill = fill
 
     def update(self, model: Model, images: Tensor, labels: Tensor, maps: Tensor) -> None:
         """Measure a batch.
@@ -222,7 +237,8 @@ class PatchAblation(PerImageMetric):
         results = []
         for i, sample in enumerate(samples):
             pairs = [(e.label, of_method[i, k]) for k, e in enumerate(sample.explained) for of_method in maps.values()]
-            drops = iter(patch_drops(bench.model, inputs[i], pairs, bench.mean_image, self.size, bench.batch))
+            gone = stand_in(self.fill, inputs[i], bench, sample.id)
+            drops = iter(patch_drops(bench.model, inputs[i], pairs, gone, self.size, bench.batch))
             values = [{name: next(drops)._asdict() for name in maps} for _ in sample.explained]
             results.append(tuple(Measured(e.label, e.name, v) for e, v in zip(sample.explained, values, strict=True)))
         return results

@@ -73,7 +73,18 @@ def noisy(image: Tensor, low: Tensor, high: Tensor, radius: float, generator: to
 
 
 class Sensitivity(PerImageMetric):
-    """Largest and mean change of a map, relative to its length (Frobenius norm), over noisy copies of its image; low is good.
+    r"""Largest and mean change of a map, relative to its length (Frobenius norm), over noisy copies of its image; low is good.
+
+    ``max`` is what ``captum.metrics.sensitivity_max`` and Quantus' Max-Sensitivity give for the map ``(H, W)`` on the same
+    noisy images. Three things can make theirs another number:
+
+    - Channels are summed here first; both others take what the method returns. Where three channels agree and their changes
+      have nothing to do with each other, theirs is :math:`\sqrt{3}` times as large.
+    - Noise is a share of each channel's range here, cut to what pixels can be; there it is in units of the input, the same
+      for each channel, and not cut.
+    - Captum (0.9) hands a tuple to the explaining function. A function that returns a tensor for it, and not a tuple as
+      Captum's own methods do, has images, channels and copies mixed up: :math:`\sqrt{3}` too much for one image with three
+      noisy copies and one channel, or with one copy and three channels of one size; elsewhere an error.
 
     Args:
         samples: Noisy copies of each image. Default: 8.

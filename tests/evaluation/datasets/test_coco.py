@@ -34,5 +34,5 @@ def test_coco_masks_follow_their_pictures(tmp_path):
 
 def test_coco_without_pycocotools(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pycocotools.coco", None)
-    with pytest.raises(ImportError, match=r"captum-clrp\[coco\]"):
+    with pytest.raises(ImportError, match=r'install "\.\[coco\]"'):
         CocoDetection(shaped.coco(tmp_path))

@@ -8,8 +8,9 @@ from torch import nn
 
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation import Bench, InsertionDeletion, MethodSet, insertion_deletion
+from captum_clrp.evaluation.metrics.fills import blurred
 from captum_clrp.evaluation.metrics.imputation import imputed
-from captum_clrp.evaluation.metrics.insertion_deletion import area_under, blurred, curve, pixel_order
+from captum_clrp.evaluation.metrics.insertion_deletion import area_under, curve, pixel_order
 
 HEAT = torch.tensor([[4.0, 1.0], [3.0, 2.0]])
 
@@ -81,18 +82,6 @@ def test_batches_do_not_change_the_curve():
     assert torch.allclose(curves[0], curves[2])
 
 
-def test_blur_keeps_flat_images_and_flattens_others():
-    assert torch.allclose(blurred(torch.ones(3, 64, 64)), torch.ones(3, 64, 64))
-    spot = torch.zeros(1, 64, 64)
-    spot[0, 32, 32] = 1
-    # The peak of a Gaussian of sigma 5 pixels is 1 / (2 pi 25).
-    assert float(blurred(spot).max()) == pytest.approx(1 / (2 * math.pi * 25), rel=1e-3)
-
-
-def test_small_images_can_be_blurred():
-    assert blurred(torch.rand(3, 6, 6)).shape == (3, 6, 6)
-
-
 def test_the_metric_averages_areas():
     image = torch.stack([HEAT, torch.zeros(2, 2)])
     metric = InsertionDeletion(torch.zeros(2, 2, 2), steps=4)
@@ -147,8 +136,3 @@ def test_a_run_fills_missing_pixels_as_asked(counter, samples, fill):
     assert values["insertion_curve"][0] == pytest.approx(
         float(counter.model(first[None]).softmax(1)[0, 0].detach()), abs=1e-3
     )
-
-
-def test_an_unknown_fill_is_refused():
-    with pytest.raises(InvalidInputError, match="choose 'mean', 'blur' or 'impute'"):
-        InsertionDeletion(fill="black")

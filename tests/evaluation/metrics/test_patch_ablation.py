@@ -7,8 +7,10 @@ import torch
 from torch import nn
 
 from captum_clrp.errors import InvalidInputError
-from captum_clrp.evaluation import PatchAblation, ablate_patch, patch_drop
-from captum_clrp.evaluation.metrics.maps import Point
+from captum_clrp.evaluation import Bench, MethodSet, PatchAblation, ablate_patch, patch_drop
+from captum_clrp.evaluation.metrics.fills import blurred
+from captum_clrp.evaluation.metrics.imputation import imputed
+from captum_clrp.evaluation.metrics.maps import Point, first_peak
 from captum_clrp.evaluation.metrics.patch_ablation import patch_drops
 
 
@@ -106,3 +108,33 @@ def test_a_patch_without_middle_is_refused(size):
 def test_a_mean_image_of_another_size_is_refused():
     with pytest.raises(InvalidInputError, match="does not fit"):
         ablate_patch(torch.zeros(1, 4, 4), Point(0, 0), torch.zeros(1, 3, 3))
+
+
+def test_a_function_fills_what_is_missing():
+    seen = []
+
+    def without(missing):
+        seen.append(missing)
+        return torch.where(missing, -1.0, 1.0)[None]
+
+    ablated = ablate_patch(torch.ones(1, 4, 5), Point(0, 4), without, size=3)
+    assert seen[0].int().tolist() == [[0, 0, 0, 1, 1], [0, 0, 0, 1, 1], [0] * 5, [0] * 5]  # cut off at the border
+    assert ((ablated[0] == -1) == seen[0]).all()
+
+
+@pytest.mark.parametrize("fill", ["mean", "blur", "impute"])
+def test_a_run_fills_the_patch_as_asked(counter, samples, fill):
+    mean = torch.full((3, 24, 24), 0.3)
+    bench = Bench(counter, MethodSet(counter, ["lrp"]), mean=mean)
+    ((measured, *_), *_) = PatchAblation(size=7, fill=fill).measure_batch(bench, samples[:1])
+    image = counter.inputs(samples[0].pixels)
+    heat = bench.maps(image[None], [torch.tensor([[measured.label]])], [samples[0].id])["lrp"][0, 0]
+    point = first_peak(heat)
+    missing = torch.zeros(24, 24, dtype=torch.bool)
+    missing[max(0, point.row - 3) : point.row + 4, max(0, point.column - 3) : point.column + 4] = True
+    full = {"mean": mean, "blur": blurred(image), "impute": imputed(image, missing, noise=0)}[fill]
+    with torch.no_grad():
+        expected = counter.model(torch.stack([image, torch.where(missing, full, image)]))[:, measured.label]
+    drop = float(expected[0] - expected[1])
+    assert drop > 0.05
+    assert measured.values["lrp"]["logit"] == pytest.approx(drop, abs=0.03 if fill == "impute" else 1e-5)  # its noise

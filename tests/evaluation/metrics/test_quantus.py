@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from captum_clrp import ContrastiveLRP1
-from captum_clrp.evaluation import energy_inside, gini, pointing_hit
+from captum_clrp.evaluation import Sensitivity, energy_inside, gini, pointing_hit
 from captum_clrp.evaluation.metrics.imputation import imputed
 from captum_clrp.evaluation.metrics.likeness import rank_correlation
 
@@ -102,3 +102,21 @@ def test_randomisation_is_theirs():
         after = explain(model, x, [0, 2])
         their.append([rank_correlation(torch.tensor(a), torch.tensor(b)) for a, b in zip(before, after, strict=True)])
     assert np.array(list(found.values())[1:]) == pytest.approx(np.array(their), abs=1e-6)
+
+
+def test_sensitivity_is_their_max_sensitivity():
+    generator = torch.Generator().manual_seed(0)
+    before, after = torch.rand(2, 5, 5, generator=generator), torch.rand(3, 2, 5, 5, generator=generator)
+    queue = iter(after.numpy()[:, :, None])  # three noisy copies of both images
+    metric = quantus.MaxSensitivity(nr_samples=3, **OPTIONS)
+    found = metric(
+        model=torch.nn.Flatten(),
+        x_batch=np.ones((2, 1, 5, 5), dtype=np.float32),
+        y_batch=np.zeros(2, dtype=int),
+        a_batch=before.numpy()[:, None],
+        channel_first=True,
+        explain_func=lambda **_: next(queue),
+    )
+    ours = Sensitivity()
+    ours.update(before, after.transpose(0, 1))
+    assert ours.per_image()[0][:, 0].tolist() == pytest.approx(np.array(found).tolist(), rel=1e-5)

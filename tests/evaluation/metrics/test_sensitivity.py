@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from captum.attr import InputXGradient
+from captum.metrics import sensitivity_max
 
 from captum_clrp import InvalidInputError
 from captum_clrp.evaluation import Bench, MethodSet, Sensitivity
@@ -71,3 +73,55 @@ def test_a_run_notices_which_method_looks_at_the_image(deep, samples):
         assert before.values["centre"] == after.values["centre"] == {"max": 0, "mean": 0}
         assert 0 < before.values["lrp"]["max"] < after.values["lrp"]["max"]
         assert after.values["lrp"]["mean"] < after.values["lrp"]["max"]
+
+
+@pytest.fixture
+def explained(deep):
+    """Two images, their explanations with three channels, four noisy copies of each, and the explanations of those."""
+    images = torch.rand(2, 3, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    zero, one = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    seeds = [torch.Generator().manual_seed(i) for i in range(8)]
+    copies = torch.stack([noisy(images[i // 4], zero, one, 0.1, seed) for i, seed in enumerate(seeds)])
+    method = InputXGradient(deep.model.double())
+    return images, copies, *(method.attribute(x.clone().requires_grad_(), target=1).detach() for x in (images, copies))
+
+
+def captums(images, copies, before, after):
+    """Captum's number where explanations are what was computed before; a tuple for a tuple, as Captum's methods do."""
+    answers = {len(images): (before,), len(copies): (after,)}
+    return sensitivity_max(
+        lambda x: answers[len(x[0] if isinstance(x, tuple) else x)],
+        images,
+        lambda _: copies,
+        n_perturb_samples=len(copies) // len(images),
+    ).tolist()
+
+
+def test_it_is_captums_sensitivity_max_of_the_sum_over_channels(explained):
+    images, copies, before, after = explained
+    metric = Sensitivity()
+    metric.update(before, after.unflatten(0, (2, 4)))
+    ours = metric.per_image()[0][:, 0].tolist()
+    assert ours == pytest.approx(captums(images, copies, before.sum(1, True), after.sum(1, True)), rel=1e-12)
+    # Of channels that are not summed it is another number.
+    assert ours != pytest.approx(captums(images, copies, before, after), rel=1e-3)
+
+
+def test_what_captum_makes_of_a_bare_tensor():
+    # For a function that returns no tuple, each noisy copy counts as often as there are copies: three give sqrt(3).
+    before, after = torch.tensor([[[[3.0, 4.0]]]]), torch.tensor([[[[3.0, 3.0]]]])
+    answers = iter([before, after.expand(3, -1, -1, -1)])
+    bare = float(sensitivity_max(lambda _: next(answers), before, lambda x: x, n_perturb_samples=3))
+    ours = relative_change(before[0], after[0])
+    assert ours == pytest.approx(0.2)
+    assert bare == pytest.approx(math.sqrt(3) * ours) or bare == pytest.approx(ours)  # once Captum does otherwise
+
+
+def test_channels_that_agree_and_change_apart():
+    # Each channel is the same map; their changes have the same size and nothing to do with each other.
+    before = torch.ones(1, 3, 2, 2, dtype=torch.float64)
+    signs = torch.tensor([[1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]).reshape(1, 3, 2, 2)
+    after = before + 0.1 * signs
+    twice = torch.cat([after, after])
+    assert captums(before, twice, before, twice) == pytest.approx([0.1])
+    assert relative_change(before[0], after[0]) == pytest.approx(0.1 / math.sqrt(3))
