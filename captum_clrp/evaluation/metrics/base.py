@@ -225,11 +225,12 @@ class PerImageMetric(Metric):
         """Further lines of the report of a ``summary``."""
         return []
 
-    def chance(self, quantity: str) -> float | None:
-        """What a map that knows nothing reaches on average; ``None`` where that depends on the image.
+    def chance(self, quantity: str, area: float | None = None) -> float | None:
+        """What a map that knows nothing reaches on average; ``None`` where that is not known.
 
         Args:
             quantity: The name of the quantity.
+            area: The share of a picture that its object covers, averaged as the quantity is; ``None`` where it is not known.
         """
         return None
 

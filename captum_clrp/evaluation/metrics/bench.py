@@ -30,6 +30,7 @@ class Measured:
         values: For each method the measured quantities: numbers, or lists of numbers.
         top: Whether it is the class with the highest score.
         negative: Whether its score is negative.
+        area: The share of the picture that the object covers; ``None`` where its place is not known.
     """
 
     label: int
@@ -37,6 +38,7 @@ class Measured:
     values: Mapping[str, Mapping[str, Any]]
     top: bool = False
     negative: bool = False
+    area: float | None = None
 
     @classmethod
     def of_sample(cls, sample: Sample, values: Mapping[str, Mapping[str, Any]]) -> Measured:
@@ -209,5 +211,7 @@ def over_cases(
     for i, sample in enumerate(samples):
         cases = [[Case(i, sample, k, method) for method in maps] for k in range(len(sample.explained))]
         values = [{case.method: score(case, maps[case.method][i, case.k]) for case in of_class} for of_class in cases]
-        found.append(tuple(Measured(e.label, e.name, v) for e, v in zip(sample.explained, values, strict=True)))
+        areas = [None if e.mask is None else float(e.mask.float().mean()) for e in sample.explained]
+        of_sample = zip(sample.explained, values, areas, strict=True)
+        found.append(tuple(Measured(e.label, e.name, v, area=area) for e, v, area in of_sample))
     return found

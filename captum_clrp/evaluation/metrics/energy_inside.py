@@ -53,5 +53,8 @@ class EnergyInside(MapMetric):
     quantities = (Quantity("inside", "share inside"),)
     needs_places = True
 
+    def chance(self, quantity: str, area: float | None = None) -> float | None:
+        return area
+
     def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
         return {"inside": energy_inside(heat, mask)}

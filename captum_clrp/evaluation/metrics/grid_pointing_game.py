@@ -77,7 +77,7 @@ class GridPointingGame(MapMetric):
             raise InvalidInputError(f"n={n} makes no grid; give at least 2")
         self.n = n
 
-    def chance(self, quantity: str) -> float | None:
+    def chance(self, quantity: str, area: float | None = None) -> float | None:
         return 1 / self.n**2
 
     def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:

@@ -88,5 +88,8 @@ class PointingGame(MapMetric):
             raise InvalidInputError(f"a tolerance of {tolerance} is no distance in pixels; give 0 or more")
         self.tolerance = tolerance
 
+    def chance(self, quantity: str, area: float | None = None) -> float | None:
+        return area if self.tolerance == 0 else None
+
     def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
         return {"hit": float(pointing_hit(heat, mask, self.tolerance))}

@@ -82,7 +82,7 @@ def draw_bars(metric: PerImageMetric, summary: Summary, width: float = _NARROWES
         axes.set_yticks(at, [row.method for row in rows] if k % across == 0 else [""] * len(rows), fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
         axes.set_title(wrapped(quantity.title + quantity.note, letters), fontsize=8)
-        _chance(axes, metric.chance(quantity.name))
+        _chance(axes, metric.chance(quantity.name, summary.extra.get("area")))
         if not rows:
             axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", fontsize=8)
         plain(axes)

@@ -46,7 +46,7 @@ class Record:
     def of_content(cls, content: Mapping[str, Any]) -> Record:
         """The record of what :meth:`content` gave."""
         measured = tuple(
-            Measured(m["label"], m["name"], _from_json(m["values"]), m["top"], m["negative"])
+            Measured(m["label"], m["name"], _from_json(m["values"]), m["top"], m["negative"], m.get("area"))
             for m in content["measured"]
         )
         return cls(content["id"], int(content["index"]), measured, tuple(content["skipped"]))

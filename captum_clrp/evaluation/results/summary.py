@@ -151,7 +151,7 @@ def summarise(
         curves=[found.curve(averaged, method, curve) for method in found.methods for curve in metric.curves],
         images={"measured": len(records), "total": total},
         skipped=dict(Counter(reason for record in records for reason in record.skipped)),
-        extra=metric.extra([m for record in records for m in record.measured]),
+        extra=metric.extra([m for record in records for m in record.measured]) | found.area(over),
     )
 
 
@@ -169,6 +169,7 @@ class _Columns:
         self.labels = np.array([m.label for m in entries], dtype=np.int64)
         self.methods = list(dict.fromkeys(name for m in entries for name in m.values))
         columns: list[list[float]] = []
+        self._areas = [m.area for m in entries]
         self._quantity: dict[tuple[str, str], int] = {}
         self._curve: dict[tuple[str, str], slice] = {}
         for method in self.methods:
@@ -186,6 +187,14 @@ class _Columns:
         """Means of all columns, with the ends of their intervals."""
         means = bootstrap(self.values, self.images, self.labels, over=over, seed=seed, draws=draws)
         return _Averaged(means, *means.interval())
+
+    def area(self, over: Average) -> dict[str, float]:
+        """The mean share of a picture that its object covers, which is what chance finds; nothing where any is not known."""
+        known = [area for area in self._areas if area is not None]
+        if not known or len(known) < len(self._areas):
+            return {}
+        column = np.array(known, dtype=np.float64)[:, None]
+        return {"area": float(bootstrap(column, self.images, self.labels, over=over, draws=1).mean[0])}
 
     def row(self, averaged: _Averaged, method: str, quantity: str) -> Row:
         """A quantity of a method; one image has no interval."""

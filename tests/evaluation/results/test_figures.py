@@ -129,10 +129,19 @@ def test_chance_has_a_line_where_it_is_known():
     grid = METRICS["grid"](n=3)
     for axes in figures.draw_bars(grid, summary(grid)).axes:
         assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "chance"] == [pytest.approx(1 / 9)]
-    pointing = METRICS["pointing"]()
-    assert not [
-        line for line in figures.draw_bars(pointing, summary(pointing)).axes[0].lines if line.get_label() == "chance"
-    ]
+    for metric, lines in (
+        (METRICS["pointing"](), [0.3]),
+        (METRICS["pointing"](tolerance=5), []),
+        (METRICS["energy-inside"](), [0.3]),
+    ):
+        of = summary(metric)
+        assert chance_lines(metric, of) == [], "where no area is known"
+        of.extra["area"] = 0.3
+        assert chance_lines(metric, of) == lines
+
+
+def chance_lines(metric, of):
+    return [line.get_xdata()[0] for line in figures.draw_bars(metric, of).axes[0].lines if line.get_label() == "chance"]
 
 
 @pytest.mark.parametrize("name", ["grid", "insertion-deletion", "energy-pointing"])

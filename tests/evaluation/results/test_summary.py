@@ -59,3 +59,15 @@ def test_images_without_anything_to_explain_are_told():
     summary = summarise(PointingGame(), skipped, total=2)
     assert summary.rows == []
     assert summary.skipped == {"object cropped away": 2, "no class": 1}
+
+
+def test_the_area_of_the_objects_is_averaged_as_the_quantities_are():
+    def record(i, *areas):
+        return Record(f"image {i}", i, tuple(Measured(i, "", {"lrp": {"hit": 1.0}}, area=a) for a in areas))
+
+    records = [record(0, 0.2, 0.4), record(1, 0.5)]
+    assert summarise(PointingGame(), records, total=2, draws=10).extra["area"] == pytest.approx((0.3 + 0.5) / 2)
+    unknown = [*records, record(2, None)]
+    assert "area" not in summarise(PointingGame(), unknown, total=3, draws=10).extra
+    again = [Record.of_content(r.content()) for r in unknown]
+    assert [m.area for r in again for m in r.measured] == [0.2, 0.4, 0.5, None]
