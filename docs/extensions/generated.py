@@ -425,7 +425,7 @@ RESULT_COMMANDS = {
     "contrast-digits": "python -m benchmarks.contrast.digits",
     "precision-cpu": "python -m benchmarks.precision --output docs/results",
     "precision-cuda": "python -m benchmarks.precision --device cuda --output docs/results",
-    "scale-cpu": "python -m benchmarks.scale --output docs/results",
+    "scale-cpu": "python -m benchmarks.scale --images 64 --rounds 2 --output docs/results",
     "page-cpu": "python -m benchmarks.page --output docs/results",
     "startup-cpu": "python -m benchmarks.startup --output docs/results",
     "digits": "python -m benchmarks.digits.measure",
