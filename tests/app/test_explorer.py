@@ -16,7 +16,7 @@ from torchvision import transforms
 from captum_clrp import ContrastiveLRP, LRPZBeta
 from captum_clrp.app import explore, explorer
 from captum_clrp.app.explorer import Explorer, Settings
-from captum_clrp.classifiers import Classifier
+from captum_clrp.classifiers import Classifier, load_classifier
 from captum_clrp.cli.explained import Drawing
 from captum_clrp.contrast import OtherClasses, TheseClasses
 from captum_clrp.errors import InvalidInputError, InvalidTargetError
@@ -98,6 +98,19 @@ def test_one_forward_pass_explains_all_classes_and_what_is_known_is_not_asked_ag
     assert len(passes) == before + 2
     asked.explain(photograph.rotate(90), [0], Settings())
     assert len(passes) == before + 4  # its logits, its map
+
+
+@pytest.mark.parametrize("name", ["timm/test_vit", "timm/test_convnext"])
+def test_transformers_and_convnexts_are_explored(name: str, photograph: Image.Image) -> None:
+    pytest.importorskip("timm")
+    asked = Explorer(load_classifier(name, "random"))
+    classes = [index for index, _ in asked.top(photograph, 2)]
+    for settings in (Settings("lrp"), Settings("clrp1", strength=0.9), Settings("clrp2")):
+        one = asked.explain(photograph, classes, settings)
+        assert np.isfinite(maps_of(one)).all() and np.abs(maps_of(one)).max() > 0
+        pictures = explorer.compared(one, Drawing())
+        assert np.asarray(pictures[0]).std() > 0 and len(explorer.at(one, 3, 3)) == 2
+    assert "composite: gamma" in asked.plan(photograph, settings)
 
 
 def test_few_maps_are_kept(tiny: Classifier, photograph: Image.Image, passes: list[int]) -> None:
