@@ -256,6 +256,13 @@ def test_the_page_on_contrasts_tells_what_was_measured() -> None:
     ]
     for sentence in sentences:
         assert sentence in told, f"say: {sentence}"
+    readme = " ".join(text_of("README.md").split())
+    for sentence in (
+        f"CLRP1 puts {shares['clrp1']} of its relevance into the right one; LRP {shares['lrp']}.",
+        f"stays (rank correlation {ranks[0][0]:.2f}), that of CLRP1 does not ({ranks[1][0]:.2f} and {ranks[1][1]:.2f})",
+        f"still puts {shares['clrp1-s0.9']} into the right photograph",
+    ):
+        assert sentence in readme, f"say in the README: {sentence}"
 
 
 def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
