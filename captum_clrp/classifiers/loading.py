@@ -93,10 +93,15 @@ def _library_of(name: str, argument: str) -> tuple[str, str]:
         return "timm", plain
     if library != "torchvision" and not timm.installed() and (library == "timm" or timm.in_package(plain)):
         raise ClassifierError(f"{plain!r} needs timm; {how_to_install('demo')}", argument)
-    hint = ", ".join(nearest(plain, model_names())) or "for instance vgg16, resnet50, tf_efficientnet_lite0"
+    near = ", ".join(nearest(plain, model_names()))
+    hint = (
+        f"the nearest names are: {near}"
+        if near
+        else "no name is like it; vgg16, resnet50, tf_efficientnet_lite0 are some"
+    )
     more = "" if timm.installed() else "; with timm installed (pip install timm) there are many more"
     one = "; one's own network is PACKAGE.MODULE:NAME" if argument == "name" else ""
-    raise ClassifierError(f"unknown model {name!r}; the nearest names are: {hint}{more}{one}", argument)
+    raise ClassifierError(f"unknown model {name!r}; {hint}{more}{one}", argument)
 
 
 def _usable(device: str | torch.device) -> torch.device:
