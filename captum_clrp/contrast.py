@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"(lrp|clrp1|clrp2|rivals([1-9]\d*)|other-logits|sglrp)(?:-s(0|1|0?\.\d+))?")
-NAMES = "lrp, clrp1, clrp2, rivalsK (the K highest other logits), other-logits, sglrp; but for lrp also with a strength: clrp1-s0.9"
+NAMES = "lrp, clrp1, clrp2, rivalsK (the K highest other logits), other-logits, sglrp; all but lrp also with a strength, as in clrp1-s0.9"
 """Contrasts that commands take by name."""
 
 

@@ -281,11 +281,20 @@ def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
     assert percent("lrp-even") == percent("clrp1-s0.9-even") and percent("sglrp") == percent("other-logits")
     assert (few["deletion"]["images"], few["share"]["images"]) == (8, 3)
     assert min(of["minus_lrp"]["p"] for m, of in few["share"]["methods"].items() if m != "lrp") == 0.25
+    differences = [
+        of["minus_lrp"]
+        for metrics in digits
+        for metric in ("deletion", "insertion")
+        for m, of in metrics[metric]["methods"].items()
+        if m not in ("lrp", "random", "gradient")
+    ]
+    clear = max(abs(d["mean"]) for d in differences if d["low"] > 0 or d["high"] < 0)
     gradients = [percent(m)[:2] for m in ("gradient", "input-x-gradient", "guided-backprop", "IntegratedGradients")]
     for sentence in (
         f"{between('share', 'clrp1-s0.9')}, against {between('share', 'clrp1')} for the whole contrast and "
         f"{between('share', 'lrp')} for LRP",
         f"rank correlation of {between('randomised_rank', 'lrp')}, the whole contrast {between('randomised_rank', 'clrp1')}",
+        f"are clear (the largest is {clear:.3f}), in either direction",
         f"LRP and CLRP1 with strength 0.9 put {percent('lrp-even')} into each cell",
         f"(CLRP1: {percent('clrp1-conserve')}, without {percent('clrp1')})",
         f"(deletion {few['deletion']['methods']['clrp1-conserve']['mean']:.3f}, without "

@@ -20,6 +20,7 @@ from PIL import Image
 
 from captum_clrp.app.explorer import METHODS, MOST_CLASSES, Explorer, Settings, at, compared, seen, told, uploaded
 from captum_clrp.cli.explained import Drawing, Explained, percent
+from captum_clrp.composites import COMPOSITES
 from captum_clrp.errors import ContrastiveLRPError
 from captum_clrp.images import EXAMPLE_NAME, example_picture
 from captum_clrp.visualization.maps import Sign
@@ -34,7 +35,6 @@ _WAITING = 32
 _FILES_KEPT = 32
 _LONGEST_NAME = 100
 """Letters of a file's name, which stands in titles and in the names of downloads."""
-_COMPOSITES = ("auto", "paper", "gamma", "epsilon-plus", "epsilon-plus-flat", "epsilon-gamma-box", "cp-lrp", "attnlrp")
 _FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
 _CSS = "footer {display: none !important}"
 
@@ -254,7 +254,7 @@ def _controls(names: list[str]) -> list[Any]:
         strength = gr.Slider(
             0, 1, 0.9, step=0.05, label="Strength of the contrast", info="1: the paper's contrast; 0: plain LRP"
         )
-        rules = gr.Dropdown(list(_COMPOSITES), value="auto", label="Composite")
+        rules = gr.Dropdown(["auto", *COMPOSITES], value="auto", label="Composite")
         avg_pool = gr.Radio(["proportional", "even"], value="proportional", label="Average pooling")
         conserve = gr.Checkbox(False, label="Conserve: biases absorb nothing")
         smooth = gr.Slider(0, 20, 3, step=0.5, label="Smoothing, pixels")

@@ -30,6 +30,7 @@ __all__ = [
 N = TypeVar("N", int, float)
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"
+_LONGEST_SIDE = 4096
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +208,3 @@ def _sides(text: str) -> int | tuple[int, int]:
             f"{text} pixels would fill the memory; networks see a few hundred a side, and {_LONGEST_SIDE} are the most"
         )
     return values[0] if len(values) == 1 else (values[0], values[1])
-
-
-_LONGEST_SIDE = 4096

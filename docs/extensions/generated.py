@@ -442,7 +442,7 @@ PLOTS = {
     "curve on the right, over the share of positive relevance in the cell. The three contrasts run along one curve as their "
     "strength grows, to the right at first, and fall off steeply in deletion above 0.9.",
     "contrast-digits": "Ten plots like those of the photographs, a row for each network. The curves of the three contrasts run level "
-    "to the right, to a share of 0.9 or more, and stay far above random places.",
+    "to the right, to a share of about 0.9 or more, and stay far above random places.",
 }
 """What the picture beside a report shows."""
 
