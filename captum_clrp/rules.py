@@ -87,7 +87,8 @@ class RelevanceRule(PropagationRule):
         Args:
             layer: The operation; its weights come as ``layer.positive``, ``layer.negative``, ``layer.full``, ...
             activations: Input of the operation, ``(N, ...)``, at least float32.
-            nonnegative: Whether no activation is known to be negative, so that terms for them can be left out.
+            nonnegative: Whether no activation is known to be negative, so that terms for them can be left out. The forward
+                pass tells; a rule that looked at the values would read them once more, and make an accelerator wait.
 
         Returns:
             One pair or several; each weight is shaped as the operation's own.

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from captum_clrp.engine.nodes import Pass, Pooling, Refused, Weighted
+from captum_clrp.engine.nodes import PassThrough, Pooling, Refused, Weighted
 from captum_clrp.engine.refusals import Refusal
 
 __all__ = ["form_output_layer", "made_of", "means_behind", "nearest_weighted", "refused_between"]
@@ -38,7 +38,7 @@ def made_of(result: Tensor, source: Tensor) -> bool:
     at, end = (result.grad_fn, result.output_nr), (source.grad_fn, source.output_nr)
     while at != end:
         following = [edge for edge in getattr(at[0], "next_functions", ()) if edge[0] is not None]
-        if len(following) != 1 or not isinstance(getattr(at[0], "node", None), Pass | None):
+        if len(following) != 1 or not isinstance(getattr(at[0], "node", None), PassThrough | None):
             return False
         (at,) = following
     return True

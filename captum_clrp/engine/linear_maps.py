@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from captum_clrp.engine._torch import padding_around
 from captum_clrp.engine.numerics import has_double_precision
-from captum_clrp.engine.weight_cache import derived, kept_weights, memory
+from captum_clrp.engine.weight_cache import current_cache, derived_weight, memory
 
 __all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "linear_map_of"]
 
@@ -47,17 +47,17 @@ class LinearMap:
 
     negated = False
     """Whether this is the twin :meth:`with_negated_weights`."""
-    precise = False
+    double_precision = False
     """Whether this is the twin :meth:`in_double_precision`."""
-    brief = False
-    """Whether this is the twin :meth:`in_brief`."""
-    lasting = False
+    low_precision = False
+    """Whether this is the twin :meth:`in_low_precision`."""
+    retained = False
     """Whether derived weights are needed for more than one pass, while those of other operations are."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight = weight
         self.bias = bias
-        self._kept = kept_weights()
+        self._cache = current_cache()
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         """The operation without bias on ``activations``, with ``weight`` in place of its own."""
@@ -76,10 +76,10 @@ class LinearMap:
         return self._twin(negated=not self.negated)
 
     def in_double_precision(self) -> LinearMap:
-        """The same operation computed in float64, where it is a small one and the device knows float64; never in brief."""
-        return self._twin(brief=False) if self.brief else self
+        """The same operation computed in float64, where it is a small one and the device knows float64; and not in low precision."""
+        return self._twin(low_precision=False) if self.low_precision else self
 
-    def in_brief(self) -> LinearMap:
+    def in_low_precision(self) -> LinearMap:
         """The same operation with ``W+``, ``W-`` and ``|W|`` in bfloat16, where that is faster.
 
         Sums of terms of one sign bear it: nothing cancels. ``W`` itself stays what it is. PyTorch accumulates such sums
@@ -87,8 +87,8 @@ class LinearMap:
         """
         return self
 
-    def _brief_twin(self) -> LinearMap:
-        return self._twin(brief=self.compute_dtype == torch.float32)
+    def _low_precision_twin(self) -> LinearMap:
+        return self._twin(low_precision=self.compute_dtype == torch.float32)
 
     def _twin(self, **differences: bool) -> LinearMap:
         twin = copy.copy(self)
@@ -103,19 +103,19 @@ class LinearMap:
             weight = weight.to(dtype)
             return derive(-weight if negated else weight)
 
-        return derived(self.weight, (key, negated, dtype), derive_from, self._kept)
+        return derived_weight(self.weight, (key, negated, dtype), derive_from, self._cache)
 
     def _parts(self, *names: str) -> Tensor:
         """Parts of the weights, side by side if there are several."""
-        negated, dim, kept = self.negated, self.weight_channel_dim, self._kept
-        dtype = torch.bfloat16 if self.brief else self.compute_dtype
+        negated, dim, cache = self.negated, self.weight_channel_dim, self._cache
+        dtype = torch.bfloat16 if self.low_precision else self.compute_dtype
 
         def derive(weight: Tensor) -> Tensor:
             size = [*weight.shape]
             if len(names) > 1:
                 size[dim] *= len(names)
-            if kept is None:
-                made = memory.empty(size, dtype, weight.device, lasting=self.lasting)
+            if cache is None:
+                made = memory.empty(size, dtype, weight.device, retained=self.retained)
             else:
                 made = torch.empty(size, dtype=dtype, device=weight.device)
             parts = made.chunk(len(names), dim) if len(names) > 1 else (made,)
@@ -126,7 +126,7 @@ class LinearMap:
                     _convert(weight, part, name, negated)
             return made
 
-        return derived(self.weight, (names, dim, negated, dtype), derive, kept)
+        return derived_weight(self.weight, (names, dim, negated, dtype), derive, cache)
 
     channel_dim: int | None = None
     """Dimension of the activations along which two terms can stand side by side (see :meth:`both_signs`)."""
@@ -139,7 +139,7 @@ class LinearMap:
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        least = torch.float64 if self.precise else torch.float32
+        least = torch.float64 if self.double_precision else torch.float32
         return torch.promote_types(self.weight.dtype, least)
 
     @property
@@ -175,10 +175,10 @@ class FullyConnected(LinearMap):
     channel_dim = -1
 
     def in_double_precision(self) -> LinearMap:
-        return self._twin(precise=has_double_precision(self.weight), brief=False)
+        return self._twin(double_precision=has_double_precision(self.weight), low_precision=False)
 
-    def in_brief(self) -> LinearMap:
-        return self._brief_twin()
+    def in_low_precision(self) -> LinearMap:
+        return self._low_precision_twin()
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return F.linear(activations, weight)
@@ -224,8 +224,8 @@ class Convolution(LinearMap):
             and not any(self.padding)
         )
 
-    def in_brief(self) -> LinearMap:
-        return self._brief_twin() if self.groups == 1 else self
+    def in_low_precision(self) -> LinearMap:
+        return self._low_precision_twin() if self.groups == 1 else self
 
     def _is_matrix_product(self, activations: Tensor) -> bool:
         """Whether it takes each place of a single example by itself, which a CPU does faster as one matrix product."""
@@ -292,8 +292,8 @@ class ProductMap(LinearMap):
         super().__init__(weight)
         self.product = product
 
-    def in_brief(self) -> LinearMap:
-        return self._brief_twin()
+    def in_low_precision(self) -> LinearMap:
+        return self._low_precision_twin()
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return self.product(activations, weight)

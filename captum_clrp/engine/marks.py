@@ -130,12 +130,12 @@ class Marks:
     def same_memory(self, tensor: Tensor) -> Tensor | None:
         """The marked tensor that holds the very same values in the same memory, if there is one."""
 
-        def place(of: Tensor) -> tuple[object, ...]:
+        def memory_of(of: Tensor) -> tuple[object, ...]:
             return of.untyped_storage().data_ptr(), of.storage_offset(), of.shape, of.stride()
 
         bearers = (bearer() for bearer in reversed(self._bearers))
         others = (t for t in bearers if t is not None and t is not tensor and depends_on_input(t))
-        return next((other for other in others if place(other) == place(tensor)), None)
+        return next((other for other in others if memory_of(other) == memory_of(tensor)), None)
 
     def roots_of(self, tensor: Tensor) -> list[Tensor]:
         """The roots that a marked tensor may have been computed from."""

@@ -28,7 +28,7 @@ __all__ = [
     "Jacobian",
     "Node",
     "Padding",
-    "Pass",
+    "PassThrough",
     "Pooling",
     "Product",
     "Record",
@@ -66,7 +66,7 @@ class Node:
     Attributes:
         record: Operation, module, rule and reason, for reports and messages.
         saved: Tensors kept from the forward pass.
-        keep: Whether ``backward`` will be called again (several classes of one image).
+        retain: Whether ``backward`` will be called again (several classes of one image).
         received, shared: Sums of relevance that came in and went on, collected while ``ledger`` is set.
         rule: What shares its relevance; ``None`` where no rule does.
         growth: Sizes of relevance that came in and went on, where the rule can amplify it.
@@ -77,7 +77,7 @@ class Node:
     def __init__(self, record: Record, *saved: Saved) -> None:
         self.record = record
         self.saved = saved
-        self.keep = False
+        self.retain = False
         self.ledger = False
         self.received = 0.0
         self.shared = 0.0
@@ -88,7 +88,7 @@ class Node:
         """Take from the composite what concerns this operation; called once, when the whole network has run."""
 
     def backward(self, relevance: Tensor) -> tuple[Tensor | None, ...]:
-        """Relevance of each receiving tensor; frees what was kept unless ``keep``."""
+        """Relevance of each receiving tensor; frees what was kept unless ``retain``."""
         if self._prepared is None:
             self._prepared = self.prepare()
         shares = self.share(relevance, self._prepared)
@@ -98,7 +98,7 @@ class Node:
         if self.rule is not None and self.rule.amplifies:
             sizes = [s.abs().sum() for s in shares if s is not None]
             self.growth = relevance.abs().sum(), sum(sizes[1:], sizes[0])
-        if not self.keep:
+        if not self.retain:
             self.forget()
         return shares
 
@@ -186,7 +186,7 @@ class Shared(Node):
         if self.weights is not None and self.weights.tensor.data_ptr() != self.layer.weight.data_ptr():
             self.layer.weight = self.weights.tensor
         output = self.output.tensor if self.output is not None else None
-        self.layer.lasting = self.keep
+        self.layer.retained = self.retain
 
         def prepared(at: LinearMap) -> Prepared:
             known = output if at is self.layer else None  # in double precision, or negated, it is another one
@@ -198,7 +198,8 @@ class Shared(Node):
         if isinstance(self.rule, Identity):
             return (relevance,)
         base, *dual = [
-            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.keep) for layer, ready in prepared
+            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.retain)
+            for layer, ready in prepared
         ]
         for other in dual:
             base.sub_(other, alpha=self.subtracted)
@@ -294,7 +295,7 @@ class Bilinear(Node):
     def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
         half = relevance * 0.5
         return tuple(
-            distribute(layer, ready, half, conserve=self.conserve, last=not self.keep) for layer, ready in prepared
+            distribute(layer, ready, half, conserve=self.conserve, last=not self.retain) for layer, ready in prepared
         )
 
 
@@ -317,7 +318,7 @@ class TaylorSoftmax(Node):
         return (scores * (relevance - weights * relevance.sum(self.dim, keepdim=True)),)
 
 
-class Pass(Node):
+class PassThrough(Node):
     """Activations, normalisation, anything element by element, sums and products with constants: relevance passes.
 
     Saturated activations pass it on as well. Where the operation broadcast its input, the copies' relevance is summed.
@@ -387,7 +388,7 @@ class Sum(Node):
     def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
         if self.rule is not None:
             shape_a, shape_b, ready = prepared
-            shares = distribute(SumMap(relevance), ready, relevance, conserve=True, last=not self.keep)
+            shares = distribute(SumMap(relevance), ready, relevance, conserve=True, last=not self.retain)
             return _sum_to(shares[0], shape_a), _sum_to(shares[1], shape_b)
         a, b, part, total = prepared
         quotient, unshared = divide(relevance, total)
@@ -475,7 +476,7 @@ class Pooling(Node):
     def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
         if self.rule is not None:
             layer, ready = prepared
-            return (distribute(layer, ready, relevance, conserve=True, last=not self.keep),)
+            return (distribute(layer, ready, relevance, conserve=True, last=not self.retain),)
         received: Tensor | None = None
         for position, contribution in enumerate(self.contributions):
             if position == len(prepared):

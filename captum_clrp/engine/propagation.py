@@ -141,7 +141,7 @@ class Propagation:
             last: Whether this is the last class, so that memory is freed on the way.
         """
         for node in self.trace.nodes:
-            node.keep = not last
+            node.retain = not last
             if isinstance(node, Weighted):  # what another seed made of it is taken back
                 node.take(output_layer.role if node in output_layer.nodes else Role())
         scale = _carrying_scale(output, initial)
@@ -225,14 +225,14 @@ def run_model(
     check_inputs(inputs)
     with torch.inference_mode(False), torch.no_grad():
         trace = Trace(names, settings, run_operation)
-        trace.brief = takes_bfloat16(settings.precision, inputs[0].device)
-        started = start(domain.of(tuple(x.detach().clone() for x in inputs)), trace)
+        trace.low_precision = takes_bfloat16(settings.precision, inputs[0].device)
+        tracked = _with_graph(domain.of(tuple(x.detach().clone() for x in inputs)), trace)
         additional_args = tuple(a.clone() if isinstance(a, Tensor) and a.is_inference() else a for a in additional_args)
         reader = Reader(trace, place)
         output: Any = None
         try:
             with reader.watching_inputs(), trace.recording(reader.after):
-                output = model(*started, *additional_args)
+                output = model(*tracked, *additional_args)
         except LayerReached:
             output = reader.reached()
         except BaseException as error:
@@ -247,7 +247,7 @@ def run_model(
         if trace.refusals.matter:
             trace.refusals.raise_if_any()
         trace.settle(tensors_of(output))
-        propagation.receivers = _receivers(output, started, reader, place)
+        propagation.receivers = _receivers(output, tracked, reader, place)
         if place is None or not place.stop:
             _check_rules(trace, names)
     except BaseException:
@@ -268,7 +268,7 @@ def _check_rules(trace: Trace, names: Mapping[nn.Module, str]) -> None:
 
 
 def _receivers(
-    output: Any, started: tuple[Tensor, ...], reader: Reader, place: Place | None
+    output: Any, tracked: tuple[Tensor, ...], reader: Reader, place: Place | None
 ) -> tuple[tuple[Tensor, ...], ...]:
     """The tensors at which relevance is read, place by place.
 
@@ -290,7 +290,7 @@ def _receivers(
             "the model has no weighted operation (convolution or fully connected layer) between input and output; "
             "there is nothing that a relevance rule could explain"
         )
-    return reader.receivers() if place is not None and not place.stop else (started,)
+    return reader.receivers() if place is not None and not place.stop else (tracked,)
 
 
 def tensors_of(output: Any) -> list[Tensor]:
@@ -300,13 +300,13 @@ def tensors_of(output: Any) -> list[Tensor]:
     return [value for value in flatten(output) if depends_on_input(value)]
 
 
-def start(inputs: Sequence[tuple[Tensor, Bounds]], trace: Trace) -> tuple[Tensor, ...]:
+def _with_graph(inputs: Sequence[tuple[Tensor, Bounds]], trace: Trace) -> tuple[Tensor, ...]:
     """Inputs with a graph, not leaves, so that even operations in place on them are recorded."""
     with torch.enable_grad():
         plain = [x.as_subclass(Tensor).requires_grad_() for x, _ in inputs]  # data loaders hand over types of their own
-        started = tuple(x.view_as(x).clone() for x in plain)
-    for x, (_, bounds) in zip(started, inputs, strict=True):
+        tracked = tuple(x.view_as(x).clone() for x in plain)
+    for x, (_, bounds) in zip(tracked, inputs, strict=True):
         trace.origins.add(x.grad_fn)
         trace.marks.roots.append(x)
         trace.describe(x, Info(nonnegative=is_nonnegative(x), bounds=bounds))
-    return started
+    return tracked

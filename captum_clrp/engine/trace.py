@@ -106,7 +106,7 @@ class Trace(TorchFunctionMode):
         nodes: Recorded operations in the order in which they ran.
         refusals: Operations that have no rule.
         marks: What is known of the tensors that depend on the inputs.
-        brief: Whether relevance is computed in bfloat16 where it can be.
+        low_precision: Whether relevance is computed in bfloat16 where it can be.
 
     Args:
         names: Name of each module.
@@ -128,7 +128,7 @@ class Trace(TorchFunctionMode):
         self.origins: set[Any] = set()
         self.structure = Structure()
         self.composite, self.why_composite = settings.rules, ""
-        self.brief = False
+        self.low_precision = False
 
     # -- what the operations ask ---------------------------------------------------------------------------------
 

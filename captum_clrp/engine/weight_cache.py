@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from captum_clrp.engine._torch import version_of
 
-__all__ = ["KeptWeights", "derived", "kept_weights", "memory", "weights_at_rest"]
+__all__ = ["WeightCache", "current_cache", "derived_weight", "memory", "weights_at_rest"]
 
 
 class _Block(NamedTuple):
@@ -30,7 +30,7 @@ class _Block(NamedTuple):
     user: weakref.ref[Tensor]
 
 
-class _Kept(NamedTuple):
+class _Cached(NamedTuple):
     """A derived weight, and the parameter as it was then."""
 
     weight: nn.Parameter
@@ -38,9 +38,9 @@ class _Kept(NamedTuple):
     values: Tensor
 
 
-KeptWeights = dict[Hashable, _Kept]
+WeightCache = dict[Hashable, _Cached]
 
-_kept: ContextVar[KeptWeights | None] = ContextVar("derived weights", default=None)
+_cache: ContextVar[WeightCache | None] = ContextVar("derived weights", default=None)
 
 
 @contextlib.contextmanager
@@ -53,33 +53,33 @@ def weights_at_rest() -> Iterator[None]:
 
     The promise holds for the thread that gives it.
     """
-    if _kept.get() is not None:
+    if _cache.get() is not None:
         yield
         return
-    token = _kept.set({})
+    token = _cache.set({})
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):  # left by nobody, and thrown away in another thread
-            _kept.reset(token)
+            _cache.reset(token)
 
 
-def kept_weights() -> KeptWeights | None:
+def current_cache() -> WeightCache | None:
     """What is kept in this thread; asked while the model runs, for backward passes have threads of their own."""
-    return _kept.get()
+    return _cache.get()
 
 
-def derived(
-    weight: Tensor, key: Hashable, derive: Callable[[Tensor], Tensor], kept: KeptWeights | None = None
+def derived_weight(
+    weight: Tensor, key: Hashable, derive: Callable[[Tensor], Tensor], cache: WeightCache | None = None
 ) -> Tensor:
     """``derive(weight)``; what is kept of ``weight`` if it is a parameter that rests (see :func:`weights_at_rest`)."""
-    if kept is None or not isinstance(weight, nn.Parameter) or weight.is_inference():
+    if cache is None or not isinstance(weight, nn.Parameter) or weight.is_inference():
         return derive(weight.detach())
     state = (weight.data_ptr(), version_of(weight), weight.dtype, weight.device, weight.shape)
-    place = (id(weight), key)
-    found = kept.get(place)
+    entry = (id(weight), key)
+    found = cache.get(entry)
     if found is None or found.state != state:
-        found = kept[place] = _Kept(weight, state, derive(weight.detach()))
+        found = cache[entry] = _Cached(weight, state, derive(weight.detach()))
     return found.values
 
 
@@ -92,7 +92,7 @@ class _Memory(threading.local):
     def __init__(self) -> None:
         self._blocks: list[_Block] = []
 
-    def empty(self, size: Sequence[int], dtype: torch.dtype, device: torch.device, *, lasting: bool = False) -> Tensor:
+    def empty(self, size: Sequence[int], dtype: torch.dtype, device: torch.device, *, retained: bool = False) -> Tensor:
         """An uninitialised tensor, in memory that nobody uses any more if there is enough of it.
 
         Accelerators have allocators that keep memory anyway.
@@ -101,7 +101,7 @@ class _Memory(threading.local):
             size: Of the tensor.
             dtype: Its type.
             device: Where it is to be.
-            lasting: Whether it will live beside others, which may need a larger piece: it takes one that fits exactly.
+            retained: Whether it will live beside others, which may need a larger piece: it takes one that fits exactly.
         """
         needed = torch.Size(size).numel() * dtype.itemsize
         if device.type != "cpu" or needed < self._SMALL:
@@ -110,7 +110,7 @@ class _Memory(threading.local):
             (block for block in self._blocks if block.user() is None), key=lambda block: block.storage.nbytes()
         )
         fitting = (block for block in free if block.storage.nbytes() >= needed)
-        block = next((block for block in fitting if not lasting or block.storage.nbytes() == needed), None)
+        block = next((block for block in fitting if not retained or block.storage.nbytes() == needed), None)
         if block is not None:
             # no view of anything: views of it keep it, and so its memory, in use
             tensor = torch.empty(0, dtype=dtype).set_(block.storage).resize_(size)

@@ -34,7 +34,7 @@ from captum_clrp import (
     explain_plan,
 )
 from captum_clrp.engine._captum import EpsilonRule, GammaRule
-from captum_clrp.engine.nodes import Pass
+from captum_clrp.engine.nodes import PassThrough
 from captum_clrp.rules import Epsilon
 
 
@@ -242,7 +242,7 @@ def test_after_an_exception_in_backward(error: type[BaseException], monkeypatch:
     def fail(*_: Any) -> None:
         raise error("on purpose")
 
-    monkeypatch.setattr(Pass, "share", fail)
+    monkeypatch.setattr(PassThrough, "share", fail)
     before = Snapshot(model, x)
     for method in ("lrp", "clrp1", "clrp2", "classes", "conservation"):
         with pytest.raises(error, match="on purpose"):

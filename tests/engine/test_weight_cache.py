@@ -164,7 +164,7 @@ def test_the_largest_pieces_are_held_whatever_comes_first() -> None:
 def test_a_lasting_weight_leaves_larger_memory_to_others() -> None:
     large, small = FullyConnected(torch.randn(1000, 2000)), FullyConnected(torch.randn(LARGE))
     place = large.positive.data_ptr()
-    small.lasting = large.lasting = True
+    small.retained = large.retained = True
     beside = small.positive
     assert beside.data_ptr() != place
     assert large.positive.data_ptr() == place

@@ -13,7 +13,7 @@ from captum_clrp.engine.graph import made_of
 from captum_clrp.engine.handlers.moving import route
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.marks import Info, depends_on_input
-from captum_clrp.engine.nodes import Pass, Product, Shared, Sum
+from captum_clrp.engine.nodes import PassThrough, Product, Shared, Sum
 
 _DEPRECATED = "its arguments stand in a deprecated order; give them by name"
 
@@ -55,7 +55,7 @@ def add_constant(op: Operation, shift: Any, info: Info) -> Any:
     signal, rule = op.signal, op.trace.settings.rules.shifts
     if rule is None:
         record = op.record("pass", "sum with a constant, bypassed like a bias")
-        return op.propagate(Pass(record, signal.shape), [signal], info)
+        return op.propagate(PassThrough(record, signal.shape), [signal], info)
     layer = ShiftMap(torch.as_tensor(shift, dtype=signal.dtype, device=signal.device), signal)
     node = Shared(op.record("", "a sum with a constant, which takes its share"), op.save(signal), layer, lambda c: rule)
     return op.propagate(node, [signal], info)
@@ -100,7 +100,7 @@ def multiply(op: Operation, *, divides: bool = False, reflected: bool = False) -
         info = info._replace(signed=None)  # x * sigmoid(x) is an activation
     if len(signals) == 2:
         return op.propagate(Product(op.record("half to each", why), (a.shape, b.shape)), signals, info)
-    return op.propagate(Pass(op.record("pass", why), signals[0].shape), signals, info)
+    return op.propagate(PassThrough(op.record("pass", why), signals[0].shape), signals, info)
 
 
 def signals_of_product(op: Operation, a: Tensor, b: Tensor) -> tuple[list[Tensor], str]:
@@ -116,7 +116,7 @@ def signals_of_product(op: Operation, a: Tensor, b: Tensor) -> tuple[list[Tensor
 def gated_linear_unit(op: Operation) -> Any:
     """``a * sigmoid(b)`` of two halves: relevance follows ``a``."""
     half = route(op.of(torch.Tensor.chunk, op.signal, 2, op.get("dim", -1)))[0]
-    node = Pass(op.record("pass", "follows the signal, not the gate"), half.shape)
+    node = PassThrough(op.record("pass", "follows the signal, not the gate"), half.shape)
     return op.propagate(node, [half], op.info()._replace(bounds=None))
 
 

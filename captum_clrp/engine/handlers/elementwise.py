@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_clrp.engine.fixed_maps import CentringMap, ShiftMap
 from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.marks import depends_on_input
-from captum_clrp.engine.nodes import Pass, Shared
+from captum_clrp.engine.nodes import PassThrough, Shared
 from captum_clrp.errors import ModelStateError
 from captum_clrp.rules import Identity
 
@@ -47,7 +47,7 @@ def passing(
     info = op.info(gate=gate, monotone=monotone, nonnegative=nonnegative)
     if rectifies is not None:
         info = info._replace(signed=None if rectifies else op.here)
-    return op.propagate(Pass(op.record("pass", reason), signal.shape), [signal], info)
+    return op.propagate(PassThrough(op.record("pass", reason), signal.shape), [signal], info)
 
 
 def normalization(op: Operation, *, statistics: str = "", default: bool = False) -> Any:

@@ -77,7 +77,7 @@ class Operation:
 
     def in_chosen_precision(self, layer: LinearMap) -> LinearMap:
         """A linear map in the precision that the user chose for relevance."""
-        return layer.in_brief() if self.trace.brief else layer
+        return layer.in_low_precision() if self.trace.low_precision else layer
 
     def own_epsilon(self) -> Epsilon | None:
         """The epsilon rule, if the user set it on the very module that runs this operation without weights."""

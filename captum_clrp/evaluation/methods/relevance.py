@@ -44,7 +44,7 @@ class MethodName:
         rules: The composite.
         even: Whether average pooling shares evenly, as in the paper.
         conserve: Whether relevance without positive contributions is spread instead of absorbed.
-        brief: Whether relevance is computed in bfloat16.
+        low_precision: Whether relevance is computed in bfloat16.
     """
 
     dual: DualConcept | None
@@ -52,7 +52,7 @@ class MethodName:
     rules: str = "auto"
     even: bool = False
     conserve: bool = False
-    brief: bool = False
+    low_precision: bool = False
 
     @classmethod
     def parse(cls, name: str) -> MethodName | None:
@@ -90,7 +90,7 @@ class MethodName:
             "avg_pool": "even" if self.even else "proportional",
             "conserve": self.conserve,
             "rules": self.rules,
-            "precision": "bfloat16" if self.brief else "float32",
+            "precision": "bfloat16" if self.low_precision else "float32",
         }
 
 
