@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from captum_clrp.engine import handlers
 from captum_clrp.engine._torch import c_functions
 from captum_clrp.engine.calls import Call
-from captum_clrp.engine.handlers import Operation
+from captum_clrp.engine.handlers import arithmetic, attention, elementwise, means, moving, refusal, weighted
+from captum_clrp.engine.handlers.operation import Operation
 from captum_clrp.engine.marks import depends_on_input, derived_from
 from captum_clrp.engine.nested import flatten
 from captum_clrp.engine.trace import Trace
@@ -73,120 +73,125 @@ _MOVES = "moves with the values"
 
 ROWS: tuple[Row, ...] = (
     # weighted operations
-    Row("linear", handlers.linear, *_WEIGHTED),
-    Row("conv1d conv2d conv3d", handlers.convolution, *_WEIGHTED),
+    Row("linear", weighted.linear, *_WEIGHTED),
+    Row("conv1d conv2d conv3d", weighted.convolution, *_WEIGHTED),
     Row(
-        "conv_transpose1d conv_transpose2d conv_transpose3d", partial(handlers.convolution, transposed=True), *_WEIGHTED
+        "conv_transpose1d conv_transpose2d conv_transpose3d", partial(weighted.convolution, transposed=True), *_WEIGHTED
     ),
-    Row("matmul mm bmm mv __matmul__", handlers.matmul, *_PRODUCT_WITH_CONSTANT),
-    Row("__rmatmul__", partial(handlers.matmul, reflected=True), *_PRODUCT_WITH_CONSTANT),
-    Row("addmm", handlers.add_matmul, *_PRODUCT_WITH_CONSTANT),
-    Row("tensordot", handlers.tensordot, *_PRODUCT_WITH_CONSTANT),
-    Row("einsum", handlers.einsum, "z+ with a constant tensor; two activations are refused", *_CONTRIBUTIONS),
-    Row("scaled_dot_product_attention", handlers.scaled_dot_product_attention, *_ATTENTION),
-    Row("multi_head_attention_forward", handlers.multi_head_attention_forward, *_ATTENTION),
+    Row("matmul mm bmm mv __matmul__", weighted.matmul, *_PRODUCT_WITH_CONSTANT),
+    Row("__rmatmul__", partial(weighted.matmul, reflected=True), *_PRODUCT_WITH_CONSTANT),
+    Row("addmm", weighted.add_matmul, *_PRODUCT_WITH_CONSTANT),
+    Row("tensordot", weighted.tensordot, *_PRODUCT_WITH_CONSTANT),
+    Row("einsum", weighted.einsum, "z+ with a constant tensor; two activations are refused", *_CONTRIBUTIONS),
+    Row("scaled_dot_product_attention", attention.scaled_dot_product_attention, *_ATTENTION),
+    Row("multi_head_attention_forward", attention.multi_head_attention_forward, *_ATTENTION),
     # normalisation
-    Row("batch_norm", partial(handlers.normalization, statistics="training"), "bypassed", _PAPER),
+    Row("batch_norm", partial(elementwise.normalization, statistics="training"), "bypassed", _PAPER),
     Row(
-        "instance_norm", partial(handlers.normalization, statistics="use_input_stats", default=True), "bypassed", _PAPER
+        "instance_norm",
+        partial(elementwise.normalization, statistics="use_input_stats", default=True),
+        "bypassed",
+        _PAPER,
     ),
-    Row("layer_norm", handlers.layer_norm, *_CENTRED),
-    Row("group_norm", handlers.group_norm, *_CENTRED),
-    Row("local_response_norm rms_norm normalize", handlers.normalization, "bypassed", _PAPER),
+    Row("layer_norm", elementwise.layer_norm, *_CENTRED),
+    Row("group_norm", elementwise.group_norm, *_CENTRED),
+    Row("local_response_norm rms_norm normalize", elementwise.normalization, "bypassed", _PAPER),
     # activations
-    Row("relu relu6 softplus exp", partial(handlers.passing, nonnegative=True), *_ACTIVATION),
-    Row("leaky_relu prelu elu selu celu", partial(handlers.passing, keeps_sign=True, rectifies=True), *_ACTIVATION),
+    Row("relu relu6 softplus exp", partial(elementwise.passing, nonnegative=True), *_ACTIVATION),
+    Row("leaky_relu prelu elu selu celu", partial(elementwise.passing, keeps_sign=True, rectifies=True), *_ACTIVATION),
     Row(
         "sqrt log1p expm1 erf atan nan_to_num round floor ceil",
-        partial(handlers.passing, keeps_sign=True),
+        partial(elementwise.passing, keeps_sign=True),
         *_ACTIVATION,
     ),
-    Row("rrelu", handlers.evaluated_rrelu, "passes in evaluation; refused in training", _BACH),
-    Row("hardtanh clamp clip clamp_min clamp_max", handlers.clamping, *_ACTIVATION),
-    Row("gelu silu mish hardswish threshold", partial(handlers.passing, monotone=False, rectifies=True), *_ACTIVATION),
+    Row("rrelu", elementwise.evaluated_rrelu, "passes in evaluation; refused in training", _BACH),
+    Row("hardtanh clamp clip clamp_min clamp_max", elementwise.clamping, *_ACTIVATION),
+    Row(
+        "gelu silu mish hardswish threshold", partial(elementwise.passing, monotone=False, rectifies=True), *_ACTIVATION
+    ),
     Row(
         "softsign hardshrink softshrink tanhshrink logsigmoid log_softmax log sin cos",
-        partial(handlers.passing, monotone=False),
+        partial(elementwise.passing, monotone=False),
         *_ACTIVATION,
     ),
     Row(
         "pow float_power __pow__ __ipow__ square abs absolute rsqrt",
-        partial(handlers.passing, monotone=False, keeps_sign=True),
+        partial(elementwise.passing, monotone=False, keeps_sign=True),
         "passes",
     ),
-    Row("neg negative", handlers.passing, "passes"),
-    Row("reciprocal", partial(handlers.passing, monotone=False), "passes"),
+    Row("neg negative", elementwise.passing, "passes"),
+    Row("reciprocal", partial(elementwise.passing, monotone=False), "passes"),
     Row(
         "sigmoid hardsigmoid",
-        partial(handlers.passing, nonnegative=True, gate=True, monotone=False),
+        partial(elementwise.passing, nonnegative=True, gate=True, monotone=False),
         "passes; the result counts as a gate in products",
     ),
-    Row("softmax softmin gumbel_softmax", handlers.softmax, "passes; the result counts as a gate in products"),
-    Row("tanh", partial(handlers.passing, gate=True), "passes; the result counts as a gate in products"),
+    Row("softmax softmin gumbel_softmax", attention.softmax, "passes; the result counts as a gate in products"),
+    Row("tanh", partial(elementwise.passing, gate=True), "passes; the result counts as a gate in products"),
     Row(
         "dropout dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout",
-        handlers.evaluated_dropout,
+        elementwise.evaluated_dropout,
         "passes in evaluation; refused in training",
     ),
     # sums and products
-    Row("add __add__ __radd__ __iadd__", handlers.add, *_SUM),
-    Row("sub subtract __sub__ __isub__", partial(handlers.add, sign=-1), *_SUM),
-    Row("rsub __rsub__", partial(handlers.add, sign=-1, reflected=True), *_SUM),
-    Row("mul multiply __mul__ __rmul__ __imul__", handlers.multiply, *_PRODUCT),
+    Row("add __add__ __radd__ __iadd__", arithmetic.add, *_SUM),
+    Row("sub subtract __sub__ __isub__", partial(arithmetic.add, sign=-1), *_SUM),
+    Row("rsub __rsub__", partial(arithmetic.add, sign=-1, reflected=True), *_SUM),
+    Row("mul multiply __mul__ __rmul__ __imul__", arithmetic.multiply, *_PRODUCT),
     Row(
         "div divide true_divide __truediv__ __itruediv__ __div__ __idiv__",
-        partial(handlers.multiply, divides=True),
+        partial(arithmetic.multiply, divides=True),
         *_PRODUCT,
     ),
-    Row("__rtruediv__", partial(handlers.multiply, divides=True, reflected=True), *_PRODUCT),
-    Row("addcmul", handlers.add_product, "a product, then a sum", "z+ for a sum"),
-    Row("addcdiv", partial(handlers.add_product, times=torch.div), "a product, then a sum", "z+ for a sum"),
-    Row("lerp", handlers.interpolate_linearly, "a sum of two products", "z+ for a sum"),
-    Row("glu", handlers.gated_linear_unit, "follows the signal, not the gate", _SIGNAL),
+    Row("__rtruediv__", partial(arithmetic.multiply, divides=True, reflected=True), *_PRODUCT),
+    Row("addcmul", arithmetic.add_product, "a product, then a sum", "z+ for a sum"),
+    Row("addcdiv", partial(arithmetic.add_product, times=torch.div), "a product, then a sum", "z+ for a sum"),
+    Row("lerp", arithmetic.interpolate_linearly, "a sum of two products", "z+ for a sum"),
+    Row("glu", arithmetic.gated_linear_unit, "follows the signal, not the gate", _SIGNAL),
     # pooling
     Row(
         "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean",
-        handlers.pooling,
+        means.pooling,
         'shares of the positive parts (`avg_pool="even"`: even, without padding)',
         'z+ for a mean ("even": paper, section 3.1)',
     ),
     Row(
         "sum fold",
-        partial(handlers.pooling, contributions="proportional"),
+        partial(means.pooling, contributions="proportional"),
         "shares of the positive parts, else of the sizes, else even",
         "z+ for a sum",
     ),
-    Row("norm", handlers.norm, "shares of |x|^p; of matrices, and without a power, refused"),
-    Row("vector_norm", partial(handlers.norm, of_matrices=False), "shares of |x|^p; without a power, refused"),
-    Row("var std", handlers.deviation, "shares of squared deviations"),
-    Row("var_mean", partial(handlers.deviation_and_mean, deviates=torch.var), "as var, and as mean"),
-    Row("std_mean", partial(handlers.deviation_and_mean, deviates=torch.std), "as std, and as mean"),
-    Row("lp_pool1d", partial(handlers.lp_pooling, mean=F.avg_pool1d), "shares of |x|^p"),
-    Row("lp_pool2d", partial(handlers.lp_pooling, mean=F.avg_pool2d), "shares of |x|^p"),
-    Row("lp_pool3d", partial(handlers.lp_pooling, mean=F.avg_pool3d), "shares of |x|^p"),
+    Row("norm", means.norm, "shares of |x|^p; of matrices, and without a power, refused"),
+    Row("vector_norm", partial(means.norm, of_matrices=False), "shares of |x|^p; without a power, refused"),
+    Row("var std", means.deviation, "shares of squared deviations"),
+    Row("var_mean", partial(means.deviation_and_mean, deviates=torch.var), "as var, and as mean"),
+    Row("std_mean", partial(means.deviation_and_mean, deviates=torch.std), "as std, and as mean"),
+    Row("lp_pool1d", partial(means.lp_pooling, mean=F.avg_pool1d), "shares of |x|^p"),
+    Row("lp_pool2d", partial(means.lp_pooling, mean=F.avg_pool2d), "shares of |x|^p"),
+    Row("lp_pool3d", partial(means.lp_pooling, mean=F.avg_pool3d), "shares of |x|^p"),
     Row(
         "max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices "
         "adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d adaptive_max_pool1d_with_indices "
         "adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices fractional_max_pool2d fractional_max_pool3d "
         "max_unpool1d max_unpool2d max_unpool3d topk sort kthvalue",
-        handlers.route,
+        moving.route,
         "all to the winner",
         _PAPER,
     ),
-    Row("median", handlers.median, "all to the winner", _PAPER),
-    Row("max", partial(handlers.greatest, sign=1), _WINNER, _PAPER),
-    Row("min", partial(handlers.greatest, sign=-1), _WINNER, _PAPER),
-    Row("amax", partial(handlers.extreme, sign=1), "all to the winner", _PAPER),
-    Row("amin", partial(handlers.extreme, sign=-1), "all to the winner", _PAPER),
-    Row("maximum fmax", partial(handlers.larger, sign=1), _WINNER, _PAPER),
-    Row("minimum fmin", partial(handlers.larger, sign=-1), _WINNER, _PAPER),
-    Row("where masked_fill", partial(handlers.choose, masked=True), _WINNER, _PAPER),
+    Row("median", moving.median, "all to the winner", _PAPER),
+    Row("max", partial(moving.greatest, sign=1), _WINNER, _PAPER),
+    Row("min", partial(moving.greatest, sign=-1), _WINNER, _PAPER),
+    Row("amax", partial(moving.extreme, sign=1), "all to the winner", _PAPER),
+    Row("amin", partial(moving.extreme, sign=-1), "all to the winner", _PAPER),
+    Row("maximum fmax", partial(elementwise.larger, sign=1), _WINNER, _PAPER),
+    Row("minimum fmin", partial(elementwise.larger, sign=-1), _WINNER, _PAPER),
+    Row("where masked_fill", partial(moving.choose, masked=True), _WINNER, _PAPER),
     Row(
         "interpolate upsample upsample_nearest upsample_bilinear",
-        handlers.interpolation,
+        means.interpolation,
         "nearest: to the source; linear: shares of the positive parts",
     ),
-    Row("pad", handlers.pad, "padding receives none; reflected and replicated values route"),
+    Row("pad", moving.pad, "padding receives none; reflected and replicated values route"),
     # values that only move
     Row(
         "view reshape flatten unflatten permute transpose t swapaxes swapdims movedim moveaxis squeeze unsqueeze expand "
@@ -196,35 +201,35 @@ ROWS: tuple[Row, ...] = (
         "float double half bfloat16 cpu cuda pixel_shuffle pixel_unshuffle channel_shuffle "
         "unfold as_strided atleast_1d atleast_2d atleast_3d diagonal T mT H adjoint positive "
         "requires_grad_ split_with_sizes ravel as_tensor",
-        handlers.route,
+        moving.route,
         _MOVES,
     ),
-    Row("expand_as reshape_as type_as view_as", handlers.route_as, _MOVES),
+    Row("expand_as reshape_as type_as view_as", moving.route_as, _MOVES),
     Row(
         "cat concat concatenate stack hstack vstack dstack column_stack",
-        handlers.join,
+        moving.join,
         _MOVES,
         "",
         "all but what constants receive",
     ),
     Row(
         "__setitem__ copy_ tril triu index_copy index_fill masked_scatter fill_ zero_",
-        handlers.overwrite,
+        moving.overwrite,
         _MOVES,
         "",
         "all but what arrives at values from elsewhere",
     ),
-    Row("index_put scatter", handlers.overwrite_at, _MOVES, "", "all but what arrives at values from elsewhere"),
-    Row("__deepcopy__", handlers.copied, _MOVES),
-    Row("detach data", handlers.detached, "passes: only gradients are cut, not values"),
+    Row("index_put scatter", moving.overwrite_at, _MOVES, "", "all but what arrives at values from elsewhere"),
+    Row("__deepcopy__", moving.copied, _MOVES),
+    Row("detach data", moving.detached, "passes: only gradients are cut, not values"),
     # constants
     Row(
         "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor",
-        handlers.shaped,
+        moving.shaped,
         "none: the result has the shape of the signal at most",
     ),
-    Row("sign sgn heaviside bernoulli", handlers.constant, "none: the result does not carry the signal"),
-    Row("numpy __array__ tolist", handlers.taken_out, "none: values that come back count as constants"),
+    Row("sign sgn heaviside bernoulli", moving.constant, "none: the result does not carry the signal"),
+    Row("numpy __array__ tolist", refusal.taken_out, "none: values that come back count as constants"),
 )
 
 REFUSED: dict[str, str] = {
@@ -252,7 +257,7 @@ def _functions(name: str) -> Iterator[Any]:
                 yield function.__get__
 
 
-_EVERY = (*ROWS, *(Row(names, partial(handlers.refuse, reason=why), "refused") for names, why in REFUSED.items()))
+_EVERY = (*ROWS, *(Row(names, partial(refusal.refuse, reason=why), "refused") for names, why in REFUSED.items()))
 
 TABLE: dict[Any, Row] = {
     function: row for row in _EVERY for name in row.functions.split() for function in _functions(name)
@@ -261,7 +266,7 @@ TABLE: dict[Any, Row] = {
 
 _BEHIND_ITS_BACK = "replaces the values of a tensor behind its back; assign the variable instead"
 _DATA: Any = torch.Tensor.data
-TABLE[_DATA.__set__] = Row("data", partial(handlers.refuse, reason=_BEHIND_ITS_BACK), "refused")
+TABLE[_DATA.__set__] = Row("data", partial(refusal.refuse, reason=_BEHIND_ITS_BACK), "refused")
 
 
 _QUESTIONS = (
@@ -321,7 +326,7 @@ def _written_to(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], k
 
 def _handled(trace: Trace, call: Call, row: Row | None) -> Any:
     """What PyTorch refuses of an operation gets its name and its module."""
-    handler = row.handler if row is not None else handlers.unknown
+    handler = row.handler if row is not None else refusal.unknown
     try:
         return trace.handle(lambda trace, call: handler(Operation(trace, call)), call)
     except (torch.OutOfMemoryError, ContrastiveLRPError):
@@ -347,9 +352,9 @@ def _of_constants(trace: Trace, call: Call, row: Row | None) -> Any:
 def _note_derived(trace: Trace, call: Call, row: Row | None, made: Any) -> None:
     """Mark the constants that an operation made (or wrote to) from the signal: indices, signs, what masks choose."""
     signals = call.tracked
-    if row is not None and row.handler is handlers.shaped and signals and signals[0] is call.args[0]:
+    if row is not None and row.handler is moving.shaped and signals and signals[0] is call.args[0]:
         signals = signals[1:]
-    cuts = row is None or row.handler in (handlers.constant, handlers.shaped)
+    cuts = row is None or row.handler in (moving.constant, moving.shaped)
     for value in flatten(made):
         if not isinstance(value, torch.Tensor) or depends_on_input(value):
             continue
