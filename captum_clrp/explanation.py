@@ -38,8 +38,6 @@ from captum_clrp.targets import (
     targets_of,
 )
 
-__all__ = ["Explainer", "Explanation", "Pass", "Seed"]
-
 Relevance = tuple[tuple[Tensor, ...], ...]
 """Relevance at each place that is read, and there of each tensor."""
 

@@ -6,8 +6,6 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["write_whole"]
-
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file so that at any moment either the old or the complete new one is there.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["text_table"]
-
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, ruled: bool = True) -> str:
     """Columns aligned left, two spaces apart.

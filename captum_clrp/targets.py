@@ -20,19 +20,6 @@ from captum_clrp.engine.nested import attributes_of, flatten
 from captum_clrp.engine.numerics import all_finite, at_least_single
 from captum_clrp.errors import InvalidTargetError, ModelStateError
 
-__all__ = [
-    "Given",
-    "InitialRelevance",
-    "NeuronSelector",
-    "OfNeurons",
-    "OfTarget",
-    "Start",
-    "class_scores",
-    "plain_target",
-    "target_scores",
-    "targets_of",
-]
-
 InitialRelevance = Tensor | Callable[[Any], Any] | Sequence[Any] | Mapping[Any, Any] | None
 """A tensor shaped as the model's output, or a function from the output to such a tensor; where the model returns several
 tensors, the same structure with ``None`` for all but one."""

@@ -54,9 +54,11 @@ def modules() -> Iterator[Any]:
 
 
 def names_of(module: Any) -> dict[str, Any]:
+    """What users import from a module; of one for contributors, whatever it defines without an underscore."""
+    defined = [name for name, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
     return {
         f"{module.__name__}.{name}": getattr(module, name)
-        for name in getattr(module, "__all__", ())
+        for name in getattr(module, "__all__", [name for name in defined if not name.startswith("_")])
         if is_class(getattr(module, name)) or inspect.isfunction(getattr(module, name))
     }
 

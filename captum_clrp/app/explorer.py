@@ -27,20 +27,6 @@ from captum_clrp.images import example_picture, open_picture
 from captum_clrp.visualization import overlaid, smoothed
 from captum_clrp.visualization.panels import Style
 
-__all__ = [
-    "METHODS",
-    "MOST_CLASSES",
-    "MOST_PIXELS",
-    "Explorer",
-    "Place",
-    "Settings",
-    "at",
-    "compared",
-    "seen",
-    "told",
-    "uploaded",
-]
-
 METHODS = {
     "CLRP1": "clrp1",
     "CLRP2": "clrp2",

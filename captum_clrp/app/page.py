@@ -26,8 +26,6 @@ from captum_clrp.images import EXAMPLE_NAME, example_picture
 from captum_clrp.visualization.maps import Sign
 from captum_clrp.visualization.panels import Style
 
-__all__ = ["MOST_BYTES", "start"]
-
 MOST_BYTES = 20 * 2**20
 """Of an uploaded file."""
 _WAITING = 32

@@ -10,8 +10,6 @@ from torchvision.models import VGG16_Weights
 
 from captum_clrp.errors import ClassifierError
 
-__all__ = ["imagenet_class_names", "imagenet_wnids", "read_class_names"]
-
 
 def imagenet_class_names() -> tuple[str, ...]:
     """The names of the 1000 ILSVRC2012 classes in the order of the networks' outputs."""

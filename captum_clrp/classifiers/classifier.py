@@ -15,9 +15,6 @@ from captum_clrp.bounds import normalized_bounds
 from captum_clrp.classifiers.preprocessing import Preprocessing
 from captum_clrp.geometry import Geometry
 
-__all__ = ["Classifier", "Found"]
-
-
 _LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in grey (ITU-R BT.601), as Pillow has them."""
 

@@ -13,8 +13,6 @@ from captum_clrp.classifiers.classifier import Classifier, Found
 from captum_clrp.classifiers.preprocessing import Preprocessing, changed
 from captum_clrp.errors import ClassifierError, how_to_install, nearest
 
-__all__ = ["load_classifier", "model_names"]
-
 
 def load_classifier(
     name: str = "tf_efficientnet_lite0",

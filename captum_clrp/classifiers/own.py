@@ -24,8 +24,6 @@ from captum_clrp.classifiers.weights import (
 )
 from captum_clrp.errors import ClassifierError, nearest
 
-__all__ = ["load"]
-
 
 def load(name: str, weights: str | None) -> Found:
     """A network by ``PACKAGE.MODULE:NAME``, on the CPU; see :func:`captum_clrp.classifiers.load_classifier`."""

@@ -11,8 +11,6 @@ from torch import Tensor
 from captum_clrp.errors import ClassifierError
 from captum_clrp.geometry import Geometry
 
-__all__ = ["Preprocessing", "changed"]
-
 
 class Preprocessing(NamedTuple):
     """What stands between a picture and a network.

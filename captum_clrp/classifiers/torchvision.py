@@ -26,8 +26,6 @@ from captum_clrp.classifiers.weights import (
     seeded,
 )
 
-__all__ = ["has", "load", "names", "preprocessing"]
-
 # Builders whose published weights need other arguments than the builder's own defaults.
 _BUILT_WITH: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "init_weights": False},

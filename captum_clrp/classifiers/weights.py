@@ -18,18 +18,6 @@ from torch import Tensor, nn
 
 from captum_clrp.errors import ClassifierError, warn
 
-__all__ = [
-    "DEFAULT",
-    "RANDOM",
-    "fetch",
-    "fitted",
-    "local_file",
-    "misfit",
-    "no_such_weights",
-    "read_state_dict",
-    "seeded",
-]
-
 DEFAULT, RANDOM = "DEFAULT", "random"
 
 _SUFFIXES = {".pth", ".pt", ".bin", ".safetensors", ".ckpt", ".tar"}

@@ -19,8 +19,6 @@ from captum_clrp.cli import evaluate, explain, serve
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.errors import ContrastiveLRPError
 
-__all__ = ["main"]
-
 _COMMANDS = (explain, evaluate, serve)
 
 

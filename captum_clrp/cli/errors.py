@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CommandError"]
-
 
 class CommandError(Exception):
     """Something the user can put right; its message says what was given and what to do."""

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from captum_clrp.classifiers import Classifier
     from captum_clrp.evaluation import PerImageMetric, Run, Source, Summary, Team
 
-__all__ = ["CATALOGUE", "add_parser", "catalogue", "run"]
-
 _EXAMPLES = """examples:
   captum-clrp evaluate pointing
   captum-clrp evaluate energy-pointing --data ilsvrc:/data/imagenet --model vgg16 --methods lrp-even,clrp1-even

@@ -7,8 +7,6 @@ from typing import Any
 
 from captum_clrp.cli.options import add_cam_layer, add_model_options, number, value_range
 
-__all__ = ["METHODS", "add_parser", "run"]
-
 METHODS = ("lrp", "clrp1", "clrp2", "clrp1-s0.9")
 
 _DESCRIPTION = """\

@@ -24,8 +24,6 @@ from captum_clrp.geometry import Geometry
 from captum_clrp.visualization import OVERLAID, Row, draw_maps, encoded, laid_back, seen_part
 from captum_clrp.visualization.letters import lettered
 
-__all__ = ["Drawing", "Explained", "maps_of", "percent"]
-
 _UNLIKELY = 0.001
 _SHOWN = 5
 """Predictions printed for each picture, besides the classes that are explained."""

@@ -27,8 +27,6 @@ from captum_clrp.cli.targets import Targets, parse_targets
 from captum_clrp.contrast import NAMES, DualConcept, SoftmaxGradient, contrast_named
 from captum_clrp.errors import how_to_install
 
-__all__ = ["explain"]
-
 _LABELS = {"lrp": "LRP", "clrp1": "CLRP1", "clrp2": "CLRP2", "sglrp": "SGLRP", "other-logits": "other logits"}
 
 _Methods = dict[str, tuple[DualConcept | None, float]]

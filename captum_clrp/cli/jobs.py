@@ -19,8 +19,6 @@ from captum_clrp.cli.output import ENDING, output_paths
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.images import EXAMPLE_NAME, example_picture, open_picture
 
-__all__ = ["Job", "jobs", "readable"]
-
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
 """Files of a folder that are taken for photographs."""
 _NO_PHOTOGRAPH = re.compile(rf"^\.|{ENDING}(_\d+)?\.\w+$")

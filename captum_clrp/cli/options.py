@@ -15,18 +15,6 @@ if TYPE_CHECKING:
 
     from captum_clrp.classifiers import Classifier
 
-__all__ = [
-    "DEFAULT_MODEL",
-    "add_cam_layer",
-    "add_model_options",
-    "asked_classifier",
-    "check_cam_layer",
-    "default_device",
-    "module_named",
-    "number",
-    "value_range",
-]
-
 N = TypeVar("N", int, float)
 
 DEFAULT_MODEL = "tf_efficientnet_lite0"

@@ -13,8 +13,6 @@ from captum_clrp import files
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.visualization.files import FORMATS, SOFTWARE
 
-__all__ = ["ENDING", "GENERATOR", "MARK", "check_file", "output_paths", "write_whole"]
-
 ENDING = "_clrp"
 """What stands behind the name of a photograph in the names of what is written about it."""
 MARK = "captum_clrp"

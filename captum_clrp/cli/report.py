@@ -11,8 +11,6 @@ from captum_clrp.cli.explained import Drawing, Explained, percent
 from captum_clrp.cli.output import GENERATOR
 from captum_clrp.visualization.maps import map_of
 
-__all__ = ["Report"]
-
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }

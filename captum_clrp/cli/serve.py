@@ -12,8 +12,6 @@ from captum_clrp.cli.errors import CommandError
 from captum_clrp.cli.options import add_model_options, asked_classifier, default_device, number
 from captum_clrp.errors import how_to_install
 
-__all__ = ["add_parser", "run"]
-
 _DESCRIPTION = """\
 Serve a page to explore: drop a photograph, choose classes and what to contrast them with, and see which parts speak for
 them. It listens to this computer alone, loads nothing from elsewhere, and takes one network.

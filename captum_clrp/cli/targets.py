@@ -10,8 +10,6 @@ from captum_clrp.classifiers import imagenet_class_names, imagenet_wnids
 from captum_clrp.cli.errors import CommandError
 from captum_clrp.errors import nearest, warn
 
-__all__ = ["MOST_CLASSES", "Targets", "parse_targets"]
-
 MOST_CLASSES = 20
 """Rows that one picture may have."""
 

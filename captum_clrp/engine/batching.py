@@ -11,8 +11,6 @@ from torch import Tensor
 from captum_clrp.engine._captum import format_tensor_into_tuples, is_tuple
 from captum_clrp.errors import InvalidInputError
 
-__all__ = ["in_batches", "rows"]
-
 
 def rows(value: Any, count: int, part: slice) -> Any:
     """The rows of ``value`` that belong to a part of ``count`` examples; what is not counted by example stays whole.

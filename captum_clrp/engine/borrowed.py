@@ -12,8 +12,6 @@ from captum_clrp.engine._torch import DropoutNd, NormBase, SpectralNorm, forward
 from captum_clrp.engine.numerics import all_finite
 from captum_clrp.errors import InvalidInputError, ModelStateError
 
-__all__ = ["check_inputs", "checked_modules", "plain_model"]
-
 
 def plain_model(model: nn.Module) -> nn.Module:
     """The module that computes: unwraps ``DataParallel`` and compiled models, whose parameters are the same objects."""

@@ -15,8 +15,6 @@ from torch.overrides import get_testing_overrides
 from captum_clrp.engine.marks import depends_on_input, derived_from
 from captum_clrp.engine.nested import replace
 
-__all__ = ["Call"]
-
 
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     """Tensors of nested arguments; every operation of a model passes here, hence no generators."""

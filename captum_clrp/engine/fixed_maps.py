@@ -14,8 +14,6 @@ from torch import Tensor
 
 from captum_clrp.engine.linear_maps import LinearMap, ProductMap
 
-__all__ = ["CentringMap", "PoolingMap", "ShiftMap", "SumMap", "mixing_map"]
-
 
 class PoolingMap(LinearMap):
     """A mean or sum over regions, with weights that are not negative: ``W = W+ = |W|``.

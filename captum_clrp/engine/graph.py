@@ -10,8 +10,6 @@ from torch import Tensor
 from captum_clrp.engine.nodes import PassThrough, Pooling, Refused, Weighted
 from captum_clrp.engine.refusals import Refusal
 
-__all__ = ["form_output_layer", "made_of", "means_behind", "nearest_weighted", "refused_between"]
-
 
 def nearest_weighted(output: Tensor) -> list[Any]:
     """Autograd functions of the weighted operations nearest to ``output``: usually one, several where branches meet."""

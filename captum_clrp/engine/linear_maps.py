@@ -19,9 +19,6 @@ from captum_clrp.engine._torch import padding_around
 from captum_clrp.engine.numerics import has_double_precision
 from captum_clrp.engine.weight_cache import current_cache, derived_weight, memory
 
-__all__ = ["Convolution", "FullyConnected", "LinearMap", "ProductMap", "linear_map_of"]
-
-
 _PARTS: dict[str, Callable[..., Tensor]] = {
     "positive": partial(torch.clamp, min=0),
     "negative": partial(torch.clamp, max=0),

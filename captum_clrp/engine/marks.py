@@ -12,8 +12,6 @@ from torch import Tensor
 from captum_clrp.bounds import Bounds, own_range
 from captum_clrp.engine._torch import base_of, version_of
 
-__all__ = ["Info", "Marks", "depends_on_input", "info_of", "is_marked"]
-
 
 class Info(NamedTuple):
     """What is known of a tensor that depends on the inputs.

@@ -7,8 +7,6 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["attributes_of", "flatten", "replace"]
-
 
 def flatten(value: Any) -> Iterator[Any]:
     """The leaves of nested tuples, lists, dicts and dataclasses."""

@@ -21,26 +21,6 @@ from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
 from captum_clrp.engine.refusals import Refusal
 from captum_clrp.rules import Identity, Prepared, RelevanceRule, ZBeta, ZPlus, distribute, prepare
 
-__all__ = [
-    "CONTRIBUTIONS",
-    "Absorb",
-    "Bilinear",
-    "Jacobian",
-    "Node",
-    "Padding",
-    "PassThrough",
-    "Pooling",
-    "Product",
-    "Record",
-    "Refused",
-    "Role",
-    "Saved",
-    "Shared",
-    "Sum",
-    "TaylorSoftmax",
-    "Weighted",
-]
-
 
 class Saved:
     """A tensor kept from the forward pass; replaced by a copy if the model is about to overwrite it in place."""

@@ -7,16 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = [
-    "all_finite",
-    "at_least_single",
-    "divide",
-    "has_double_precision",
-    "is_nonnegative",
-    "stabilize",
-    "zero_if_not_finite",
-]
-
 
 def all_finite(values: Tensor) -> bool:
     """Whether no value is NaN or infinite (several times faster than ``isfinite().all()``)."""

@@ -26,8 +26,6 @@ from captum_clrp.engine.nested import flatten
 from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ContrastiveLRPError, ModelStateError
 
-__all__ = ["REFUSED", "ROWS", "TABLE", "Row", "run_operation"]
-
 
 class Row(NamedTuple):
     """One line of the table.

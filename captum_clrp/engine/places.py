@@ -16,8 +16,6 @@ from captum_clrp.engine.nested import flatten, replace
 from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ModelStateError
 
-__all__ = ["LayerReached", "Place", "Reader"]
-
 
 @dataclasses.dataclass(frozen=True)
 class Place:

@@ -17,8 +17,6 @@ from captum_clrp.engine._torch import bfloat16_on_processor
 from captum_clrp.engine.settings import Precision
 from captum_clrp.errors import warn
 
-__all__ = ["has_fast_bfloat16", "takes_bfloat16"]
-
 
 def takes_bfloat16(precision: Precision, device: torch.device) -> bool:
     """Whether relevance on ``device`` is computed in bfloat16; a device that is slow at it is worth a warning."""

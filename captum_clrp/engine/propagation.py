@@ -28,8 +28,6 @@ from captum_clrp.engine.trace import Trace
 from captum_clrp.errors import ContrastiveLRPError, ModelStateError, UnsupportedOperationError, warn
 from captum_clrp.rules import Gamma
 
-__all__ = ["OutputLayer", "Propagation", "run_model", "tensors_of"]
-
 
 class OutputLayer(NamedTuple):
     """The weighted operations that make an output.

@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 from captum_clrp.errors import UnsupportedOperationError
 
-__all__ = ["Refusal", "Refusals"]
-
 
 class Refusal(NamedTuple):
     """An operation without a rule."""

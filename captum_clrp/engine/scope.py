@@ -17,8 +17,6 @@ from torch.utils.hooks import RemovableHandle
 
 from captum_clrp.engine._captum import PropagationRule
 
-__all__ = ["Scope"]
-
 
 def own_rule(module: nn.Module) -> PropagationRule | None:
     """What was assigned as ``module.rule``; ``getattr`` of modules is slow in failing."""

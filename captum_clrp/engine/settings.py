@@ -8,8 +8,6 @@ from typing import Literal
 from captum_clrp.composites import AUTO, Composite
 from captum_clrp.errors import check_choice
 
-__all__ = ["AveragePooling", "Precision", "Settings"]
-
 AveragePooling = Literal["proportional", "even"]
 Precision = Literal["float32", "bfloat16", "auto"]
 

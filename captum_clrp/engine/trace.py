@@ -35,8 +35,6 @@ from captum_clrp.engine.refusals import Refusal, Refusals
 from captum_clrp.engine.scope import Scope
 from captum_clrp.engine.settings import Settings
 
-__all__ = ["Trace"]
-
 
 class _Propagate(torch.autograd.Function):
     """An operation with its own forward and with relevance for a backward.

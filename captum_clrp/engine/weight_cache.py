@@ -20,8 +20,6 @@ from torch import Tensor, nn
 
 from captum_clrp.engine._torch import version_of
 
-__all__ = ["WeightCache", "current_cache", "derived_weight", "memory", "weights_at_rest"]
-
 
 class _Block(NamedTuple):
     """A piece of memory and the tensor that lies in it, for as long as that lives."""

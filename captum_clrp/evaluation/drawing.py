@@ -14,8 +14,6 @@ from torch import Tensor
 
 from captum_clrp.visualization import RELEVANCE
 
-__all__ = ["colour_of", "draw_counts", "draw_heat", "draw_matrices", "line_of", "plain", "wrapped"]
-
 _FIXED = {
     "random": "#8c8c8c",
     "centre": "#bdb08c",

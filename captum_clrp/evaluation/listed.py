@@ -6,8 +6,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
-__all__ = ["Listed"]
-
 Item = TypeVar("Item", covariant=True)
 
 

@@ -19,8 +19,6 @@ from typing import Any, TypeVar
 
 from captum_clrp.errors import InvalidInputError
 
-__all__ = ["Option", "Registry", "import_all", "imported", "source_checksum"]
-
 T = TypeVar("T")
 _NAMED = re.compile(r"([^\W\d][\w.]*):([^\W\d]\w*)$")
 

@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-__all__ = ["DRAWS", "Average", "Means", "bootstrap", "sign_flip_test"]
-
 Average = Literal["images", "classes"]
 """What a mean is taken over."""
 DRAWS = 1000

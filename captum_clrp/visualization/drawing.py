@@ -22,8 +22,6 @@ from captum_clrp.visualization.letters import MISSING, lettered
 from captum_clrp.visualization.maps import Map, Photograph, Sign, map_of, photograph_of
 from captum_clrp.visualization.panels import Look, Style, draw_panel, mappable, scale_of
 
-__all__ = ["Row", "draw_map", "draw_maps", "overlaid"]
-
 _PANEL, _GAP, _EDGE = 2.3, 0.12, 0.18
 """Inches: longer side of a map, space between two maps, margin of the figure."""
 _NAME, _LINE, _BAR = 0.3, 0.17, 0.62

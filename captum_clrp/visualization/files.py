@@ -10,8 +10,6 @@ from PIL import ExifTags, Image
 
 from captum_clrp.errors import InvalidInputError
 
-__all__ = ["FORMATS", "SOFTWARE", "encoded"]
-
 SOFTWARE = "captum-clrp"
 """What files say made them."""
 

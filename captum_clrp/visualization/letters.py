@@ -13,8 +13,6 @@ from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, f
 
 from captum_clrp.errors import warn
 
-__all__ = ["MISSING", "Lettered", "lettered"]
-
 MISSING = "?"
 """Stands for letters that no font has."""
 

@@ -14,8 +14,6 @@ from torchvision.transforms import functional as F
 from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.geometry import Box, Geometry
 
-__all__ = ["Map", "Photograph", "Sign", "laid_back", "map_of", "photograph_of", "seen_part", "signed_part", "smoothed"]
-
 Sign = Literal["signed", "positive", "negative", "absolute"]
 """What of a map is shown."""
 

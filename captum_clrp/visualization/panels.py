@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 from captum_clrp.errors import InvalidInputError, check_choice, nearest
 from captum_clrp.visualization.maps import Sign, signed_part, smoothed
 
-__all__ = ["OVERLAID", "RELEVANCE", "Look", "Style", "draw_panel", "mappable", "scale_of"]
-
 Style = Literal["overlay", "heatmap", "contour", "masked", "side-by-side"]
 """How a map is drawn: over the greyed photograph, alone, as lines on the photograph, as the photograph where relevance is,
 or beside the photograph."""

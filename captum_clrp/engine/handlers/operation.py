@@ -20,8 +20,6 @@ from captum_clrp.engine.numerics import is_nonnegative
 from captum_clrp.engine.trace import Trace
 from captum_clrp.rules import Epsilon, Identity, RelevanceRule, rule_of
 
-__all__ = ["Choice", "Operation", "carries_values"]
-
 
 class Choice(NamedTuple):
     """How the rule of an operation is found, and why it is this one."""

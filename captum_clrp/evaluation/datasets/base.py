@@ -19,8 +19,6 @@ from captum_clrp.evaluation.registry import Option, Registry
 from captum_clrp.geometry import Box
 from captum_clrp.images import open_picture, orientation_of, upright
 
-__all__ = ["DATASETS", "Dataset", "MissingDatasetError", "Photograph", "Target", "read_rgb", "upright_targets"]
-
 
 class MissingDatasetError(InvalidInputError, FileNotFoundError):
     """A dataset is not where it was looked for; the message says what to download and where to put it."""

@@ -24,8 +24,6 @@ from captum_clrp.evaluation.datasets.base import (
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.geometry import Box
 
-__all__ = ["CocoDetection"]
-
 
 class CocoDetection(Dataset):
     """Images annotated in the format of MS COCO, with exact object masks; needs pycocotools.

@@ -13,8 +13,6 @@ from PIL import Image
 from captum_clrp.evaluation.datasets.base import Dataset, Photograph, Target
 from captum_clrp.geometry import Box, Geometry
 
-__all__ = ["Embedded"]
-
 _CELL = 224
 
 

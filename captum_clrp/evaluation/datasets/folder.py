@@ -14,8 +14,6 @@ from captum_clrp.evaluation.datasets.base import Dataset, MissingDatasetError, P
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.images import read_range
 
-__all__ = ["ImageFolder"]
-
 _ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 

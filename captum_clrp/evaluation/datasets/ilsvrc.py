@@ -19,8 +19,6 @@ from captum_clrp.evaluation.datasets.base import (
 from captum_clrp.evaluation.datasets.xml_boxes import objects
 from captum_clrp.geometry import Box
 
-__all__ = ["ILSVRC2012"]
-
 
 class ILSVRC2012(Dataset):
     """The validation photographs of ILSVRC2012 with their boxes.

@@ -21,8 +21,6 @@ from captum_clrp.evaluation.datasets.xml_boxes import image_area, objects
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.geometry import Box
 
-__all__ = ["VOC2007", "VOC_CLASSES"]
-
 VOC_CLASSES = (
     "aeroplane",
     "bicycle",

@@ -8,8 +8,6 @@ from pathlib import Path
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.geometry import Box
 
-__all__ = ["image_area", "objects"]
-
 
 def objects(annotation: Path, first: int) -> list[tuple[str, Box, bool]]:
     """Class, box and "difficult" flag of each object of an XML file."""

@@ -14,8 +14,6 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods.base import Concept, Family, Setting
 from captum_clrp.evaluation.registry import imported
 
-__all__ = ["Attribution"]
-
 
 class Attribution(Family):
     """Anything with Captum's ``attribute(inputs, target=...)``; for several classes together, the sum over them."""

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 
 from captum_clrp.classifiers import Classifier
 
-__all__ = ["FAMILIES", "Concept", "Family", "Setting", "image_seed"]
-
 Concept = Tensor
 """Classes ``(N, M)`` that are explained together; usually M is 1."""
 

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from captum_clrp.evaluation.methods.base import Concept, Family, Setting, noise
 
-__all__ = ["Centre", "Random"]
-
 
 class Random(Family):
     """Uniform noise, the same for the same image and seed."""

@@ -23,8 +23,6 @@ from torch.overrides import TorchFunctionMode
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods.base import Concept, Family, Setting
 
-__all__ = ["Gradients", "GuidedRectifiers", "gradient_maps", "guided_maps"]
-
 
 class Gradients(Family):
     """The methods of this file: one forward pass for the plain gradient, and one for guided backprop."""

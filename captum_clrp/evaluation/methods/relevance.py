@@ -18,8 +18,6 @@ from captum_clrp.evaluation.methods.base import Concept, Family, Setting
 from captum_clrp.neuron import NeuronContrastiveLRP2, NeuronLRPZBeta
 from captum_clrp.targets import Given
 
-__all__ = ["MethodName", "Relevance"]
-
 
 class Propagating(TypedDict):
     """Settings of a propagation that a name can hold."""

@@ -13,8 +13,6 @@ from captum_clrp.evaluation.methods.attributions import Attribution
 from captum_clrp.evaluation.methods.base import FAMILIES, Concept, Family, Setting
 from captum_clrp.evaluation.registry import source_checksum
 
-__all__ = ["MethodSet", "check_methods", "takes_layer"]
-
 
 def _family(name: str) -> type[Family] | None:
     return next((family for family in FAMILIES if family.accepts(name)), None)

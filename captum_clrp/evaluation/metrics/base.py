@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from captum_clrp.evaluation.results.summary import Summary
 
-__all__ = ["METRICS", "Curve", "MapMetric", "PerImageMetric", "Quantity", "average"]
-
 
 @dataclass(frozen=True)
 class Quantity:

@@ -15,8 +15,6 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods import MethodSet
 from captum_clrp.evaluation.sources import Explained, Sample
 
-__all__ = ["Bench", "Case", "Measured", "concepts_of", "over_cases"]
-
 T = TypeVar("T")
 
 

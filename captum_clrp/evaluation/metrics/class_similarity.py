@@ -19,8 +19,6 @@ from captum_clrp.evaluation.metrics.maps import as_map, is_flat
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["MEASURES", "ClassSimilarity", "class_similarity", "mean_similarity"]
-
 Measure = Literal["cosine", "correlation", "rank"]
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 _TOP, _DRAWN, _AMONG = 3, 10, 100

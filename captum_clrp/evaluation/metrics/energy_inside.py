@@ -9,8 +9,6 @@ from torch import Tensor
 from captum_clrp.evaluation.metrics.base import MapMetric, Quantity
 from captum_clrp.evaluation.metrics.maps import as_map, as_mask, positive_part
 
-__all__ = ["EnergyInside", "energy_inside"]
-
 
 def energy_inside(attribution: Tensor, mask: Tensor) -> float:
     """Positive relevance on the object divided by all positive relevance.

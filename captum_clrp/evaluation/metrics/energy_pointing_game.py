@@ -20,8 +20,6 @@ from captum_clrp.evaluation.metrics.base import Curve, MapMetric, Quantity, aver
 from captum_clrp.evaluation.metrics.maps import as_map, as_mask, is_flat, positive_part
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["SHARES", "EnergyPointingGame", "critical_share", "energy_hits"]
-
 SHARES = tuple(k / 20 for k in range(1, 21))
 """Where the curve is drawn: 5, 10, ... 100 percent."""
 _ROUNDING = 1e-6

@@ -14,8 +14,6 @@ from captum_clrp.evaluation.metrics.bench import Bench
 from captum_clrp.evaluation.metrics.imputation import imputed
 from captum_clrp.evaluation.registry import Option
 
-__all__ = ["FILL", "Fill", "Replaced", "blurred", "stand_in"]
-
 Fill = Literal["mean", "blur", "impute"]
 Replaced = Callable[[Tensor], Tensor]
 """From missing pixels, ``(H, W)``, to the image without them, ``(C, H, W)``."""

@@ -17,8 +17,6 @@ from captum_clrp.evaluation.metrics.pointing_game import pointing_hit
 from captum_clrp.evaluation.sources.grids import cell_mask
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["GridPointingGame", "grid_score"]
-
 
 def grid_score(attribution: Tensor, cell: int, n: int) -> tuple[float, bool]:
     """Share of positive relevance in the target's cell, and whether the maximum lies there.

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
 
-__all__ = ["NOISE", "imputed"]
-
 NOISE = 0.01
 """Standard deviation of the noise, in the units of the image."""
 _NEIGHBOURS = tuple(

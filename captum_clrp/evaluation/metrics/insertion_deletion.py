@@ -25,8 +25,6 @@ from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["InsertionDeletion", "Scores", "area_under", "curve", "insertion_deletion", "pixel_order"]
-
 Model = Callable[[Tensor], Tensor]
 STEPS = 16
 MOST_STEPS = 1000

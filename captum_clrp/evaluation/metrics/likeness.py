@@ -10,8 +10,6 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.metrics.class_similarity import class_similarity
 from captum_clrp.evaluation.metrics.maps import as_map, is_flat
 
-__all__ = ["rank_correlation", "structural_similarity"]
-
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
     """Correlation of the ranks of pixels (Spearman), from -1 to 1; equal values share their mean rank.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError
 
-__all__ = ["Point", "as_map", "as_mask", "first_peak", "is_flat", "peaks", "positive_part"]
-
 
 class Point(NamedTuple):
     """A pixel, by its row and column."""

@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 
     from captum_clrp.evaluation.results.summary import Summary
 
-__all__ = [
-    "NEURON_METHODS",
-    "NeuronAblation",
-    "activations_at",
-    "default_layer",
-    "diagonal_share",
-    "neuron_drops",
-    "strongest_neurons",
-]
-
 Neuron = int | tuple[int, ...]
 NEURON_METHODS = ("random", "lrp", "clrp2")
 """Methods that explain neurons; ``lrp`` and ``clrp2`` also take a composite, ``-even`` and ``-conserve``."""

@@ -21,8 +21,6 @@ from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["PATCH_SIZE", "Drop", "PatchAblation", "ablate_patch", "check_patch", "patch_drop", "patch_drops"]
-
 PATCH_SIZE = 9
 """Side of the patch in pixels, as in the paper."""
 

@@ -15,8 +15,6 @@ from captum_clrp.evaluation.metrics.maps import as_map, as_mask, is_flat, peaks
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["PointingGame", "pointing_hit"]
-
 
 def pointing_hit(attribution: Tensor, mask: Tensor, tolerance: float = 0.0) -> bool:
     """Whether the maximum of a map lies on the object.

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from captum_clrp.evaluation.results.summary import Summary
 
-__all__ = ["BorderWinners", "PoolingIndices", "border_winners", "winner_map"]
-
 
 class BorderWinners(NamedTuple):
     """Counts for one image and one pooling.

@@ -15,8 +15,6 @@ from torch.overrides import TorchFunctionMode
 
 from captum_clrp.engine._torch import DisableTorchFunction
 
-__all__ = ["Pooling", "measured_with", "observe_pooling", "replicated_borders"]
-
 # The arguments of these functions in their order; a call may name them.
 _POOLING = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")

@@ -15,8 +15,6 @@ from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, concepts
 from captum_clrp.evaluation.metrics.likeness import rank_correlation, structural_similarity
 from captum_clrp.evaluation.sources import Sample
 
-__all__ = ["RandomLogit", "another_class"]
-
 
 def another_class(label: int, count: int, seed: int) -> int:
     """A class drawn uniformly from the others.

@@ -24,8 +24,6 @@ from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["STEPS", "Order", "ParameterRandomisation", "randomised", "resettable", "stages"]
-
 Order = Literal["top-down", "bottom-up", "independent"]
 STEPS = 4
 

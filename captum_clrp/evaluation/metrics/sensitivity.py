@@ -18,8 +18,6 @@ from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
-__all__ = ["RADIUS", "SAMPLES", "Sensitivity", "noisy", "relative_change"]
-
 RADIUS = 0.05
 """Largest noise, as a share of the range of pixel values."""
 SAMPLES = 8

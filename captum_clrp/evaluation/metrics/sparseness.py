@@ -10,8 +10,6 @@ from torch import Tensor
 from captum_clrp.evaluation.metrics.base import MapMetric, Quantity
 from captum_clrp.evaluation.metrics.maps import as_map
 
-__all__ = ["Sparseness", "gini"]
-
 
 def gini(attribution: Tensor) -> float:
     r"""Gini index of the sizes of a map: 0 where all pixels weigh the same, towards 1 where a single one has all.

@@ -17,8 +17,6 @@ from captum_clrp.evaluation.results.summary import Summary
 from captum_clrp.evaluation.sources import Source
 from captum_clrp.visualization.letters import lettered
 
-__all__ = ["draw_bars", "draw_curve", "draw_examples", "figures"]
-
 _SHOWN = ("gradient", "lrp", "clrp1", "clrp2")
 _BANDS = ("gradient", "lrp", "clrp1")
 _EXAMPLES = 3

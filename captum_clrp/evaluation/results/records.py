@@ -18,8 +18,6 @@ from typing import Any
 
 from captum_clrp.evaluation.metrics.bench import Measured
 
-__all__ = ["Measured", "Record", "Recorder", "merge", "packed_values", "read_records", "read_values", "without_nan"]
-
 
 @dataclass(frozen=True)
 class Record:

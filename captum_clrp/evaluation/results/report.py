@@ -7,8 +7,6 @@ from pathlib import Path
 from captum_clrp.evaluation.metrics import PerImageMetric
 from captum_clrp.evaluation.results.summary import Summary
 
-__all__ = ["report"]
-
 
 def report(metric: PerImageMetric, summary: Summary, folder: Path) -> str:
     """What was measured, in lines of text.

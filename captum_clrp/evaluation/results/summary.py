@@ -18,8 +18,6 @@ from captum_clrp.evaluation.results.records import Record, without_nan
 from captum_clrp.evaluation.statistics import DRAWS, Array, Average, Means, bootstrap
 from captum_clrp.tables import text_table
 
-__all__ = ["BASELINE", "Row", "Summary", "summarise"]
-
 BASELINE = "lrp"
 """The method that others are compared with, where it takes part."""
 

@@ -21,8 +21,6 @@ from captum_clrp.evaluation.sources import Source
 from captum_clrp.evaluation.sources.loading import ahead
 from captum_clrp.files import write_whole
 
-__all__ = ["cache_folder", "mean_image"]
-
 
 def cache_folder() -> Path:
     """Where mean images are kept: ``captum-clrp`` in the user's folder of caches (``~/.cache`` on Linux)."""

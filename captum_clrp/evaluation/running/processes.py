@@ -12,8 +12,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["Team", "team_of_environment"]
-
 T = TypeVar("T")
 _PATIENCE = timedelta(days=7)
 """Processes wait for the slowest one at the end; torchrun ends them all if one of them is lost."""

@@ -8,8 +8,6 @@ from tqdm import tqdm
 
 from captum_clrp.evaluation.running.processes import Team
 
-__all__ = ["Progress"]
-
 
 class Progress:
     """A line on stderr, in the leading process: images done, rate, time left.

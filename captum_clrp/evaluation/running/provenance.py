@@ -14,8 +14,6 @@ import torch
 
 import captum_clrp
 
-__all__ = ["commit", "packages", "processor", "today", "versions"]
-
 _PACKAGES = ("torch", "torchvision", "captum", "numpy", "timm", "torchmetrics", "pillow")
 
 

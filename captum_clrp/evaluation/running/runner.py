@@ -31,8 +31,6 @@ from captum_clrp.evaluation.sources.loading import ahead
 from captum_clrp.evaluation.statistics import Average
 from captum_clrp.files import write_whole
 
-__all__ = ["Run"]
-
 
 @dataclass
 class Run:

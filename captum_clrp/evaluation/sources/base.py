@@ -18,8 +18,6 @@ from torch import Tensor
 from captum_clrp.evaluation.listed import Listed
 from captum_clrp.evaluation.sources.loading import ahead
 
-__all__ = ["Explained", "Sample", "Source", "as_pixels", "subset"]
-
 
 @dataclass(frozen=True)
 class Explained:

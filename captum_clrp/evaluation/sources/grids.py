@@ -13,8 +13,6 @@ from captum_clrp.evaluation.datasets.base import Dataset
 from captum_clrp.evaluation.sources.base import Explained, Sample, Source, as_pixels
 from captum_clrp.geometry import Geometry
 
-__all__ = ["GridSource", "cell_mask", "compose_grid"]
-
 
 def compose_grid(images: Tensor, n: int) -> Tensor:
     """One scene of n x n images.

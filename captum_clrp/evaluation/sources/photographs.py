@@ -13,8 +13,6 @@ from captum_clrp.evaluation.datasets.base import Dataset, Target
 from captum_clrp.evaluation.sources.base import Explained, Sample, Source, as_pixels, subset
 from captum_clrp.geometry import Geometry, box_mask
 
-__all__ = ["PhotographSource"]
-
 
 class PhotographSource(Source):
     """Photographs, one in each sample.
