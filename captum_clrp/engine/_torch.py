@@ -9,26 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-
-__all__ = [
-    "DisableTorchFunction",
-    "DropoutNd",
-    "NormBase",
-    "OpOverload",
-    "SpectralNorm",
-    "TorchDispatchMode",
-    "base_of",
-    "bfloat16_on_processor",
-    "c_functions",
-    "forward_pre_hooks",
-    "get_grad_fn",
-    "padding_around",
-    "set_grad_enabled",
-    "version_of",
-    "with_parameters",
-    "without_python_kernels",
-]
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode
 
 DisableTorchFunction = torch._C.DisableTorchFunction
 DropoutNd = nn.modules.dropout._DropoutNd
