@@ -54,6 +54,24 @@ def photographs() -> Path:
     return path
 
 
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What can be named on the command line is the same after a test that adds to it."""
+    try:
+        from captum_clrp.evaluation import DATASETS, METRICS
+        from captum_clrp.evaluation.methods import FAMILIES
+    except ImportError:  # without the extra eval there are none
+        yield
+        return
+
+    metrics, datasets, families = dict(METRICS), dict(DATASETS), list(FAMILIES)
+    yield
+    for registry, before in ((METRICS, metrics), (DATASETS, datasets)):
+        registry.clear()
+        registry.update(before)
+    FAMILIES[:] = families
+
+
 @pytest.fixture(scope="session")
 def alexnet() -> nn.Module:
     """AlexNet with random weights and biases, float32; shared, so no test may change it."""

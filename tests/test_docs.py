@@ -55,6 +55,7 @@ def same_output(actual: str, shown: str) -> bool:
 # --- code
 
 
+@pytest.mark.usefixtures("registries")
 @pytest.mark.parametrize("name", [n for n in PAGES if n not in TESTED_ELSEWHERE and any(runs(text_of(n)))])
 def test_code_runs_and_prints_what_the_page_shows(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(*_: object) -> None:

@@ -14,7 +14,7 @@ from helpers import shaped
 from PIL import Image
 
 from captum_clrp.cli import evaluate, main
-from captum_clrp.evaluation import DATASETS, METRICS, ImageFolder
+from captum_clrp.evaluation import METRICS, ImageFolder
 from captum_clrp.evaluation.datasets.voc import VOC_CLASSES
 from captum_clrp.evaluation.results.records import Recorder, read_records
 
@@ -451,35 +451,33 @@ class Rightmost:
 '''
 
 
+@pytest.mark.usefixtures("registries")
 def test_a_metric_a_dataset_and_a_method_from_outside(tmp_path, monkeypatch, capsys):
     """One file of somebody else's, named on the command line: nothing in the package is touched."""
     (tmp_path / "my_module.py").write_text(OUTSIDE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [p for p in sys.path if p])
-    try:
-        named = ["my_module:LeftShare", "--data", "my_module:Colours", "--methods", "my_module:Rightmost,lrp"]
-        code = call(*named, "--cut", "0.25", "--shade", "200", *TINY, "-o", "out", "--quiet")
-        printed = capsys.readouterr()
-        assert code == 0, printed.err
-        found = summary(tmp_path / "out")
-        assert found["metric"] == "left-share"
-        assert found["made_with"]["settings"]["cut"] == 0.25
-        assert len(found["made_with"]["settings"]["source"]) == 16  # of my_module: another version is another run
-        rows = {row["method"]: row for row in found["rows"]}
-        assert rows["my_module:Rightmost"]["mean"] == 0
-        assert rows["my_module:Rightmost"]["n"] == 2
-        assert 0 < rows["lrp"]["mean"] < 1
-        assert "cut at 0.25" in printed.out
-        assert (tmp_path / "out" / "figures" / "examples.png").is_file()
-        assert call("pointing", "--cut", "0.25", *TINY) == 2  # known now, and not this metric's
-        assert "--cut is for left-share; it makes no difference to pointing" in capsys.readouterr().err
-        assert call("my_module:LeftShare", "--help") == 0
-        text = " ".join(capsys.readouterr().out.split())
-        assert "left-share: where the left ends, as a share of the width (default: 0.5)" in text
-        assert "left-share does the map look left?" in text
-        assert "colours: of the colours (default: 255)" in text
-        assert "colours pictures of one colour" in text
-    finally:
-        METRICS.pop("left-share", None)
-        DATASETS.pop("colours", None)
-        sys.modules.pop("my_module", None)
+    monkeypatch.setitem(sys.modules, "my_module", None)
+    del sys.modules["my_module"]  # and again at the end
+    named = ["my_module:LeftShare", "--data", "my_module:Colours", "--methods", "my_module:Rightmost,lrp"]
+    code = call(*named, "--cut", "0.25", "--shade", "200", *TINY, "-o", "out", "--quiet")
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    found = summary(tmp_path / "out")
+    assert found["metric"] == "left-share"
+    assert found["made_with"]["settings"]["cut"] == 0.25
+    assert len(found["made_with"]["settings"]["source"]) == 16  # of my_module: another version is another run
+    rows = {row["method"]: row for row in found["rows"]}
+    assert rows["my_module:Rightmost"]["mean"] == 0
+    assert rows["my_module:Rightmost"]["n"] == 2
+    assert 0 < rows["lrp"]["mean"] < 1
+    assert "cut at 0.25" in printed.out
+    assert (tmp_path / "out" / "figures" / "examples.png").is_file()
+    assert call("pointing", "--cut", "0.25", *TINY) == 2  # known now, and not this metric's
+    assert "--cut is for left-share; it makes no difference to pointing" in capsys.readouterr().err
+    assert call("my_module:LeftShare", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "left-share: where the left ends, as a share of the width (default: 0.5)" in text
+    assert "left-share does the map look left?" in text
+    assert "colours: of the colours (default: 255)" in text
+    assert "colours pictures of one colour" in text
