@@ -132,7 +132,7 @@ class Geometry:
         if isinstance(prepare, cls):
             return prepare
         if hasattr(prepare, "resize_size") and hasattr(prepare, "crop_size"):
-            return cls(_length(prepare.resize_size), _pair(prepare.crop_size), prepare.interpolation)
+            return cls(_length(prepare.resize_size), pair(prepare.crop_size), prepare.interpolation)
         resize: int | tuple[int, int] | None = None
         crop: tuple[int, int] | None = None
         interpolation = InterpolationMode.BILINEAR
@@ -140,7 +140,7 @@ class Geometry:
             if isinstance(step, Resize) and crop is None and step.max_size is None:
                 resize, interpolation = _length(step.size), step.interpolation
             elif isinstance(step, CenterCrop) and crop is None:
-                crop = _pair(step.size)
+                crop = pair(step.size)
             elif type(step).__name__ not in _STAY:
                 raise InvalidInputError(
                     f"where pixels go in the preprocessing step {step!r} is not known, so boxes cannot follow them; "
@@ -208,7 +208,8 @@ def _length(size: Any) -> int | tuple[int, int]:
     return int(size[0]) if len(size) == 1 else (int(size[0]), int(size[1]))
 
 
-def _pair(size: Any) -> tuple[int, int]:
+def pair(size: Any) -> tuple[int, int]:
+    """One number for both directions, or one for each, as libraries take it."""
     if isinstance(size, int):
         return size, size
     return (int(size[0]), int(size[0])) if len(size) == 1 else (int(size[0]), int(size[1]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -60,14 +60,9 @@ def in_batches(explain: Callable[..., Any], inputs: Any, size: int | None, *othe
             tuple(x[part] for x in inputs) if is_tuple(inputs) else inputs[part],
             *(rows(other, count, part) for other in others),
         )
-        for part in _parts(count, size)
+        for part in (slice(begin, begin + size) for begin in range(0, count, size))
     ]
     return _concatenated(results)
-
-
-def _parts(count: int, size: int) -> Iterator[slice]:
-    for begin in range(0, count, size):
-        yield slice(begin, begin + size)
 
 
 def _concatenated(results: list[Any]) -> Any:

@@ -81,9 +81,8 @@ def _has(families: tuple[str, ...], weight: str, letter: str) -> bool:
 def _family(letter: str, weight: str) -> str | None:
     """A font that has the letter: one without serifs rather than another."""
     _look_for_new_fonts()
-    real = {
-        entry.name for entry in fontManager.ttflist if "LastResort" not in entry.fname
-    }  # which has boxes for all letters
+    # LastResort has boxes for all letters.
+    real = {entry.name for entry in fontManager.ttflist if "LastResort" not in entry.fname}
     names = sorted(real, key=lambda name: ("Sans" not in name, name))
     return next((name for name in names if _has((name,), weight, letter)), None)
 

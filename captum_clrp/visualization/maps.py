@@ -129,9 +129,8 @@ def smoothed(relevance: Map, sigma: float) -> NDArray[np.float64]:
     reach = min(max(1, round(3 * sigma)), min(values.shape))
     wide = torch.from_numpy(np.pad(values, reach, mode="symmetric"))
     length, deviation = 2 * reach + 1, [float(sigma)] * 2
-    blurred = F.gaussian_blur(F.gaussian_blur(wide[None], [length, 1], deviation), [1, length], deviation)[
-        0
-    ]  # separable
+    across = F.gaussian_blur(wide[None], [length, 1], deviation)  # a Gaussian is separable
+    blurred = F.gaussian_blur(across, [1, length], deviation)[0]
     return blurred[reach:-reach, reach:-reach].numpy()
 
 

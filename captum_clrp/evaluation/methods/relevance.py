@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict
 
@@ -92,19 +92,13 @@ class MethodName:
         }
 
 
-class _Scores:
+def _magnitudes(concept: Concept) -> Callable[[Tensor], Tensor]:
     """Initial relevance of the classes of a concept, different for each image: the magnitudes of their logits.
 
     A contrast compares amounts, and what is compared with it starts with the same amount: a map of LRP for a class with a
     negative logit would be negative throughout, and every measure of where it is positive would find nothing.
     """
-
-    def __init__(self, concept: Concept) -> None:
-        self.concept = concept
-
-    def __call__(self, output: Tensor) -> Tensor:
-        chosen = torch.zeros_like(output).scatter_(1, self.concept.to(output.device), 1.0)
-        return chosen * output.abs()
+    return lambda output: torch.zeros_like(output).scatter_(1, concept.to(output.device), 1.0) * output.abs()
 
 
 class Relevance(Family):
@@ -139,7 +133,7 @@ class Relevance(Family):
         with first.explanation.run(inputs) as passed:
             self.logits = passed.propagation.output.detach()
             seeds = [
-                (name, passed.contrasting(Given(_Scores(concept)), explainer.dual, explainer.strength))
+                (name, passed.contrasting(Given(_magnitudes(concept)), explainer.dual, explainer.strength))
                 for name, explainer in self.explainers.items()
                 for concept in concepts
             ]

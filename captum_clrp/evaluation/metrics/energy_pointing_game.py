@@ -107,7 +107,6 @@ class EnergyPointingGame(MapMetric):
         return average(energy_hits(critical, self.shares), labels, self.average)
 
     def _hits(self, values: Mapping[str, Any]) -> Sequence[float]:
-        hits: list[float] = energy_hits(torch.tensor([values["critical"]], dtype=torch.float64), self.shares)[
-            0
-        ].tolist()
+        critical = torch.tensor([values["critical"]], dtype=torch.float64)
+        hits: list[float] = energy_hits(critical, self.shares)[0].tolist()
         return hits

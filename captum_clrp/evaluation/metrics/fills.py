@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods import image_seed
 from captum_clrp.evaluation.metrics.bench import Bench
 from captum_clrp.evaluation.metrics.imputation import imputed
 from captum_clrp.evaluation.registry import Option
 
+Model = Callable[[Tensor], Tensor]
+"""From images, ``(N, C, H, W)``, to logits, ``(N, m)``."""
 Fill = Literal["mean", "blur", "impute"]
 Replaced = Callable[[Tensor], Tensor]
 """From missing pixels, ``(H, W)``, to the image without them, ``(C, H, W)``."""
@@ -41,6 +44,20 @@ def stand_in(fill: Fill, image: Tensor, bench: Bench, id_: str) -> Tensor | Repl
         return blurred(image)
     seed = image_seed(bench.seed, "imputation", id_)
     return lambda missing: imputed(image, missing, generator=torch.Generator().manual_seed(seed))
+
+
+def fitting(values: Tensor, image: Tensor, what: str) -> Tensor:
+    """``values`` as an image like ``image``; for an error, ``what`` they are.
+
+    Raises:
+        InvalidInputError: if they do not broadcast to it.
+    """
+    try:
+        return values.to(image).expand_as(image)
+    except RuntimeError:
+        raise InvalidInputError(
+            f"a {what} of shape {tuple(values.shape)} does not fit an image of shape {tuple(image.shape)}"
+        ) from None
 
 
 def blurred(image: Tensor, sigma: float = 5.0) -> Tensor:

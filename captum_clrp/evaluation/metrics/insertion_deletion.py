@@ -8,7 +8,7 @@ leaves B unharmed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -19,13 +19,12 @@ from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.methods import image_seed
 from captum_clrp.evaluation.metrics.base import Curve, PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, over_cases
-from captum_clrp.evaluation.metrics.fills import FILL, Fill, Replaced, blurred, stand_in
+from captum_clrp.evaluation.metrics.fills import FILL, Fill, Model, Replaced, blurred, fitting, stand_in
 from captum_clrp.evaluation.metrics.maps import as_map
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
-Model = Callable[[Tensor], Tensor]
 STEPS = 16
 MOST_STEPS = 1000
 
@@ -155,7 +154,7 @@ def insertion_deletion(
     order = pixel_order(attribution, generator)
     watched = [label] if other is None else [label, other]
     if isinstance(baseline, Tensor):
-        gone: Tensor | Replaced = _fitting(baseline, image)
+        gone: Tensor | Replaced = fitting(baseline, image, "baseline")
         back: Tensor | Replaced = image
     else:
         without = baseline
@@ -164,15 +163,6 @@ def insertion_deletion(
     insertion = curve(model, blurred(image) if start is None else start, back, order, [label], steps, batch)
     bystander = deletion[:, 1] if other is not None else torch.full_like(deletion[:, 0], torch.nan)
     return Scores(deletion[:, 0], insertion[:, 0], bystander)
-
-
-def _fitting(baseline: Tensor, image: Tensor) -> Tensor:
-    try:
-        return baseline.to(image).expand_as(image)
-    except RuntimeError:
-        raise InvalidInputError(
-            f"a baseline of shape {tuple(baseline.shape)} does not fit an image of shape {tuple(image.shape)}"
-        ) from None
 
 
 class InsertionDeletion(PerImageMetric):

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.metrics.class_similarity import class_similarity
-from captum_clrp.evaluation.metrics.maps import as_map, is_flat
+from captum_clrp.evaluation.metrics.maps import as_pair, is_flat
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
@@ -29,7 +28,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
         >>> round(rank_correlation(first, second), 9)
         1.0
     """
-    one, other = _pair(first, second)
+    one, other = as_pair(first, second)
     if is_flat(one) or is_flat(other):
         return 0.0
     return float(class_similarity(torch.stack([one, other]), "rank")[0, 1])
@@ -48,7 +47,7 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
     Raises:
         InvalidInputError: as :func:`rank_correlation`.
     """
-    one, other = _pair(first, second)
+    one, other = as_pair(first, second)
     if is_flat(one) or is_flat(other):
         return 0.0
     one, other = one / one.abs().max(), other / other.abs().max()
@@ -61,12 +60,3 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
         return_full_image=True,
     )
     return float(everywhere.mean())
-
-
-def _pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    one, other = as_map(first), as_map(second)
-    if one.shape != other.shape:
-        raise InvalidInputError(
-            f"maps of {tuple(one.shape)} and {tuple(other.shape)} pixels cannot be compared; give maps of one size"
-        )
-    return one, other.to(one.device)

@@ -42,6 +42,20 @@ def as_map(attribution: Tensor) -> Tensor:
     return values
 
 
+def as_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Two maps that are compared, one value for each pixel, on the device of the first.
+
+    Raises:
+        InvalidInputError: for maps of different sizes; otherwise as :func:`as_map`.
+    """
+    one, other = as_map(first), as_map(second)
+    if one.shape != other.shape:
+        raise InvalidInputError(
+            f"maps of {tuple(one.shape)} and {tuple(other.shape)} pixels cannot be compared; give maps of one size"
+        )
+    return one, other.to(one.device)
+
+
 def as_mask(mask: Tensor, values: Tensor) -> Tensor:
     """A mask that fits a map, boolean and on the map's device.
 

@@ -6,6 +6,7 @@ neuron i itself that falls most: the largest drop of each row is on the diagonal
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from captum_clrp.engine.places import LayerReached
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods.base import noise
 from captum_clrp.evaluation.methods.relevance import MethodName
@@ -37,10 +39,6 @@ MOST_NEURONS = 256
 """Neurons of an image that are looked at at most: time and memory grow with their square."""
 
 
-class _Reached(BaseException):
-    """Ends the forward pass behind the layer."""
-
-
 def activations_at(model: Callable[[Tensor], Any], layer: nn.Module, inputs: Tensor) -> Tensor:
     """Output of a layer, ``(N, ...)``; the forward pass stops there.
 
@@ -56,16 +54,10 @@ def activations_at(model: Callable[[Tensor], Any], layer: nn.Module, inputs: Ten
 
     def read(_: nn.Module, __: Any, output: Any) -> None:
         found.append(output)
-        raise _Reached
+        raise LayerReached
 
-    handle = layer.register_forward_hook(read)
-    try:
-        with torch.no_grad():
-            model(inputs)
-    except _Reached:
-        pass
-    finally:
-        handle.remove()
+    with layer.register_forward_hook(read), contextlib.suppress(LayerReached), torch.no_grad():
+        model(inputs)
     if not found or not isinstance(found[0], Tensor):
         raise InvalidInputError(
             f"the layer {type(layer).__name__} returns no tensor in the forward pass; choose another one"

@@ -6,7 +6,7 @@ something else, see ``fill``), and the drop of the class's logit and probability
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Measured, concepts_of
-from captum_clrp.evaluation.metrics.fills import FILL, Fill, Replaced, stand_in
+from captum_clrp.evaluation.metrics.fills import FILL, Fill, Model, Replaced, fitting, stand_in
 from captum_clrp.evaluation.metrics.maps import Point, as_map, first_peak
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
@@ -25,7 +25,6 @@ PATCH_SIZE = 9
 """Side of the patch in pixels, as in the paper."""
 
 PATCH = Option("patch", "side in pixels", int, "SIDE", keyword="size")
-Model = Callable[[Tensor], Tensor]
 
 
 class Drop(NamedTuple):
@@ -60,19 +59,12 @@ def ablate_patch(image: Tensor, point: Point, mean_image: Tensor | Replaced, siz
     """
     check_patch(size)
     half = size // 2
+    rows, columns = (slice(max(0, middle - half), middle + half + 1) for middle in point)
     missing = torch.zeros(image.shape[1:], dtype=torch.bool, device=image.device)
-    missing[max(0, point.row - half) : point.row + half + 1, max(0, point.column - half) : point.column + half + 1] = (
-        True
-    )
+    missing[rows, columns] = True
     if not isinstance(mean_image, Tensor):
         return mean_image(missing)
-    try:
-        replacement = mean_image.to(image).expand_as(image)
-    except RuntimeError:
-        raise InvalidInputError(
-            f"a mean image of shape {tuple(mean_image.shape)} does not fit an image of shape {tuple(image.shape)}"
-        ) from None
-    return torch.where(missing, replacement, image)
+    return torch.where(missing, fitting(mean_image, image, "mean image"), image)
 
 
 def check_patch(size: int, bench: Bench | None = None) -> int:
@@ -126,11 +118,7 @@ def patch_drops(
     drops = []
     for (label, _), point in zip(explained, points, strict=True):
         row = 0 if point is None else row_of[point]
-        drops.append(
-            Drop(
-                float(logits[0, label] - logits[row, label]), float(probabilities[0, label] - probabilities[row, label])
-            )
-        )
+        drops.append(Drop(*(float(p[0, label] - p[row, label]) for p in (logits, probabilities))))
     return drops
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from captum_clrp.engine._torch import DisableTorchFunction
+from captum_clrp.engine.scope import Scope
+from captum_clrp.geometry import pair
 
 # The arguments of these functions in their order; a call may name them.
 _POOLING = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
@@ -61,30 +63,16 @@ def observe_pooling(model: nn.Module, inputs: Tensor) -> list[Pooling]:
     Returns:
         One record for each pooling, in the order in which they ran.
     """
-    with _module_names(model) as place, torch.no_grad(), _Watch(place) as watch:
+    scope = Scope({module: name or "(model)" for name, module in model.named_modules()})
+    with scope.followed(lambda module, output: None), torch.no_grad(), _Watch(scope) as watch:
         model(inputs)
     return watch.seen
 
 
-@contextmanager
-def _module_names(model: nn.Module) -> Iterator[list[str]]:
-    """The names of the modules that are running, innermost last."""
-    running: list[str] = []
-    handles = []
-    for name, module in model.named_modules():
-        handles.append(module.register_forward_pre_hook(lambda *_, name=name: running.append(name)))
-        handles.append(module.register_forward_hook(lambda *_: running.pop() and None, always_call=True))
-    try:
-        yield running
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 class _Watch(TorchFunctionMode):
-    def __init__(self, place: list[str]) -> None:
+    def __init__(self, scope: Scope) -> None:
         super().__init__()
-        self.place = place
+        self.scope = scope
         self.seen: list[Pooling] = []
 
     def __torch_function__(
@@ -102,27 +90,21 @@ class _Watch(TorchFunctionMode):
 
     def _note(self, called: dict[str, Any]) -> None:
         inputs = called["input"]
-        kernel = _two(called["kernel_size"])
+        kernel = pair(called["kernel_size"])
         stride = called.get("stride")
-        where = self.place[-1] if self.place and self.place[-1] else "(model)"
+        where = self.scope.name
         times = sum(p.name.partition("#")[0] == where for p in self.seen)
         self.seen.append(
             Pooling(
                 name=f"{where}#{times + 1}" if times else where,
                 inputs=inputs.detach().clone().reshape(-1, *inputs.shape[-3:]),
                 kernel=kernel,
-                stride=kernel if stride is None or stride == [] else _two(stride),
-                padding=_two(called.get("padding", 0)),
-                dilation=_two(called.get("dilation", 1)),
+                stride=kernel if stride is None or stride == [] else pair(stride),
+                padding=pair(called.get("padding", 0)),
+                dilation=pair(called.get("dilation", 1)),
                 ceil=bool(called.get("ceil_mode", False)),
             )
         )
-
-
-def _two(value: Any) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    return (int(value[0]), int(value[0])) if len(value) == 1 else (int(value[0]), int(value[1]))
 
 
 def replicated_borders() -> TorchFunctionMode:
@@ -159,10 +141,10 @@ def _padding(called: dict[str, Any]) -> list[int]:
     if padding == "valid":
         return [0, 0, 0, 0]
     if padding == "same":
-        totals = [d * (k - 1) for d, k in zip(_two(called.get("dilation", 1)), called["weight"].shape[2:], strict=True)]
-        down, across = totals
+        sizes = zip(pair(called.get("dilation", 1)), called["weight"].shape[2:], strict=True)
+        down, across = (d * (k - 1) for d, k in sizes)
         return [across // 2, across - across // 2, down // 2, down - down // 2]
-    down, across = _two(padding)
+    down, across = pair(padding)
     return [across, across, down, down]
 
 

@@ -13,7 +13,7 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods.base import image_seed
 from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Case, Measured, concepts_of, over_cases
-from captum_clrp.evaluation.metrics.maps import as_map
+from captum_clrp.evaluation.metrics.maps import as_pair
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
@@ -41,15 +41,11 @@ def relative_change(before: Tensor, after: Tensor) -> float:
         >>> round(relative_change(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 3.0]])), 9)
         0.2
     """
-    one, other = as_map(before), as_map(after)
-    if one.shape != other.shape:
-        raise InvalidInputError(
-            f"maps of {tuple(one.shape)} and {tuple(other.shape)} pixels cannot be compared; give maps of one size"
-        )
+    one, other = as_pair(before, after)
     scale = one.abs().max()
     if not scale > 0:
         return math.nan if bool(other.any()) else 0.0
-    return float((other.to(one.device) / scale - one / scale).norm() / (one / scale).norm())
+    return float((other / scale - one / scale).norm() / (one / scale).norm())
 
 
 def noisy(image: Tensor, low: Tensor, high: Tensor, radius: float, generator: torch.Generator) -> Tensor:
