@@ -106,8 +106,8 @@ class Pass:
 
     def print_rules(self) -> None:
         """The rule of every operation: Captum's meaning of verbose."""
-        for node in self.propagation.trace.nodes:
-            print("{module}: {operation} -> {rule}, {reason}".format(**node.record._asdict()))  # noqa: T201
+        for operation, module, rule, reason in (node.record for node in self.propagation.trace.nodes):
+            print(f"{module}: {operation} -> {rule}, {reason}")  # noqa: T201
 
     def relevance(self, seeds: Sequence[Seed]) -> Iterator[Relevance]:
         """Relevance for one seed after the other; memory is freed on the way of the last.

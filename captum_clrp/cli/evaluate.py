@@ -162,22 +162,12 @@ def _add_run_options(group: Any, positive: Callable[[str], int]) -> None:
     )
     group.add_argument(
         "--figure-width",
-        type=_inches,
+        type=number(float, "no number of inches from 3 to 20", 3, 20),
         default=6.4,
         metavar="INCHES",
         help="width of bars and curves: 3.3 for a column of a paper (default: 6.4)",
     )
     group.add_argument("--quiet", action="store_true", help="show no progress")
-
-
-def _inches(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 3 <= number <= 20:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of inches from 3 to 20")
-    return number
 
 
 def _add_declared(group: Any, known: dict[str, Any]) -> None:

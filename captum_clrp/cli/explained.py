@@ -6,7 +6,7 @@ import functools
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -171,18 +171,7 @@ class Explained:
             )
         geometry = Geometry.of(self.classifier.prepare)
         size = self.photograph.size
-        whole = [
-            Row(
-                row.label,
-                [laid_back(one, geometry, size) for one in row.maps],
-                row.detail,
-                row.remark,
-                row.score,
-                row.absorbed,
-                row.signed,
-            )
-            for row in rows
-        ]
+        whole = [replace(row, maps=[laid_back(one, geometry, size) for one in row.maps]) for row in rows]
         seen = seen_part(geometry, size)
         larger = (seen.right - seen.left) / self.pixels.shape[-1]
         return draw_maps(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -219,7 +220,8 @@ class _Engine:
 
 def _explained(engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: int) -> Iterator[tuple[Explained, Job]]:
     classifier = engine.classifier
-    for some in _batches(_progress(asked, "explaining"), batch):
+    remaining = iter(_progress(asked, "explaining"))
+    while some := list(itertools.islice(remaining, batch)):
         photographs = [job.open() for job in some]
         pixels = torch.stack([classifier.prepare(one) for one in photographs])
         inputs = classifier.normalize(pixels).to(classifier.device)
@@ -255,20 +257,8 @@ def _explained(engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: 
             yield one, job
 
 
-def _batches(asked: Iterable[Job], size: int) -> Iterator[list[Job]]:
-    some: list[Job] = []
-    for job in asked:
-        some.append(job)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some
-
-
-def _progress(asked: Sequence[Job], doing: str) -> Iterator[Job]:
-    bar = tqdm(asked, desc=doing, unit="image", disable=None if len(asked) > 1 else True, leave=False)
-    yield from bar
+def _progress(asked: Sequence[Job], doing: str) -> Iterable[Job]:
+    return tqdm(asked, desc=doing, unit="image", disable=None if len(asked) > 1 else True, leave=False)
 
 
 def _say(text: str) -> None:

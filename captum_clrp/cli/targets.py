@@ -15,10 +15,17 @@ MOST_CLASSES = 20
 
 
 @dataclass(frozen=True)
-class Targets:
-    """Class indices, and numbers of leading classes, in the order in which they were asked for."""
+class Top:
+    """The leading classes, so many."""
 
-    wanted: tuple[int | str, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Class indices, and leading classes, in the order in which they were asked for."""
+
+    wanted: tuple[int | Top, ...]
 
     def of(self, ranking: Sequence[int]) -> list[int]:
         """Class indices for an image, without repetition.
@@ -28,7 +35,7 @@ class Targets:
         """
         found: list[int] = []
         for one in self.wanted:
-            found.extend(ranking[: int(one[3:])] if isinstance(one, str) else [one])
+            found.extend(ranking[: one.count] if isinstance(one, Top) else [one])
         return list(dict.fromkeys(found))
 
 
@@ -42,7 +49,7 @@ def parse_targets(text: str, class_names: Sequence[str]) -> Targets:
         CommandError: for a name that no class or more than one has, an index out of range, or too many classes.
     """
     wanted = tuple(_one(part.strip(), class_names) for part in text.split(",") if part.strip())
-    rows = sum(int(one[3:]) if isinstance(one, str) else 1 for one in wanted)
+    rows = sum(one.count if isinstance(one, Top) else 1 for one in wanted)
     if not wanted:
         raise CommandError(f"--target {text!r} names no class; give names, indices or top2")
     if rows > MOST_CLASSES:
@@ -50,14 +57,15 @@ def parse_targets(text: str, class_names: Sequence[str]) -> Targets:
     return Targets(wanted)
 
 
-def _one(part: str, class_names: Sequence[str]) -> int | str:
+def _one(part: str, class_names: Sequence[str]) -> int | Top:
     count = len(class_names)
-    if re.fullmatch(r"top[0-9]+", part, re.IGNORECASE):
-        if not 1 <= int(part[3:]) <= count:
+    if leading := re.fullmatch(r"top([0-9]+)", part, re.IGNORECASE):
+        top = Top(int(leading[1]))
+        if not 1 <= top.count <= count:
             raise CommandError(
                 f"--target {part}: the network has {count} classes; give top1 to top{min(count, MOST_CLASSES)}"
             )
-        return f"top{int(part[3:])}"
+        return top
     if re.fullmatch(r"[+-]?[0-9]+", part):
         if not 0 <= int(part) < count:
             raise CommandError(f"class index {part} is out of range; the network has classes 0 to {count - 1}")
