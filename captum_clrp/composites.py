@@ -133,7 +133,10 @@ COMPOSITES: Mapping[str, Composite] = {
         Composite(name="attnlrp", softmax="taylor", **_GRADIENT_TIMES_INPUT),
     )
 }
-"""Composites by name."""
+"""Composites by name, the choices of ``rules=`` besides ``"auto"``.
+
+:meta hide-value:
+"""
 
 
 class AutomaticComposite(Composite):

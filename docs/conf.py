@@ -22,7 +22,15 @@ project_copyright = "The captum_clrp authors"
 release = re.search(r'__version__ = "(.+?)"', _source)[1]  # type: ignore[index]
 version = release
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "mathml", "generated"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "mathml",
+    "generated",
+    "tables",
+]
 exclude_patterns = ["_build", "results", "jupyter_execute"]
 
 # Pages are MyST Markdown; every heading down to the third level can be linked to.
@@ -95,9 +103,11 @@ nitpick_ignore_regex = [
 ]
 
 
-def _skip_field_aliases(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
-    """Fields of named tuples say only their number; the class describes them."""
-    return True if (getattr(member, "__doc__", None) or "").startswith("Alias for field number") else None
+def _skip_fields(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out fields that say nothing (a number, or the class that is their default); their class describes them."""
+    number = (getattr(member, "__doc__", None) or "").startswith("Alias for field number")
+    default = what == "class" and isinstance(member, type) and member.__name__ != name
+    return True if number or default else None
 
 
 def _elsewhere(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
@@ -109,4 +119,4 @@ def _elsewhere(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
 def setup(app: Sphinx) -> None:
     """Hooks of this documentation."""
     app.connect("missing-reference", _elsewhere)
-    app.connect("autodoc-skip-member", _skip_field_aliases)
+    app.connect("autodoc-skip-member", _skip_fields)

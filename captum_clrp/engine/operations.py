@@ -229,6 +229,7 @@ ROWS: tuple[Row, ...] = (
     Row("sign sgn heaviside bernoulli", moving.constant, "none: the result does not carry the signal"),
     Row("numpy __array__ tolist", refusal.taken_out, "none: values that come back count as constants"),
 )
+"""The operations that relevance can pass, with how it is shared, the source of that, and what is conserved."""
 
 REFUSED: dict[str, str] = {
     "baddbmm": "a sum and a product in one; write it as bmm and a sum",

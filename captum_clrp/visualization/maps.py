@@ -31,7 +31,7 @@ def map_of(relevance: Map) -> NDArray[np.float64]:
         relevance: ``(H, W)`` or ``(C, H, W)``; a leading dimension of size 1 is dropped.
 
     Returns:
-        ``(H, W)``: the sum over channels.
+        The sum over channels, ``(H, W)``.
 
     Raises:
         InvalidInputError: for another shape, or values that are not finite.
@@ -116,7 +116,7 @@ def smoothed(relevance: Map, sigma: float) -> NDArray[np.float64]:
         sigma: Standard deviation of the Gaussian, in pixels; 0 leaves the map as it is.
 
     Returns:
-        ``(H, W)``: the sum over channels, blurred. Beyond its edges the map goes on as its mirror image.
+        The sum over channels, blurred, ``(H, W)``. Beyond its edges the map goes on as its mirror image.
 
     Raises:
         InvalidInputError: for a negative sigma, or one larger than the map.
@@ -143,7 +143,7 @@ def laid_back(relevance: Map, geometry: Geometry, size: tuple[int, int]) -> NDAr
         size: Width and height of the photograph, as ``image.size``.
 
     Returns:
-        ``(height, width)``: relevance of each pixel of the photograph, 0 where the network saw nothing. Its sum is that of
+        Relevance of each pixel of the photograph, ``(height, width)``; 0 where the network saw nothing. Its sum is that of
         the map up to interpolation.
 
     Raises:

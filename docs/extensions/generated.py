@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import itertools
 import json
 import os
@@ -148,7 +149,9 @@ def evaluation_pages() -> dict[str, str]:
 
 def _page_of(value: Any) -> str:
     """The part of the evaluation that a name belongs to, such as ``metrics.pointing_game`` or ``datasets``."""
-    package, _, rest = getattr(value, "__module__", "").partition("captum_clrp.evaluation.")
+    if not isinstance(value, type) and not inspect.isroutine(value):
+        return ""
+    package, _, rest = value.__module__.partition("captum_clrp.evaluation.")
     parts = rest.split(".")
     return "" if package or not rest else rest if parts[0] == "metrics" else parts[0]
 

@@ -29,7 +29,10 @@ class Pooling:
     Attributes:
         name: Name of the module in which it ran, numbered if it ran several times there.
         inputs: What was pooled, ``(N, C, H, W)``.
-        kernel, stride, padding, dilation: ``(down, across)``.
+        kernel: Size of a region, ``(down, across)``.
+        stride: ``(down, across)``.
+        padding: ``(down, across)``.
+        dilation: ``(down, across)``.
         ceil: Whether incomplete regions at the end count.
     """
 

@@ -27,11 +27,16 @@ class Row:
     """A quantity of a method.
 
     Attributes:
-        quantity, method: What was measured with what.
-        mean, low, high: Mean and ends of its 95 % interval; NaN where nothing was measured, and of one image.
+        quantity: What was measured.
+        method: Whose maps were measured.
+        mean: Mean; NaN where nothing was measured.
+        low: Lower end of the mean's 95 % interval; NaN where nothing was measured, and of one image.
+        high: Upper end, likewise.
         n: Explained classes that it was measured on.
         images: Images that they belong to.
-        difference, difference_low, difference_high: To another method on the same images; NaN without it.
+        difference: To another method on the same images; NaN without it.
+        difference_low: Lower end of the difference's 95 % interval.
+        difference_high: Upper end.
         difference_to: That method, ``BASELINE``; empty without it.
     """
 
