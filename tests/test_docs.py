@@ -429,6 +429,20 @@ def test_site_builds_without_a_warning(site: Path) -> None:
         assert not loaded, f"{page.name} loads {loaded}"
 
 
+@pytest.mark.slow
+@NEEDS_DOCS
+def test_tables_of_words_say_their_columns_and_those_of_numbers_scroll(site: Path) -> None:
+    def tables(page: str) -> list[str]:
+        return re.findall(r"<table.*?</table>", (site / page).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+    (words,) = tables("how-to/choose.html")
+    assert "stacks" in words.partition(">")[0]
+    assert words.count('<span class="label">use: </span>') == words.count("<tr") - 1
+    assert not any(
+        "stacks" in table.partition(">")[0] for table in tables("findings/speed.html") if "text-right" in table
+    )
+
+
 REFERENCE = (
     "",
     "rules",
