@@ -50,9 +50,11 @@ class DualConcept:
 
     Attributes:
         negates_output_layer: Whether the dual negates the weights of the output layer.
+        shares_score: Whether what the explained concept starts with is its score, so that its relevance is a share of it.
     """
 
     negates_output_layer: bool = False
+    shares_score: bool = True
 
     def relevance(self, output: Tensor, initial: Tensor) -> Tensor:
         """Initial relevance of the dual concept.
@@ -197,6 +199,8 @@ class SoftmaxGradient(DualConcept):
     The concept is the part at the target, the dual what is taken from the others: both have the same total. A strength
     scales the latter.
     """
+
+    shares_score = False
 
     def concept(self, output: Tensor, initial: Tensor) -> Tensor:
         probabilities, target = output.softmax(1), (initial != 0).to(output.dtype)

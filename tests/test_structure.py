@@ -22,7 +22,7 @@ FLOORS = [
     ["evaluation"],
     ["classifiers", "geometry", "images", "visualization"],
     ["__init__"],
-    ["inspection", "neuron", "layer", "attribution"],
+    ["methods", "inspection", "neuron", "layer", "attribution"],
     ["explanation", "targets", "contrast", "theory"],
     ["engine", "composites", "rules", "bounds"],
     ["errors", "files", "tables"],

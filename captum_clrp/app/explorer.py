@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_clrp import ContrastiveLRP, LRPZBeta, explain_plan
+from captum_clrp import explain_plan
 from captum_clrp.classifiers import Classifier
-from captum_clrp.cli.explained import Drawing, Explained, maps_of
-from captum_clrp.contrast import DualConcept, SoftmaxGradient, TheseClasses, contrast_named
+from captum_clrp.cli.explained import Drawing, Explained
+from captum_clrp.contrast import DualConcept, TheseClasses, contrast_named
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.images import example_picture, open_picture
+from captum_clrp.methods import AlikeMethods, Method
+from captum_clrp.targets import OfTarget
 from captum_clrp.visualization import overlaid, smoothed
 from captum_clrp.visualization.panels import Style
 
@@ -99,6 +101,14 @@ class Settings:
         if named is None:
             raise InvalidInputError(f"unknown method {self.method!r}; choose from {', '.join(METHODS.values())}")
         return named[0]
+
+    def as_method(self) -> Method:
+        """The method that makes the maps.
+
+        Raises:
+            InvalidInputError: for an unknown method.
+        """
+        return Method(self.dual, self.strength, **self.propagation())
 
     def propagation(self) -> dict[str, Any]:
         """Arguments of :class:`captum_clrp.LRPZBeta`."""
@@ -195,10 +205,7 @@ class Explorer:
             logits,
             classes,
             {label: np.stack(maps)},
-            [label] if settings.dual is None else [],
-            [label] if isinstance(settings.dual, SoftmaxGradient) else [],
-            settings.propagation() | {"bounds": "pixels"},
-            [] if settings.dual is None else [label],
+            {label: settings.as_method()},
         )
 
     def plan(self, photograph: Image.Image, settings: Settings) -> str:
@@ -273,18 +280,13 @@ class Explorer:
         found = {index: self._kept.get((key, settings, index)) for index in classes}
         missing = [index for index, relevance in found.items() if relevance is None]
         if missing:
-            maps = maps_of(self._method(settings), inputs, missing)[0]
+            (alike,) = AlikeMethods.groups({"": settings.as_method()}, self.classifier.model, *self.classifier.bounds)
+            with alike.run(inputs) as passed:
+                maps = passed.relevance([OfTarget(index) for index in missing])[""][0].float().cpu().numpy()
             self.forward_passes += 1
             for index, relevance in zip(missing, maps, strict=True):
                 found[index] = self._kept.put((key, settings, index), relevance.copy())
         return [found[index] for index in classes]
-
-    def _method(self, settings: Settings) -> LRPZBeta:
-        model, (low, high), options = self.classifier.model, self.classifier.bounds, settings.propagation()
-        dual = settings.dual
-        if dual is None:
-            return LRPZBeta(model, low, high, **options)
-        return ContrastiveLRP(model, low, high, dual=dual, strength=settings.strength, **options)
 
     def _label(self, settings: Settings) -> str:
         if settings.rather_than:
@@ -365,11 +367,14 @@ def told(one: Explained) -> str:
         one: A picture with its maps.
     """
     lines = []
+    (method,) = one.maps
     for row in one.rows():
-        lines.append(f"- **{_plain(row.label)}**: {row.detail}; {row.account(0)}")
+        lines.append(f"- **{_plain(row.label)}**: {row.detail}; {one.account(row, method)}")
         lines += [f"  - {row.remark}"] if row.remark else []
     signed = (
-        ["", "Signed: the share of the score before values against the class are cut away."] if one.contrasts else []
+        ["", "Signed: the share of the score before values against the class are cut away."]
+        if one.contrasts and one.shares_score(method)
+        else []
     )
     return "\n".join([*lines, *signed, "", _plain(one.in_words())])
 

@@ -57,8 +57,9 @@ def add_parser(subparsers: Any) -> None:
         default=",".join(METHODS),
         metavar="METHODS",
         help=f"methods, separated by commas: lrp, clrp1, clrp2, rivalsK (the K highest other logits instead of all), "
-        f"other-logits or sglrp; a contrast also with a strength of its own, as in clrp1-s0.9; and all that captum-clrp evaluate "
-        f"compares, such as grad-cam or lrp-even (default: {','.join(METHODS)})",
+        f"other-logits or sglrp; a contrast also with a strength of its own, as in clrp1-s0.9; all of them also with settings of "
+        f"their own, as in lrp-even or clrp1-gamma-conserve; and what else captum-clrp evaluate compares, such as grad-cam "
+        f"(default: {','.join(METHODS)})",
     )
     add_cam_layer(parser)
     parser.add_argument(

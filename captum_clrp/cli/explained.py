@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from captum_clrp import ContrastiveLRP, LRPZBeta
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.output import MARK
 from captum_clrp.geometry import Geometry
+from captum_clrp.methods import Method
 from captum_clrp.visualization import OVERLAID, Row, draw_maps, encoded, laid_back, seen_part
 from captum_clrp.visualization.letters import lettered
 
@@ -34,19 +34,6 @@ _SMOOTH = 3.0
 def percent(chance: float | Tensor) -> str:
     """A probability in words."""
     return f"{100 * float(chance):.1f} %"
-
-
-def maps_of(explainer: LRPZBeta, inputs: Tensor, classes: Any) -> NDArray[np.float32]:
-    """Maps ``(N, K, C, H, W)`` from one forward pass; of a contrast with both signs.
-
-    Args:
-        explainer: LRP or a contrast.
-        inputs: ``(N, C, H, W)``.
-        classes: As for :meth:`captum_clrp.LRPZBeta.attribute_classes`.
-    """
-    both: dict[str, Any] = {"relu_attributions": False} if isinstance(explainer, ContrastiveLRP) else {}
-    found: NDArray[np.float32] = explainer.attribute_classes(inputs, classes, **both).float().cpu().numpy()
-    return found
 
 
 @dataclass(frozen=True)
@@ -84,10 +71,8 @@ class Explained:
         logits: Its output, ``(K,)``.
         classes: The classes that are explained.
         relevance: For each method, by name, a map of each class: ``(len(classes), C, H, W)``; of contrasts with both signs.
-        plain: The methods whose maps are all of the relevance that arrived: LRP without a contrast.
-        foreign: The methods whose values are no shares of the score, such as gradients.
-        settings: How the relevance was propagated.
-        contrasts: The methods of whose maps negative values are cut away before they are shown.
+        methods: What each method is; ``None`` for one that is no relevance, such as a gradient.
+        bounds: The domain of the first layer's input: ``"pixels"`` for all pixel values, ``"image"`` for the picture's own.
     """
 
     name: str
@@ -97,10 +82,13 @@ class Explained:
     logits: Tensor
     classes: Sequence[int]
     relevance: dict[str, NDArray[np.float32]]
-    plain: Sequence[str]
-    foreign: Sequence[str]
-    settings: dict[str, Any]
-    contrasts: Sequence[str] = ()
+    methods: Mapping[str, Method | None]
+    bounds: str = "pixels"
+
+    @functools.cached_property
+    def contrasts(self) -> list[str]:
+        """The methods of whose maps negative values are cut away before they are shown."""
+        return [name for name, method in self.methods.items() if method is not None and method.dual is not None]
 
     @functools.cached_property
     def maps(self) -> dict[str, NDArray[np.float32]]:
@@ -124,7 +112,7 @@ class Explained:
             score = float(self.logits[index])
             maps = [of_method[k] for of_method in self.maps.values()]
             sums = {name: float(one[k].sum(dtype=np.float64)) for name, one in self.relevance.items()}
-            absorbed = [score - total if name in self.plain else None for name, total in sums.items()]
+            absorbed = [score - total if self._arrived(name) else None for name, total in sums.items()]
             signed = [total if name in self.contrasts else None for name, total in sums.items()]
             detail = f"probability {percent(self.chances[index])}, logit {score:.2f}"
             label = self.classifier.class_name(index)
@@ -132,6 +120,40 @@ class Explained:
             remark = "; ".join([*self._unlikely(index), *self._empty(maps)])
             found.append(Row(label, maps, detail, remark, score, absorbed, signed))
         return found
+
+    def shares_score(self, name: str) -> bool:
+        """Whether the values of a method are shares of the score, as those of a gradient are not.
+
+        Args:
+            name: The method.
+        """
+        method = self.methods[name]
+        return method is not None and method.shares_score
+
+    def _arrived(self, name: str) -> bool:
+        """Whether a map is all of the relevance that arrived: that of LRP without a contrast."""
+        method = self.methods[name]
+        return method is not None and method.dual is None
+
+    def shares(self, row: Row, name: str) -> dict[str, float | None]:
+        """What became of the score of a class, as shares of it; ``None`` where that cannot be said.
+
+        Args:
+            row: The class.
+            name: The method.
+        """
+        known = row.shares(list(self.maps).index(name)) if self.shares_score(name) else {}
+        keys = {"sum": "share", "absorbed": "absorbed_share", "signed": "signed_share"}
+        return {key: known.get(what) for what, key in keys.items()}
+
+    def account(self, row: Row, name: str) -> str:
+        """What became of the score of a class, in a few words.
+
+        Args:
+            row: The class.
+            name: The method.
+        """
+        return row.account(list(self.maps).index(name), self.shares_score(name))
 
     def _unlikely(self, index: int) -> list[str]:
         """Why a map of the class may mislead."""
@@ -148,12 +170,27 @@ class Explained:
         said = "nothing speaks more for the class than for what it is contrasted with; conserve compares equal totals"
         return [f"is zero everywhere by {', '.join(empty)}: {said}"]
 
+    @functools.cached_property
+    def settings(self) -> dict[str, dict[str, Any] | None]:
+        """How each method propagates relevance; ``None`` for one that does not."""
+        return {
+            name: None if method is None else {**method.settings, "bounds": self.bounds}
+            for name, method in self.methods.items()
+        }
+
+    def common(self) -> dict[str, Any]:
+        """Those of the settings in which all methods of relevance agree."""
+        first, *others = [one for one in self.settings.values() if one is not None] or [{}]
+        return {key: value for key, value in first.items() if all(one[key] == value for one in others)}
+
     def in_words(self) -> str:
-        """Network, weights and settings."""
-        chosen = {"rules": "rules", "avg_pool": "average pooling", "conserve": "conserve", "bounds": "bounds"}
-        chosen |= {"precision": "precision"} if self.settings.get("precision", "float32") != "float32" else {}
-        said = ", ".join(f"{word} {_word(self.settings[key])}" for key, word in chosen.items())
-        return f"{self.classifier.name}, weights {self.classifier.weights}; {said}"
+        """Network, weights and settings, those of each method where they differ."""
+        alike: dict[str, list[str]] = {}
+        for name, settings in self.settings.items():
+            if settings is not None:
+                alike.setdefault(_in_words(settings), []).append(name)
+        said = [f"{', '.join(names)}: {words}" if len(alike) > 1 else words for words, names in alike.items()]
+        return "; ".join([f"{self.classifier.name}, weights {self.classifier.weights}", *said])
 
     def figure(self, drawing: Drawing) -> Figure:
         """Classes beside methods.
@@ -163,7 +200,7 @@ class Explained:
         """
         rows = self.rows()
         look: dict[str, Any] = {"style": drawing.style, "sign": drawing.sign, "opacity": drawing.opacity}
-        look["unit"] = ["" if name in self.foreign else "logit" for name in self.maps]
+        look["unit"] = ["logit" if self.shares_score(name) else "" for name in self.maps]
         title, settings = self.title, self.in_words()
         if not drawing.whole:
             return draw_maps(
@@ -196,9 +233,7 @@ class Explained:
         return encoded(self.figure(drawing), kind, title=self.title, description=f"{self.in_words()}; {sums}")
 
     def _sums(self, row: Row) -> str:
-        return ", ".join(
-            f"{method} {row.account(column, method not in self.foreign)}" for column, method in enumerate(self.maps)
-        )
+        return ", ".join(f"{name} {self.account(row, name)}" for name in self.maps)
 
     def text(self) -> str:
         """What the command prints: the leading classes, those explained marked, and what became of their scores."""
@@ -213,7 +248,7 @@ class Explained:
             for index, name in names.items()
         ]
         for row in self.rows():
-            told.append(f"    {row.label}: {self._sums(row)}")
+            told += [f"    {row.label}: {name} {self.account(row, name)}" for name in self.maps]
             if row.remark:
                 told.append(f"    {row.label} {row.remark}")
         return "\n".join(told)
@@ -225,18 +260,16 @@ class Explained:
             "image": self.name,
             "model": self.classifier.name,
             "weights": self.classifier.weights,
-            "settings": dict(self.settings),
+            "settings": self.common(),
+            "methods": self.settings,
             "top": [self._class(index) for index in self.logits.argsort(descending=True)[:_SHOWN].tolist()],
             "classes": [
                 self._class(index)
                 | {"remark": row.remark or None}
                 | {
                     "methods": {
-                        name: {
-                            "sum": float(np.sum(row.maps[m], dtype=np.float64)),
-                            "absorbed": row.absorbed[m],
-                            "signed": row.signed[m],
-                        }
+                        name: {"sum": row.total(m), "absorbed": row.absorbed[m], "signed": row.signed[m]}
+                        | self.shares(row, name)
                         for m, name in enumerate(self.maps)
                     }
                 }
@@ -269,6 +302,12 @@ class Explained:
         }
         np.savez_compressed(file, **arrays)
         return file.getvalue()
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    chosen = {"rules": "rules", "avg_pool": "average pooling", "conserve": "conserve", "bounds": "bounds"}
+    chosen |= {"precision": "precision"} if settings["precision"] != "float32" else {}
+    return ", ".join(f"{word} {_word(settings[key])}" for key, word in chosen.items())
 
 
 def _word(value: Any) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from captum_clrp import ContrastiveLRP, LRPZBeta, explain_plan
+from captum_clrp import explain_plan
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.explained import Drawing, Explained, maps_of
+from captum_clrp.cli.explained import Drawing, Explained
 from captum_clrp.cli.jobs import Job, forget, jobs, readable
 from captum_clrp.cli.options import asked_classifier, check_cam_layer, default_device, module_named
 from captum_clrp.cli.output import check_file, write_whole
 from captum_clrp.cli.report import Report
 from captum_clrp.cli.targets import Targets, parse_targets
-from captum_clrp.contrast import NAMES, DualConcept, SoftmaxGradient, contrast_named
+from captum_clrp.contrast import NAMES
 from captum_clrp.errors import how_to_install
+from captum_clrp.methods import AlikeMethods, Method
+from captum_clrp.targets import OfTarget, targets_of
 
 _LABELS = {"lrp": "LRP", "clrp1": "CLRP1", "clrp2": "CLRP2", "sglrp": "SGLRP", "other-logits": "other logits"}
-
-_Methods = dict[str, tuple[DualConcept | None, float]]
 
 
 def explain(options: argparse.Namespace) -> int:
@@ -46,10 +47,8 @@ def explain(options: argparse.Namespace) -> int:
 
 
 def _explain_all(options: argparse.Namespace) -> int:
-    methods, others = _methods(options.method, options.strength)
-    if not methods:
-        _check_unused(options, others)
-    check_cam_layer(options.cam_layer, others)
+    methods = _methods(options)
+    check_cam_layer(options.cam_layer, [name for name, method in methods.items() if method is None])
     asked = jobs(options)
     if options.report is not None:
         check_file(Path(options.report), [job.source for job in asked if job.source], [".html"], "--report")
@@ -57,7 +56,7 @@ def _explain_all(options: argparse.Namespace) -> int:
     drawing = Drawing(options.style, options.sign, options.smooth, options.whole, options.opacity)
     classifier = asked_classifier(options, options.device or default_device())
     targets = _Targets(",".join(options.target or ["top2"]), good, classifier.class_names)
-    engine = _Engine(classifier, methods, others, options)
+    engine = _Engine(classifier, methods, options)
     report = Report(drawing) if options.report is not None else None
     if not options.json:
         _say(f"{classifier.name}, weights: {classifier.weights}")
@@ -96,27 +95,42 @@ class _Targets:
         return self._parsed[job.targets or self._default].of(logits.argsort(descending=True).tolist())
 
 
-def _methods(text: str, strength: float | None) -> tuple[_Methods, list[str]]:
-    """Dual concept and strength of each contrast, by what the picture calls it; and the names of methods of other kinds."""
-    asked = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    named = {name: contrast_named(name.lower()) for name in asked}
-    others = _known([name for name in asked if named[name] is None])
+def _methods(options: argparse.Namespace) -> dict[str, Method | None]:
+    """The methods, by what the picture calls them; ``None`` for those that are no relevance.
+
+    Names that hold settings, as ``lrp-even`` does, say all of them; the others take those of the options.
+
+    Raises:
+        CommandError: for an unknown name, and for options that make no difference.
+    """
+    asked = list(dict.fromkeys(part.strip() for part in options.method.split(",") if part.strip()))
     if not asked:
-        raise CommandError(f"unknown method {text!r}; give some of: {NAMES}")
-    found: _Methods = {}
-    changed = False
-    for name, (dual, own) in ((name.lower(), contrast) for name, contrast in named.items() if contrast is not None):
-        of_option = strength is not None and dual is not None and "-s" not in name
-        changed |= of_option
-        share = strength if of_option and strength is not None else own
-        label = _LABELS.get(name.partition("-s")[0]) or name.partition("-s")[0].replace("rivals", "rivals ")
-        found[label if share == 1 else f"{label} (strength {share:g})"] = dual, share
-    if strength is not None and not changed:
-        raise CommandError(
-            "--strength makes no difference: none of the methods is a contrast without a strength of its own; "
-            "give --method clrp1, say"
-        )
-    return found, others
+        raise CommandError(f"unknown method {options.method!r}; give some of: {NAMES}")
+    named = {name: Method.named(name.lower()) for name in asked}
+    _check_known([name for name, method in named.items() if method is None])
+    found: dict[str, Method | None] = {}
+    used = {"bounds"} if any(named.values()) else set()
+    chosen: dict[str, Any] = {key: getattr(options, key) for key in Method().settings}
+    for given, method in named.items():
+        if method is None:
+            found[given] = None
+            continue
+        name = given.lower()
+        plain = method.settings == Method().settings
+        weighed = options.strength is not None and method.dual is not None and "-s" not in name
+        changes = (chosen if plain else {}) | ({"strength": options.strength} if weighed else {})
+        used.update(changes)
+        made = dataclasses.replace(method, **changes)
+        label = _label(name) if plain else name
+        found[f"{label} (strength {made.strength:g})" if made.strength != 1 and (plain or weighed) else label] = made
+    _check_used(options, used, asked)
+    return found
+
+
+def _label(name: str) -> str:
+    """What a picture calls a contrast; its strength stands behind."""
+    contrast = name.partition("-s")[0]
+    return _LABELS.get(contrast, contrast.replace("rivals", "rivals "))
 
 
 _PROPAGATION = {
@@ -126,27 +140,34 @@ _PROPAGATION = {
     "--precision": ("precision", "float32"),
     "--bounds": ("bounds", "pixels"),
 }
-"""Attributes and defaults of the options that are for the methods of :data:`NAMES` alone."""
+"""Attributes and defaults of the options of propagation."""
 
 
-def _check_unused(options: argparse.Namespace, others: Sequence[str]) -> None:
+def _check_used(options: argparse.Namespace, used: set[str], methods: Sequence[str]) -> None:
     """Refuse options of propagation where no method takes them."""
-    given = [flag for flag, (name, default) in _PROPAGATION.items() if getattr(options, name) != default]
+    if options.strength is not None and "strength" not in used:
+        raise CommandError(
+            "--strength makes no difference: none of the methods is a contrast without a strength of its own; "
+            "give --method clrp1, say"
+        )
+    given = [
+        flag for flag, (name, default) in _PROPAGATION.items() if name not in used and getattr(options, name) != default
+    ]
     if given:
         raise CommandError(
-            f"{', '.join(given)} makes no difference to {', '.join(others)}; it is for methods such as lrp and clrp1; those "
-            "of captum-clrp evaluate carry settings in their names, as in lrp-gamma-even-conserve"
+            f"{', '.join(given)} makes no difference to {', '.join(methods)}; it is for methods such as lrp and clrp1; those "
+            "that carry settings in their names, as lrp-gamma-even-conserve does, have no others"
         )
 
 
-def _known(names: Sequence[str]) -> list[str]:
-    """Names of methods that ``captum-clrp evaluate`` knows.
+def _check_known(names: Sequence[str]) -> None:
+    """Whether ``captum-clrp evaluate`` knows methods of these names.
 
     Raises:
         CommandError: if it does not, or is not installed.
     """
     if not names:
-        return []
+        return
     try:
         from captum_clrp.evaluation.methods import check_methods
     except ImportError as error:
@@ -155,7 +176,7 @@ def _known(names: Sequence[str]) -> list[str]:
             f"{how_to_install('eval')}"
         ) from error
     try:
-        return check_methods(names)
+        check_methods(names)
     except CommandError:
         raise
     except ValueError as error:
@@ -166,95 +187,107 @@ class _Engine:
     """Logits and maps of pictures."""
 
     def __init__(
-        self, classifier: Classifier, methods: _Methods, others: Sequence[str], options: argparse.Namespace
+        self, classifier: Classifier, methods: Mapping[str, Method | None], options: argparse.Namespace
     ) -> None:
         self.classifier = classifier
+        self.methods = methods
+        self.bounds: str = options.bounds
         low, high = classifier.bounds if options.bounds == "pixels" else (None, None)
-        chosen = {"avg_pool": options.avg_pool, "conserve": options.conserve, "rules": options.rules}
-        chosen["precision"] = options.precision
-        self.settings: dict[str, Any] = {**chosen, "bounds": options.bounds}
-        self._explainers: dict[str, LRPZBeta] = {
-            label: LRPZBeta(classifier.model, low, high, **chosen)
-            if dual is None
-            else ContrastiveLRP(classifier.model, low, high, dual=dual, strength=strength, **chosen)
-            for label, (dual, strength) in methods.items()
-        }
-        self.plain = [label for label, (dual, _) in methods.items() if dual is None]
-        self.contrasts = [label for label, (dual, _) in methods.items() if dual is not None]
+        relevance = {name: method for name, method in methods.items() if method is not None}
+        self._groups = AlikeMethods.groups(relevance, classifier.model, low, high)
         self._others: Any = None
-        if others:
+        if others := [name for name, method in methods.items() if method is None]:
             from captum_clrp.evaluation.methods import MethodSet
 
             layer = None if options.cam_layer is None else module_named(classifier, options.cam_layer)
             self._others = MethodSet(classifier, others, layer=layer)
-        self.foreign = [label for label, (dual, _) in methods.items() if isinstance(dual, SoftmaxGradient)]
-        self.foreign += [name for name in others if not name.startswith(("lrp", "clrp", "rivals", "other-logits"))]
 
-    def logits(self, inputs: Tensor) -> Tensor:
-        """``(N, K)``, on the CPU."""
-        with torch.no_grad():
-            return self.classifier.model(inputs).float().cpu()
-
-    def maps(self, inputs: Tensor, classes: Tensor, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """For each method ``(N, K, C, H, W)``; of contrasts with both signs.
+    def maps(
+        self, inputs: Tensor, choose: Callable[[Tensor], Tensor], names: Sequence[str]
+    ) -> tuple[Tensor, dict[str, NDArray[np.float32]]]:
+        """One forward pass for all methods of relevance that are alike; the first says which classes are explained.
 
         Args:
             inputs: ``(N, 3, H, W)``.
-            classes: K of each image, ``(N, K)``.
+            choose: From the logits ``(N, m)`` to the classes ``(N, K)``.
             names: The images' names.
+
+        Returns:
+            The logits, on the CPU, and for each method ``(N, K, C, H, W)``; of contrasts with both signs.
         """
-        found = {label: maps_of(one, inputs, classes) for label, one in self._explainers.items()}
+        logits = classes = None
+        relevance: dict[str, Tensor] = {}
+        for group in self._groups:
+            with group.run(inputs) as passed:
+                if classes is None:
+                    logits = passed.output.float().cpu()
+                    classes = choose(logits)
+                relevance |= passed.relevance([OfTarget(one) for one in targets_of(classes)])
+        if logits is None or classes is None:
+            with torch.no_grad():
+                logits = self.classifier.model(inputs).float().cpu()
+            classes = choose(logits)
         if self._others is not None:
-            concepts = list(classes.split(1, dim=1))
-            for name, maps in self._others.maps(inputs, concepts, list(names)).items():
-                found[name] = maps[:, :, None].float().numpy()
-        return found
+            others = self._others.maps(inputs, list(classes.split(1, dim=1)), list(names))
+            relevance |= {name: maps[:, :, None] for name, maps in others.items()}
+        return logits, {name: relevance[name].float().cpu().numpy() for name in self.methods}
 
     def plans(self, job: Job) -> Mapping[str, str]:
         """The rule of every operation, by the name of the composite."""
         inputs = self.classifier.inputs(job.open())
-        options: dict[str, Any] = {key: self.settings[key] for key in ("avg_pool", "rules")}
-        plan = explain_plan(self.classifier.model, inputs, **options)
-        return {f"{options['rules']}, average pooling {options['avg_pool']}": str(plan)}
+        asked = dict.fromkeys((one.rules, one.avg_pool) for one in self.methods.values() if one is not None)
+        return {
+            f"{rules}, average pooling {avg_pool}": str(
+                explain_plan(self.classifier.model, inputs, avg_pool=avg_pool, rules=rules)
+            )
+            for rules, avg_pool in asked
+        }
 
 
 def _explained(engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: int) -> Iterator[tuple[Explained, Job]]:
-    classifier = engine.classifier
     remaining = iter(_progress(asked, "explaining"))
     while some := list(itertools.islice(remaining, batch)):
-        photographs = [job.open() for job in some]
-        pixels = torch.stack([classifier.prepare(one) for one in photographs])
-        inputs = classifier.normalize(pixels).to(classifier.device)
         try:
-            logits = engine.logits(inputs)
-            if not bool(logits.isfinite().all()):
-                named = ", ".join(job.name for job in some)
-                raise CommandError(f"{classifier.name} gives no finite logits for {named}; check the --weights")
-            classes = [targets.of(job, of_image) for job, of_image in zip(some, logits, strict=True)]
-            most = max(map(len, classes))
-            even = [of_image + of_image[:1] * (most - len(of_image)) for of_image in classes]
-            maps = engine.maps(inputs, torch.tensor(even), [job.name for job in some])
+            explained = _together(engine, some, targets)
         except torch.cuda.OutOfMemoryError as error:
             raise CommandError(
-                f"the memory of {classifier.device} is too small for {classifier.name}; use --device cpu, a smaller --batch or "
-                "fewer classes"
+                f"the memory of {engine.classifier.device} is too small for {engine.classifier.name}; use --device cpu, a smaller "
+                "--batch or fewer classes"
             ) from error
-        for n, job in enumerate(some):
-            own = {name: of_method[n, : len(classes[n])] for name, of_method in maps.items()}
-            one = Explained(
-                job.name,
-                photographs[n],
-                pixels[n],
-                classifier,
-                logits[n],
-                classes[n],
-                own,
-                engine.plain,
-                engine.foreign,
-                engine.settings,
-                engine.contrasts,
-            )
-            yield one, job
+        yield from zip(explained, some, strict=True)
+
+
+def _together(engine: _Engine, some: Sequence[Job], targets: _Targets) -> list[Explained]:
+    """Pictures that go through the network together."""
+    classifier = engine.classifier
+    photographs = [job.open() for job in some]
+    pixels = torch.stack([classifier.prepare(one) for one in photographs])
+    classes: list[list[int]] = []
+
+    def choose(logits: Tensor) -> Tensor:
+        if not bool(logits.isfinite().all()):
+            named = ", ".join(job.name for job in some)
+            raise CommandError(f"{classifier.name} gives no finite logits for {named}; check the --weights")
+        classes[:] = [targets.of(job, of_image) for job, of_image in zip(some, logits, strict=True)]
+        most = max(map(len, classes))
+        return torch.tensor([of_image + of_image[:1] * (most - len(of_image)) for of_image in classes])
+
+    inputs = classifier.normalize(pixels).to(classifier.device)
+    logits, maps = engine.maps(inputs, choose, [job.name for job in some])
+    return [
+        Explained(
+            job.name,
+            photographs[n],
+            pixels[n],
+            classifier,
+            logits[n],
+            classes[n],
+            {name: of_method[n, : len(classes[n])] for name, of_method in maps.items()},
+            engine.methods,
+            engine.bounds,
+        )
+        for n, job in enumerate(some)
+    ]
 
 
 def _progress(asked: Sequence[Job], doing: str) -> Iterable[Job]:

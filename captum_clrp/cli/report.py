@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import captum_clrp
 from captum_clrp.cli.explained import Drawing, Explained, percent
 from captum_clrp.cli.output import GENERATOR
-from captum_clrp.visualization.maps import map_of
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -76,27 +75,28 @@ class Report:
 
 
 def _numbers(one: Explained) -> str:
-    """A table: what became of the score of each class."""
+    """A table: what became of the score of each class by each method."""
+    heads = ["class", "logit", "method", "sum", "of score", "absorbed", "signed"]
     rows = []
     for row in one.rows():
-        cells = [html.escape(row.label), f"{row.score:.2f}"]
         for column, name in enumerate(one.maps):
-            cells.append(f"{float(map_of(row.maps[column]).sum()):.3g}")
-            if name in one.plain:
-                lost = row.absorbed[column]
-                cells.append(f"{lost / row.score:.1%}" if lost is not None and row.score else "")
-            elif name in one.contrasts:
-                cells.append(f"{row.signed[column]:.3g}")
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+            shares = [
+                "-" if share is None else f"{round(share, 3) + 0:.1%}" for share in one.shares(row, name).values()
+            ]
+            cells = [row.label, f"{row.score:.2f}", name, f"{row.total(column):.3g}", *shares]
+            rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
         if row.remark:
             said = html.escape(f"{row.label} {row.remark}")
-            rows.append(f'<tr><td class="remark" colspan="{len(cells)}">{said}</td></tr>')
-    heads = ["class", "logit"]
-    for name in one.maps:
-        further = ["absorbed"] if name in one.plain else ["signed sum"] if name in one.contrasts else []
-        heads += [f"{name}: {what}" for what in ("sum", *further)]
+            rows.append(f'<tr><td class="remark" colspan="{len(heads)}">{said}</td></tr>')
     header = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>\n{_READ}"
+
+
+_READ = (
+    '<p class="small">Of score: the sum of the map as a share of the logit. Absorbed: what did not arrive. Signed: of a contrast, '
+    "the share before values against the class are cut away; what target and dual lost each is not known apart. -: cannot be "
+    "said; values of methods that are no relevance, such as gradients, are no shares of the score.</p>"
+)
 
 
 def _leading(one: Explained) -> str:

@@ -51,6 +51,33 @@ class Row:
     absorbed: Sequence[float | None] = field(default=())
     signed: Sequence[float | None] = field(default=())
 
+    def total(self, column: int) -> float:
+        """The sum of a map.
+
+        Args:
+            column: Which of the maps, a number from 0.
+        """
+        return float(map_of(self.maps[column]).sum())
+
+    def shares(self, column: int) -> dict[str, float]:
+        """What became of the score, as shares of it.
+
+        Args:
+            column: Which of the maps, a number from 0.
+
+        Returns:
+            ``"sum"``, that of the map, and as far as they are known ``"absorbed"`` and, of a contrast, ``"signed"``; nothing
+            without a score.
+        """
+        if not self.score:
+            return {}
+        total = self.total(column) / self.score
+        lost = self.absorbed[column] if self.absorbed else None
+        uncut = self.signed[column] if self.signed else None
+        found = {"sum": abs(total) if lost is None else total}
+        found |= {} if lost is None else {"absorbed": lost / self.score}
+        return found | ({} if uncut is None else {"signed": uncut / abs(self.score)})
+
     def account(self, column: int, share: bool = True) -> str:
         """What became of the score, in a few words: the sum of the map of a method, and how much was absorbed.
 
@@ -60,16 +87,13 @@ class Row:
             column: Which of the maps, a number from 0.
             share: Whether the values are shares of the score, as those of a gradient are not.
         """
-        total = float(map_of(self.maps[column]).sum())
-        said = f"sum {total:.3g}"
-        if not self.score or not share:
-            return said
-        said += f" ({abs(total / self.score):.1%} of score)"
-        uncut = self.signed[column] if self.signed else None
-        if uncut is not None:
-            return f"{said}, signed {round(uncut / abs(self.score), 3) + 0:.1%}"
-        lost = self.absorbed[column] if self.absorbed else None
-        return said if lost is None else f"{said}, {round(lost / self.score, 2) + 0:.0%} absorbed"
+        said = f"sum {self.total(column):.3g}"
+        if not share:
+            return said if self.score is None else f"{said} (no share of the score)"
+        shares = self.shares(column)
+        said += f" ({shares['sum']:.1%} of score)" if shares else ""
+        said += f", signed {round(shares['signed'], 3) + 0:.1%}" if "signed" in shares else ""
+        return said + (f", {round(shares['absorbed'], 2) + 0:.0%} absorbed" if "absorbed" in shares else "")
 
 
 def draw_maps(

@@ -343,8 +343,8 @@ def test_a_picture_says_how_it_was_made_and_how_much_of_the_score_arrived(workpl
         logit, abs=0.006
     )  # conserved, two digits
     assert "(100.0% of score), 0% absorbed" in sums
-    assert re.search(r"CLRP1 sum 0\.\d+ \(\d+\.\d% of score\), signed 0.0%,", sums)  # target and dual arrive whole
-    assert re.search(r"CLRP1 \(strength 0\.9\).* signed 10\.0%", sums)
+    assert re.search(r"CLRP1 sum 0\.\d+ \(\d+\.\d% of score\), signed 0.0%\n", out)  # target and dual arrive whole
+    assert re.search(r"zebra: CLRP1 \(strength 0\.9\) sum .* signed 10\.0%\n", out)
     assert "crane has a negative score" in out
 
 
@@ -416,7 +416,13 @@ def test_the_report_is_one_page_that_needs_nothing_else(workplace, with_tiny, pi
     assert "broken.png is no picture" in page
     assert "conv2d" in page  # the plan
     assert "<td>zebra</td>" in page
-    assert all(f"<th>{head}</th>" in page for head in ("LRP: absorbed", "CLRP1: sum", "CLRP1: signed sum"))
+    assert all(f"<th>{head}</th>" in page for head in ("class", "logit", "method", "of score", "absorbed", "signed"))
+    (numbers,) = set(re.findall(r"<td>LRP</td><td>(.+?)</td></tr>", page))
+    total, of_score, absorbed, signed = numbers.split("</td><td>")
+    assert float(of_score[:-1]) + float(absorbed[:-1]) == pytest.approx(
+        100, abs=0.11
+    )  # shares of one score, a digit each
+    assert (float(total) > 0, signed) == (True, "-")
     assert not re.search(r"(src|href)=\"(?!data:)|url\(|<script|@import|https?://", page)
     data = re.findall(r"base64,([^\"]+)", page)[0]
     assert Image.open(io.BytesIO(base64.b64decode(data))).format == "WEBP"
@@ -505,6 +511,124 @@ def test_methods_of_the_evaluation_stand_beside_the_contrasts(workplace, with_ti
     np.testing.assert_allclose(found, lrp.numpy() * np.sign(row.score), atol=1e-6)
 
 
+@pytest.fixture
+def passes(with_tiny):
+    """Grows with every forward pass of the network."""
+    seen = []
+    with_tiny.model[0].register_forward_hook(lambda *_: seen.append(1))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("methods", "count"),
+    [
+        ("lrp,clrp1,clrp2,clrp1-s0.9", 1),
+        ("lrp,clrp1-even,clrp1,lrp-even,rivals2-even", 2),  # average pooling is shared out in two ways
+        ("clrp1,gradient,input-x-gradient", 2),
+        ("gradient", 2),  # which classes are the leading ones; their gradients
+    ],
+)
+def test_methods_that_are_alike_share_the_forward_pass(workplace, passes, picture, capsys, methods, count):
+    if "gradient" in methods:
+        pytest.importorskip("torchmetrics")
+    assert run(capsys, "explain", picture, "-m", methods)[0] == 0
+    assert len(passes) == count
+
+
+def close(told, expected):
+    """Whether numbers that were told are the same, and the same ones are missing."""
+    known = {key: value for key, value in expected.items() if value is not None}
+    return {key: value for key, value in told.items() if value is not None} == pytest.approx(known, rel=1e-5, abs=1e-7)
+
+
+def test_a_name_with_settings_is_the_method_with_these_options(workplace, with_tiny, picture, capsys):
+    """The same numbers in the same words everywhere, whether a setting stands in the name or in an option."""
+    given = {
+        "lrp": [],
+        "clrp1": [],
+        "rivals2": [],
+        "lrp-even": ["--avg-pool", "even"],
+        "clrp1-s0.9-gamma": ["--rules", "gamma"],
+        "clrp2-conserve": ["--conserve"],
+    }
+    code, out, _ = run(
+        capsys,
+        "explain",
+        picture,
+        "-t",
+        "zebra,3",
+        "-m",
+        ",".join(given),
+        "--json",
+        "--maps",
+        "m.npz",
+        "--report",
+        "r.html",
+    )
+    assert code == 0
+    together = json.loads(out)
+    assert json.loads(str(np.load("m.npz")["captum_clrp"])) == {
+        k: v for k, v in together.items() if k not in ("output", "maps")
+    }
+    described, page = Image.open("holiday_clrp.png").info["Description"], Path("r.html").read_text()
+    assert together["settings"] == {"precision": "float32", "bounds": "pixels"}  # in which they agree
+    for k, (name, options) in enumerate(given.items()):
+        plain = re.sub("-(even|gamma|conserve)", "", name)
+        code, out, _ = run(capsys, "explain", picture, "-t", "zebra,3", "-m", plain, *options, "--json")
+        assert code == 0
+        shown, alone = list(together["methods"])[k], json.loads(out)
+        ((called, settings),) = alone["methods"].items()
+        assert together["methods"][shown] == settings == alone["settings"]
+        for of_all, of_one in zip(together["classes"], alone["classes"], strict=True):
+            told, expected = of_all["methods"][shown], of_one["methods"][called]
+            assert close(told, expected)
+            assert [told[key] is None for key in ("share", "absorbed_share", "signed_share")] == [
+                False,
+                name[:3] != "lrp",
+                name[:3] == "lrp",
+            ]
+            lrp = told["absorbed_share"] is not None
+            assert told["share"] + told["absorbed_share"] == pytest.approx(1, abs=1e-5) if lrp else told["share"] > 0
+            of = "absorbed" if lrp else "signed"
+            said = f"{shown} sum {told['sum']:.3g} ({told['share']:.1%} of score), "
+            share = round(told[f"{of}_share"], 2 if lrp else 3) + 0  # no minus before a zero
+            said += f"{share:.0%} absorbed" if lrp else f"signed {share:.1%}"
+            assert said in described
+            assert f"<td>{shown}</td><td>{told['sum']:.3g}</td><td>{told['share']:.1%}</td>" in page
+    assert "LRP, CLRP1, rivals 2: rules auto, average pooling proportional, conserve off, bounds pixels; " in described
+    assert "; lrp-even: rules auto, average pooling even, conserve off, bounds pixels; " in described
+    assert page.count("The rule of every operation") == 3  # auto with either pooling, gamma
+
+
+def test_what_is_no_relevance_has_no_share_of_the_score(workplace, with_tiny, picture, capsys):
+    pytest.importorskip("torchmetrics")
+    names = ["gradient", "grad-cam", "random", "captum:Saliency", "sglrp"]
+    code, out, _ = run(capsys, "explain", picture, "-t", "zebra", "-m", ",".join(names), "--json", "--report", "r.html")
+    assert code == 0
+    found = json.loads(out)
+    for shown, told in found["classes"][0]["methods"].items():
+        assert told["share"] is told["absorbed_share"] is told["signed_share"] is None
+        assert (found["methods"][shown] is None) == (shown != "SGLRP")  # which is relevance, of another unit
+        assert (
+            f"{shown} sum {told['sum']:.3g} (no share of the score)"
+            in Image.open("holiday_clrp.png").info["Description"]
+        )
+        assert f"<td>{shown}</td><td>{told['sum']:.3g}</td><td>-</td><td>-</td><td>-</td>" in Path("r.html").read_text()
+    code, out, _ = run(capsys, "explain", picture, "-t", "zebra", "-m", "gradient", "--report", "r.html")
+    assert Image.open("holiday_clrp.png").info["Description"].startswith("tiny, weights random; zebra")  # no rules
+    assert "The rule of every operation" not in Path("r.html").read_text()
+
+
+def test_a_strength_is_for_each_contrast_that_has_none(workplace, with_tiny, picture, capsys):
+    given = ["-m", "clrp1-even,clrp1-s0.5-even,lrp-even", "--strength", "0.9", "--json"]
+    code, out, _ = run(capsys, "explain", picture, "-t", "3", *given)
+    assert code == 0
+    assert list(json.loads(out)["methods"]) == ["clrp1-even (strength 0.9)", "clrp1-s0.5-even", "lrp-even"]
+    code, other, _ = run(capsys, "explain", picture, "-t", "3", "-m", "clrp1-s0.9-even", "--json")
+    ((_, expected),) = json.loads(other)["classes"][0]["methods"].items()
+    assert close(next(iter(json.loads(out)["classes"][0]["methods"].values())), expected)
+
+
 def test_methods_that_look_at_a_layer_are_told_which(workplace, with_tiny, picture, capsys, asked):
     pytest.importorskip("torchmetrics")
     from captum.attr import LayerGradCam
@@ -537,7 +661,7 @@ def test_a_contrast_that_is_empty_says_so_on_the_picture_and_the_terminal(workpl
     ((_, _, (row,)),) = asked
     for told in (row.remark, out):
         assert "zero everywhere by CLRP1, SGLRP: nothing speaks more for the class" in told
-    assert "SGLRP sum 0\n" in out  # not in units of the score
+    assert "SGLRP sum 0 (no share of the score)\n" in out
 
 
 @pytest.mark.filterwarnings("ignore:precision=.bfloat16")

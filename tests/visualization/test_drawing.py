@@ -143,7 +143,7 @@ def test_what_became_of_the_score_is_said():
     assert Row("zebra", [halves(0.001, 0)]).account(0) == "sum 0.512"
     contrast = Row("zebra", [halves(0.001, 0)], score=-2.0, absorbed=[None], signed=[-0.25])
     assert contrast.account(0) == "sum 0.512 (25.6% of score), signed -12.5%"
-    assert contrast.account(0, share=False) == "sum 0.512"
+    assert contrast.account(0, share=False) == "sum 0.512 (no share of the score)"
 
 
 @pytest.mark.parametrize(

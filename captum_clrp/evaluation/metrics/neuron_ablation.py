@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from captum_clrp.engine.places import LayerReached
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.evaluation.methods.base import noise
-from captum_clrp.evaluation.methods.relevance import MethodName
 from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
 from captum_clrp.evaluation.metrics.bench import Bench, Measured
 from captum_clrp.evaluation.metrics.class_similarity import mean_similarity
@@ -26,6 +25,7 @@ from captum_clrp.evaluation.metrics.maps import as_map, first_peak
 from captum_clrp.evaluation.metrics.patch_ablation import PATCH, PATCH_SIZE, ablate_patch, check_patch
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.evaluation.sources import Sample
+from captum_clrp.methods import Method
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -249,7 +249,7 @@ class NeuronAblation(PerImageMetric):
         check_patch(self.size, bench)
         self._layer(bench)
         for name in bench.compared.names:
-            method = MethodName.parse(name)
+            method = Method.named(name)
             if name != "random" and (method is None or not method.explains_neurons):
                 raise InvalidInputError(
                     f"the method {name} does not explain neurons; choose from {', '.join(NEURON_METHODS)} "
@@ -317,10 +317,10 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 
 def _maps(bench: Bench, name: str, layer: nn.Module, image: Tensor, neurons: Sequence[Neuron], id_: str) -> Tensor:
     """``(K, H, W)`` on the CPU."""
-    method = MethodName.parse(name)
+    method = Method.named(name)
     if method is None:
         return noise(bench.seed, len(neurons), image.shape[1:], id_)
-    explainer = method.neuron_explainer(bench.network, layer)
+    explainer = method.neuron_explainer(bench.network.model, layer, *bench.network.bounds)
     with warnings.catch_warnings():  # a contrast that is zero everywhere has its convention here
         warnings.filterwarnings("ignore", message="the contrast of example")
         relevance: Tensor = explainer.attribute_neurons(image[None], list(neurons))
