@@ -151,7 +151,6 @@ def _asked(values: tuple[Any, ...]) -> tuple[list[int], Settings, Drawing]:
 
 
 def _page(explorer: Explorer) -> gr.Blocks:
-    files = _Files()
     with gr.Blocks(analytics_enabled=False, title="captum-clrp", delete_cache=(600, 3600)) as blocks:
         gr.Markdown(
             f"# What speaks for a class?\n{explorer.classifier.name}, weights {explorer.classifier.weights}. "
@@ -163,60 +162,65 @@ def _page(explorer: Explorer) -> gr.Blocks:
                 controls = _controls(explorer.names)
             with gr.Column(scale=2, min_width=340):
                 shown = _outputs()
-
-        @_in_one_line
-        def looked(sent: tuple[Image.Image, str] | None) -> Any:
-            top = [] if sent is None else explorer.top(sent[0])
-            choices = [(f"{explorer.classifier.class_name(index)}  {percent(chance)}", index) for index, chance in top]
-            return gr.CheckboxGroup(choices=choices, value=[index for index, _ in top[:2]]), gr.Dropdown(value=[])
-
-        def made(sent: tuple[Image.Image, str], values: tuple[Any, ...]) -> tuple[Explained, Settings, Drawing]:
-            classes, settings, drawing = _asked(values)
-            return explorer.explain(sent[0], classes, settings, sent[1]), settings, drawing
-
-        @_in_one_line
-        def drawn(sent: tuple[Image.Image, str] | None, *values: Any) -> list[Any]:
-            if sent is None:
-                return [None, "Drop a photograph, paste one, or take the example.", None, None, "", None, None, "", ""]
-            one, settings, drawing = made(sent, values)
-            stem = Path(sent[1]).stem
-            png, npz = files.write(
-                {f"{stem}_clrp.png": one.picture(drawing, ".png"), f"{stem}_clrp.npz": one.archive()}
-            )
-            code = explorer.code(one.classes, settings, drawing, sent[1])
-            plan = explorer.plan(sent[0], settings)
-            return [png, told(one), compared(one, drawing), seen(one), _CLICK, png, npz, code, plan]
-
-        @_in_one_line
-        def clicked(sent: tuple[Image.Image, str] | None, *values: Any, event: gr.SelectData) -> str:
-            if sent is None:
-                return _CLICK
-            one, _, _ = made(sent, values)
-            x, y = event.index
-            lines = [f"- **{place.name}**: {place.share:.1%} of its relevance" for place in at(one, x, y)]
-            return "\n".join([f"Around pixel ({x}, {y}):", "", *lines])
-
-        # Gradio finds the event by the annotation of a plain argument, not of one behind *values.
-        def select(event: gr.SelectData, *given: Any) -> str:
-            return clicked(given[0], *given[1:], event=event)
-
-        asked = [photograph, *controls]
-
-        def taken() -> str:
-            file = io.BytesIO()
-            example_picture().save(file, "PNG")
-            return files.write({EXAMPLE_NAME: file.getvalue()})[0]
-
-        example.click(taken, outputs=photograph, queue=False)
-        photograph.change(looked, photograph, [controls[0], controls[1]], concurrency_id="network").success(
-            drawn, asked, shown, concurrency_id="network"
+        answers, asked = _Answers(explorer), [photograph, *controls]
+        example.click(answers.taken, outputs=photograph, queue=False)
+        photograph.change(answers.looked, photograph, [controls[0], controls[1]], concurrency_id="network").success(
+            answers.drawn, asked, shown, concurrency_id="network"
         )
         for one in controls:
             event = one.release if isinstance(one, gr.Slider) else one.input
-            event(drawn, asked, shown, concurrency_id="network", trigger_mode="always_last")
-        shown[3].select(select, asked, shown[4], concurrency_id="network")
+            event(answers.drawn, asked, shown, concurrency_id="network", trigger_mode="always_last")
+        shown[3].select(answers.clicked, asked, shown[4], concurrency_id="network")
     _nothing_fetched(blocks)
     return blocks
+
+
+class _Answers:
+    """What happens when something is chosen on the page."""
+
+    def __init__(self, explorer: Explorer) -> None:
+        self._explorer, self._files = explorer, _Files()
+
+    def taken(self) -> str:
+        """The example as a file."""
+        file = io.BytesIO()
+        example_picture().save(file, "PNG")
+        return self._files.write({EXAMPLE_NAME: file.getvalue()})[0]
+
+    @_in_one_line
+    def looked(self, sent: tuple[Image.Image, str] | None) -> Any:
+        """The leading classes of a new photograph; the first two are chosen."""
+        top = [] if sent is None else self._explorer.top(sent[0])
+        names = {index: self._explorer.classifier.class_name(index) for index, _ in top}
+        choices = [(f"{names[index]}  {percent(chance)}", index) for index, chance in top]
+        return gr.CheckboxGroup(choices=choices, value=[index for index, _ in top[:2]]), gr.Dropdown(value=[])
+
+    @_in_one_line
+    def drawn(self, sent: tuple[Image.Image, str] | None, *values: Any) -> list[Any]:
+        """What :func:`_outputs` shows."""
+        if sent is None:
+            return [None, "Drop a photograph, paste one, or take the example.", None, None, "", None, None, "", ""]
+        one, settings, drawing = self._explained(sent, values)
+        stem = Path(sent[1]).stem
+        contents = {f"{stem}_clrp.png": one.picture(drawing, ".png"), f"{stem}_clrp.npz": one.archive()}
+        png, npz = self._files.write(contents)
+        code = self._explorer.code(one.classes, settings, drawing, sent[1])
+        plan = self._explorer.plan(sent[0], settings)
+        return [png, told(one), compared(one, drawing), seen(one), _CLICK, png, npz, code, plan]
+
+    @_in_one_line
+    def clicked(self, event: gr.SelectData, sent: tuple[Image.Image, str] | None, *values: Any) -> str:
+        """Shares of relevance around the pixel; Gradio finds the event by the annotation of a plain argument."""
+        if sent is None:
+            return _CLICK
+        one, _, _ = self._explained(sent, values)
+        x, y = event.index
+        lines = [f"- **{found.name}**: {found.share:.1%} of its relevance" for found in at(one, x, y)]
+        return "\n".join([f"Around pixel ({x}, {y}):", "", *lines])
+
+    def _explained(self, sent: tuple[Image.Image, str], values: tuple[Any, ...]) -> tuple[Explained, Settings, Drawing]:
+        classes, settings, drawing = _asked(values)
+        return self._explorer.explain(sent[0], classes, settings, sent[1]), settings, drawing
 
 
 _CLICK = "Click into the photograph: which share of each class's relevance lies there."

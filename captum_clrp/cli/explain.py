@@ -37,6 +37,17 @@ def add_parser(subparsers: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    _add_input_options(parser)
+    _add_output_options(parser)
+    _add_look_options(parser)
+    add_model_options(parser)
+    _add_propagation_options(parser)
+    needs = ("captum_clrp.cli.explaining", "timm")
+    parser.set_defaults(run=run, needs=needs, interrupted="pictures written so far are complete")
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Pictures, classes and methods."""
     parser.add_argument(
         "images",
         nargs="*",
@@ -82,11 +93,6 @@ def add_parser(subparsers: Any) -> None:
         help="of grey pictures, the values that are black and white, e.g. 0,4095 for 12 bits, --range=-1000,400 (default: "
         "0 and the most that the file can hold)",
     )
-    _add_output_options(parser)
-    add_model_options(parser)
-    _add_propagation_options(parser)
-    parser.set_defaults(run=run, needs=("captum_clrp.cli.explaining", "timm"))
-    parser.set_defaults(interrupted="pictures written so far are complete")
 
 
 def _add_propagation_options(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +155,9 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         help="also write one page with all pictures, numbers and the rule of every operation",
     )
     parser.add_argument("--json", action="store_true", help="print one line of JSON for each picture instead of text")
+
+
+def _add_look_options(parser: argparse.ArgumentParser) -> None:
     looks = parser.add_argument_group("look")
     looks.add_argument(
         "--style",

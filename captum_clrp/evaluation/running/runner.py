@@ -74,39 +74,13 @@ class Run:
                 used.
         """
         began = time.perf_counter()
-        if self.seed < 0:
-            raise InvalidInputError(f"a seed of {self.seed} is negative; give 0 or more")
-        if self.batch < 1:
-            raise InvalidInputError(f"a batch of {self.batch} images is none; give at least 1")
-        self.bench.seed = self.seed
-        self._check_data()
-        self.metric.check(self.bench)
-        self._claim_folder()
-        if self.metric.needs_mean and self.bench.mean is None:
-            self._find_mean()
+        self._prepare()
         done = {record.id for record in self._everything()}
-        pending = self.team.broadcast(self._pending(done))
-        with (
-            Recorder(self.folder / "records" / f"process-{self.team.rank:05d}.jsonl") as recorder,
-            Progress(len(self.source), len(done), self.team, quiet=self.quiet) as progress,
-        ):
-            for samples in ahead(self._read, self.team.share(pending)):
-                for record in self._measure(samples):
-                    if record.id not in done:
-                        recorder.add(record)
-                        progress.add(1)
+        self._record(done)
         records = self._everything()
         if not self.team.leads:
             return None
-        if len(records) < len(self.source):
-            raise InvalidInputError(
-                f"{len(self.source) - len(records)} of {len(self.source)} images have no record in {self.folder}, which "
-                "another run may have begun anew; start again with the same arguments, or in another folder"
-            )
-        if not any(record.measured for record in records):
-            reasons = Counter(reason for record in records for reason in record.skipped)
-            why = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
-            raise InvalidInputError(f"nothing could be measured on {self.source.name}: {why or 'it has no images'}")
+        self._check_complete(records)
         summary = summarise(self.metric, records, total=len(self.source), over=self._average, seed=self.seed)
         configuration = self._configuration()
         summary.made_with = configuration | {
@@ -125,6 +99,48 @@ class Run:
         return self.average or self.metric.average
 
     # -- the steps -------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        """Refuse what cannot be measured, and have ready what the metric needs."""
+        if self.seed < 0:
+            raise InvalidInputError(f"a seed of {self.seed} is negative; give 0 or more")
+        if self.batch < 1:
+            raise InvalidInputError(f"a batch of {self.batch} images is none; give at least 1")
+        self.bench.seed = self.seed
+        self._check_data()
+        self.metric.check(self.bench)
+        self._claim_folder()
+        if self.metric.needs_mean and self.bench.mean is None:
+            self._find_mean()
+
+    def _record(self, done: set[str]) -> None:
+        """Measure this process's part of what is not done, and write it down as it comes."""
+        pending = self.team.broadcast(self._pending(done))
+        with (
+            Recorder(self.folder / "records" / f"process-{self.team.rank:05d}.jsonl") as recorder,
+            Progress(len(self.source), len(done), self.team, quiet=self.quiet) as progress,
+        ):
+            for samples in ahead(self._read, self.team.share(pending)):
+                for record in self._measure(samples):
+                    if record.id not in done:
+                        recorder.add(record)
+                        progress.add(1)
+
+    def _check_complete(self, records: Sequence[Record]) -> None:
+        """Refuse to summarise where records are missing, or hold nothing.
+
+        Raises:
+            InvalidInputError: saying why.
+        """
+        if len(records) < len(self.source):
+            raise InvalidInputError(
+                f"{len(self.source) - len(records)} of {len(self.source)} images have no record in {self.folder}, which "
+                "another run may have begun anew; start again with the same arguments, or in another folder"
+            )
+        if not any(record.measured for record in records):
+            reasons = Counter(reason for record in records for reason in record.skipped)
+            why = ", ".join(f"{count} x {reason}" for reason, count in reasons.items())
+            raise InvalidInputError(f"nothing could be measured on {self.source.name}: {why or 'it has no images'}")
 
     def _configuration(self) -> dict[str, Any]:
         """What decides about the numbers; two runs that differ in it are never mixed."""
