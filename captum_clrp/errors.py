@@ -120,9 +120,6 @@ def nearest(word: str, candidates: Iterable[str], count: int = 5) -> list[str]:
         (name for name in by_lower if wanted in name), key=lambda name: (wanted not in name.split(), len(name), name)
     )
     similar = difflib.get_close_matches(wanted, by_lower, n=count, cutoff=0.6)
-    best = similar[:1] + holding if similar and _ratio(wanted, similar[0]) > 0.85 else holding
+    very = similar and difflib.SequenceMatcher(None, wanted, similar[0]).ratio() > 0.85
+    best = similar[:1] + holding if very else holding
     return [by_lower[name] for name in dict.fromkeys(best + similar)][:count]
-
-
-def _ratio(first: str, second: str) -> float:
-    return difflib.SequenceMatcher(None, first, second).ratio()

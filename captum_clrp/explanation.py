@@ -280,15 +280,7 @@ class Explanation:
 
 
 class Explainer(GradientAttribution):
-    """What every public class holds: a model, and how it is explained.
-
-    Attributes:
-        model: The model.
-        domain: The domain of its inputs.
-        settings: Settings of the propagation.
-        dual: The dual concept of a contrast; ``None`` for plain relevance.
-        strength: How much of the dual's relevance is subtracted, from 0 to 1.
-    """
+    """What every public class holds: a model, and how it is explained; see :class:`Explanation`."""
 
     model: nn.Module
     domain: InputDomain

@@ -84,9 +84,7 @@ def open_picture(path: Path, value_range: tuple[float, float] | None = None) -> 
     except UnidentifiedImageError as error:
         empty = "is empty" if path.stat().st_size == 0 else "is no picture in a known format"
         raise InvalidInputError(f"{path} {empty}; give a JPEG, PNG, WebP, TIFF, BMP or GIF file") from error
-    except Image.DecompressionBombError as error:
-        raise _too_large(path) from error
-    except MemoryError as error:
+    except (Image.DecompressionBombError, MemoryError) as error:
         raise _too_large(path) from error
     except Exception as error:  # decoders raise almost anything on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__

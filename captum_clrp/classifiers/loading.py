@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,8 +58,12 @@ def load_classifier(
             message says how to go on.
     """
     usable = _usable(device)
-    found = own.load(name, weights) if ":" in name else _of_library(name, weights)
-    known = found.preprocessing if preprocessing is None else _preprocessing(preprocessing)
+    library, plain = (own, name) if ":" in name else _library_of(name, "name")
+    found: Found = library.load(plain, weights)
+    known = found.preprocessing
+    if preprocessing is not None:
+        library, plain = _library_of(preprocessing, "preprocessing")
+        known = library.preprocessing(plain)
     found.model.eval().to(usable)
     classifier, outputs = _tried(found, changed(known, found.name, mean, std, size, crop))
     return dataclasses.replace(classifier, class_names=_names(found, class_names, outputs))
@@ -70,25 +75,16 @@ def model_names() -> list[str]:
     return ours + sorted(set(timm.names()) - set(ours))
 
 
-def _of_library(name: str, weights: str | None) -> Found:
-    library, plain = _library_of(name, "name")
-    return (torchvision if library == "torchvision" else timm).load(plain, weights)
-
-
-def _preprocessing(name: str) -> Preprocessing:
-    library, plain = _library_of(name, "preprocessing")
-    return (torchvision if library == "torchvision" else timm).preprocessing(plain)
-
-
-def _library_of(name: str, argument: str) -> tuple[str, str]:
+def _library_of(name: str, argument: str) -> tuple[Any, str]:
+    """The module for torchvision or timm, and the network's name there."""
     library, _, plain = name.rpartition("/")
     plain = plain.strip()
     if library not in ("", "torchvision", "timm"):
         raise ClassifierError(f"unknown library {library!r} in {name!r}; use torchvision/NAME or timm/NAME", argument)
     if library != "timm" and torchvision.has(plain):
-        return "torchvision", plain
+        return torchvision, plain
     if library != "torchvision" and timm.has(plain):
-        return "timm", plain
+        return timm, plain
     if library != "torchvision" and not timm.installed() and (library == "timm" or timm.in_package(plain)):
         raise ClassifierError(f"{plain!r} needs timm; {how_to_install('demo')}", argument)
     near = ", ".join(nearest(plain, model_names()))

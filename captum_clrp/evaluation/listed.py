@@ -10,14 +10,7 @@ Item = TypeVar("Item", covariant=True)
 
 
 class Listed(Sequence[Item]):
-    """What datasets and sources share: names, positions from both ends, slices, and what a run asks of the data.
-
-    Attributes:
-        name: What reports call it.
-        ids: The unique names of its items.
-        own_classes: How many classes it has, where it numbers them itself instead of naming outputs of a network.
-        has_places: Whether it can tell where objects are.
-    """
+    """What datasets and sources share: names, positions from both ends, slices, and what a run asks of the data."""
 
     name: str
     ids: Sequence[str]

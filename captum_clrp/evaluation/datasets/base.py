@@ -139,7 +139,9 @@ class Dataset(Listed[Photograph]):
             try:
                 state.update(hashlib.sha256(file.read_bytes()).digest())
             except OSError as error:
-                raise InvalidInputError(_unreadable(file, error)) from error
+                raise InvalidInputError(
+                    f"the photograph {file} cannot be read ({error}); get it again, or take it out of the dataset"
+                ) from error
         return state.hexdigest()
 
 
@@ -222,7 +224,3 @@ def upright_targets(path: Path, targets: Iterable[Target]) -> tuple[Target, ...]
 
 def _upright_mask(mask: Callable[[], Image.Image], orientation: int) -> Image.Image:
     return upright(mask(), orientation)
-
-
-def _unreadable(file: object, error: Exception) -> str:
-    return f"the photograph {file} cannot be read ({error}); get it again, or take it out of the dataset"

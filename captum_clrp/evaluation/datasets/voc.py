@@ -21,28 +21,11 @@ from captum_clrp.evaluation.datasets.xml_boxes import image_area, objects
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.geometry import Box
 
-VOC_CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+_NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa "
+    "train tvmonitor"
 )
+VOC_CLASSES = tuple(_NAMES.split())
 
 
 class VOC2007(Dataset):

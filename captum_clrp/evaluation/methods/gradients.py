@@ -156,10 +156,6 @@ class GuidedRectifiers(TorchFunctionMode):
         output = func(*args, **(kwargs or {}))
         if getattr(func, "__name__", "") in self._NAMES and isinstance(output, Tensor) and output.requires_grad:
             # The hook stays with this version of the tensor, also where the rectifier works in place.
-            output.register_hook(_positive)
+            output.register_hook(lambda gradient: gradient.clamp(min=0))
             self.count += 1
         return output
-
-
-def _positive(gradient: Tensor) -> Tensor:
-    return gradient.clamp(min=0)

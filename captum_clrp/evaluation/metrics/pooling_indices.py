@@ -63,11 +63,6 @@ def _share(part: float, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
-def _regions(pooling: Pooling, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """Values of all regions that see exactly these rows and columns: ``(N, C, rows, columns)``."""
-    return pooling.inputs[:, :, list(rows)][:, :, :, list(columns)]
-
-
 def border_winners(pooling: Pooling) -> list[BorderWinners]:
     """Counts for each image of a pooling.
 
@@ -124,7 +119,7 @@ def winner_map(pooling: Pooling) -> Tensor:
     for (i, r), (j, c) in itertools.product(enumerate(rows), enumerate(columns)):
         if i not in (0, last_row) and j not in (0, last_column):
             continue
-        region = _regions(pooling, r, c)
+        region = pooling.inputs[:, :, r][:, :, :, c]  # (N, C, rows, columns)
         at = region == region.amax((2, 3), keepdim=True)
         at &= at.sum((2, 3), keepdim=True) == 1
         counts[r[0] : r[-1] + 1 : _step(r), c[0] : c[-1] + 1 : _step(c)] += at.sum((0, 1)).cpu()
