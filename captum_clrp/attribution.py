@@ -282,7 +282,7 @@ class ContrastiveLRP(LRPZBeta):
 
         Args:
             inputs, target, additional_forward_args, return_convergence_delta: As for :meth:`LRPZBeta.attribute`.
-            verbose, initial_relevance, internal_batch_size: As there.
+            verbose, initial_relevance, internal_batch_size: As for :meth:`LRPZBeta.attribute`.
             relu_attributions: Whether to return :math:`\max(0, R - R_{dual})` as the paper (default), or the signed
                 difference.
 

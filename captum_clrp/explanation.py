@@ -113,7 +113,7 @@ class Pass:
         """Relevance for one seed after the other; memory is freed on the way of the last.
 
         Args:
-            seeds: Of this pass. It can be used once.
+            seeds: Seeds of this pass. It can be used once.
         """
         for position, seed in enumerate(seeds):
             yield self.propagation.relevance(seed.output, seed.sent, seed.output_layer, last=position == len(seeds) - 1)

@@ -60,7 +60,7 @@ def open_picture(path: Path, value_range: tuple[float, float] | None = None) -> 
 
     Args:
         path: A file in any format of pixels that Pillow reads; not PostScript and the like, which are programs to be run.
-        value_range: Of a grey picture, the values that are black and white; what lies outside is cut off. Default: 0 and
+        value_range: The values that are black and white in a grey picture; what lies outside is cut off. Default: 0 and
             the highest that the file can hold (255 or 65535; of fractions, the highest that it does hold).
 
     Returns:

@@ -101,7 +101,7 @@ def explain_plan(
     Args:
         model: The model in evaluation mode.
         inputs: Example inputs, as for :meth:`captum_clrp.LRPZBeta.attribute`.
-        additional_forward_args: As there.
+        additional_forward_args: As for :meth:`captum_clrp.LRPZBeta.attribute`.
         avg_pool, rules: As for :class:`captum_clrp.LRPZBeta`.
 
     Returns:

@@ -104,7 +104,7 @@ class LayerLRPZBeta(Explainer, LRP, LayerAttribution):
 
         Args:
             inputs, target, additional_forward_args: As for :meth:`captum_clrp.LRPZBeta.attribute`.
-            return_convergence_delta, verbose, initial_relevance, internal_batch_size: As there.
+            return_convergence_delta, verbose, initial_relevance, internal_batch_size: As for :meth:`captum_clrp.LRPZBeta.attribute`.
             attribute_to_layer_input: Whether to read the layer's input instead of its output.
 
         Returns:
@@ -242,8 +242,8 @@ class LayerContrastiveLRP(LayerLRPZBeta):
 
         Args:
             inputs, target, additional_forward_args: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
-            return_convergence_delta, verbose, initial_relevance: As there.
-            relu_attributions, internal_batch_size: As there.
+            return_convergence_delta, verbose, initial_relevance: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
+            relu_attributions, internal_batch_size: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
             attribute_to_layer_input: Whether to read the layer's input instead of its output.
 
         Returns:

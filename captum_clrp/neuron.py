@@ -160,8 +160,8 @@ class NeuronContrastiveLRP2(NeuronLRPZBeta):
         """Relevance by which the neuron exceeds its opposite.
 
         Args:
-            inputs, neuron_selector, additional_forward_args: As for :meth:`NeuronLRPZBeta.attribute`.
-            attribute_to_neuron_input: As there.
+            inputs, neuron_selector: As for :meth:`NeuronLRPZBeta.attribute`.
+            additional_forward_args, attribute_to_neuron_input: As for :meth:`NeuronLRPZBeta.attribute`.
             relu_attributions: As for :meth:`captum_clrp.ContrastiveLRP.attribute`.
 
         Returns:

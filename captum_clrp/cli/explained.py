@@ -44,7 +44,7 @@ class Drawing:
         style, sign: As for :func:`captum_clrp.visualization.draw_maps`.
         smooth: In pixels of the network's input; ``None`` for a little where map and photograph lie on each other.
         whole: Whether maps are laid back on the whole photograph.
-        opacity: Of the colours of an overlay, from 0 to 1.
+        opacity: Opacity of the colours of an overlay, from 0 to 1.
     """
 
     style: Any = "overlay"

@@ -33,7 +33,7 @@ def output_paths(
         images: Names of the images.
         output: What the user asked for, if anything.
         reading: Files that must not be overwritten.
-        ending: Of files in a folder: ``.png``, or ``.npz`` for maps, which is then the only one.
+        ending: Ending of files in a folder: ``.png``, or ``.npz`` for maps, which is then the only one.
         option: What the user asked with.
 
     Raises:

@@ -62,7 +62,7 @@ class Scope:
         """The rule of the innermost running module that carries one (Captum's ``module.rule`` convention).
 
         Args:
-            weight: Of a weighted operation: the module that holds it counts as running, and modules around that, even if
+            weight: That of a weighted operation: the module that holds it counts as running, and modules around that, even if
                 only their ``forward`` was called.
         """
         found = self._rule_around(weight) if weight is not None and self._holders else None

@@ -75,7 +75,7 @@ def bootstrap(
         over: ``"images"``: mean over images of the mean over an image's rows; ``"classes"``: mean over classes of the mean
             over a class's rows.
         draws: Number of bootstrap samples.
-        seed: Of the drawing.
+        seed: Seed of the drawing.
 
     Returns:
         Means and samples; NaN where nothing was measured.
@@ -118,7 +118,7 @@ def sign_flip_test(differences: Sequence[float], *, draws: int = 10_000, seed: i
     Args:
         differences: One for each image; NaN is left out.
         draws: How many patterns are drawn where there are more.
-        seed: Of the drawing.
+        seed: Seed of the drawing.
 
     Returns:
         The share of sign patterns with a mean at least as large as observed; NaN without differences.

@@ -127,12 +127,12 @@ def draw_maps(
         smooth: Standard deviation of a Gaussian blur of the maps, in pixels; see
             :func:`captum_clrp.visualization.smoothed`. The sums that are stated are those of the maps.
         cmap: A colour map of matplotlib by name. Default: blue, white, red for signed maps, and one half of it for one sign.
-        title: Of the photograph, such as its file's name.
+        title: Title of the photograph, such as its file's name.
         settings: Network, weights, rules and whatever else is needed to make the picture again.
         unit: What the values are shares of; one for each method where they differ, and ``""`` for values of another kind, such as
             gradients.
         seen: The part of the photograph that the network saw, in pixels; the rest is dimmed.
-        opacity: Of the colours of an overlay, from 0 to 1.
+        opacity: Opacity of the colours of an overlay, from 0 to 1.
 
     Returns:
         A figure of matplotlib, which no window shows; :func:`captum_clrp.visualization.encoded` makes a file of it.

@@ -72,7 +72,7 @@ class Look:
         sign: What of a map is shown.
         smooth: Standard deviation of a Gaussian blur, in pixels.
         cmap: A colour map of matplotlib by name, instead of the one for the sign.
-        opacity: Of the colours over the photograph, from 0 to 1; for overlays alone.
+        opacity: Opacity of the colours over the photograph, from 0 to 1; for overlays alone.
 
     Raises:
         InvalidInputError: for an unknown style, sign or colour map, and another opacity.

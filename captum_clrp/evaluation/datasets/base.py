@@ -78,7 +78,7 @@ class Dataset(Listed[Photograph]):
     """A named sequence of photographs. A subclass with a ``key`` can be named on the command line.
 
     Attributes:
-        key: Of the command: ``KEY`` or ``KEY:FOLDER``.
+        key: Key on the command line: ``KEY`` or ``KEY:FOLDER``.
         holds: What it is, for the command's help.
         takes_folder: Whether it lies in a folder, which the command is told.
         options: What the command takes for it.
@@ -194,7 +194,7 @@ def read_rgb(path: Path, value_range: tuple[float, float] | None = None) -> Imag
 
     Args:
         path: The file.
-        value_range: Of a grey picture, the values that are black and white.
+        value_range: The values that are black and white in a grey picture.
 
     Raises:
         InvalidInputError: if it cannot be decoded.

@@ -29,7 +29,7 @@ class ImageFolder(Dataset):
     Args:
         root: The folder.
         class_names: Names of the network's outputs.
-        value_range: Of grey photographs, the values that are black and white, e.g. ``(0, 4095)`` for 12 bits; coloured ones are
+        value_range: The values that are black and white in grey photographs, e.g. ``(0, 4095)`` for 12 bits; coloured ones are
             then refused. Default: 0 and the highest that the file can hold.
 
     Raises:

@@ -50,7 +50,7 @@ class MethodSet:
     Args:
         network: The network.
         names: As ``METHODS`` says.
-        seed: Of the random method.
+        seed: Seed of the random method.
         layer: Of Grad-CAM. Default: the last module whose output is a feature map of more than one position.
         others: Further methods: objects with Captum's ``attribute``, by name.
 

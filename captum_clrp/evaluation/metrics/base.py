@@ -96,7 +96,7 @@ class PerImageMetric(Metric):
         average: ``"images"`` or ``"classes"``: what the mean is taken over.
 
     Attributes:
-        name: Of the command.
+        name: Name on the command line.
         title: What reports call it.
         asks: The question that it answers, for the command's help.
         conventions: How ties, empty maps and the like count; in a sentence or two, for reports.

@@ -58,7 +58,7 @@ class Bench:
         network: The network.
         methods: The compared methods; ``None`` for a metric that compares none.
         mean: Mean image of the data, as the model takes it, ``(3, H, W)``; a run finds it for metrics that need it.
-        seed: Of everything random; a run sets its own.
+        seed: Seed of everything random; a run sets its own.
         batch: Images that the model takes at once where the metric itself runs it.
         attribution_seconds: Time spent on attributions, in :meth:`maps` and :meth:`timed`.
         model_seconds: Time spent in :meth:`model`: the forward passes that a metric itself consists of, and the one that
@@ -169,7 +169,7 @@ class Case(NamedTuple):
     """One map: of one method, for one class of one image.
 
     Attributes:
-        position: Of the image in its batch.
+        position: Position of the image in its batch.
         sample: The image.
         k: Position of the class among those that the image shows.
         method: The method.

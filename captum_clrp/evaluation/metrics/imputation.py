@@ -37,7 +37,7 @@ def imputed(
         image: ``(C, H, W)``.
         missing: ``(H, W)``, true where a pixel is replaced.
         noise: Standard deviation of the noise.
-        generator: Of the noise, on the CPU.
+        generator: Generator of the noise, on the CPU.
 
     Returns:
         A new tensor ``(C, H, W)``. An image without any pixel left becomes its own mean.

@@ -174,7 +174,7 @@ class InsertionDeletion(PerImageMetric):
     Args:
         baseline: What deleted pixels become, ``(C, H, W)``; needed in ``update``.
         steps: Number of steps. Default: 16.
-        seed: Of the order of pixels with equal values.
+        seed: Seed of the order of pixels with equal values.
         fill: In a run, what missing pixels become: ``"mean"`` (default), the mean image, while insertion starts from a
             blurred image; ``"blur"``, the blurred image for both; ``"impute"``, noisy linear imputation for both (ROAD,
             Rong et al. 2022).

@@ -22,7 +22,7 @@ def another_class(label: int, count: int, seed: int) -> int:
     Args:
         label: The class that it is not.
         count: Number of classes.
-        seed: Of the drawing.
+        seed: Seed of the drawing.
 
     Raises:
         InvalidInputError: if there is no other class.

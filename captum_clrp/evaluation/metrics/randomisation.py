@@ -94,7 +94,7 @@ def randomised(model: nn.Module, names: Sequence[str], seed: int = 0) -> Iterato
     Args:
         model: The network.
         names: Modules with ``reset_parameters``.
-        seed: Of the drawing.
+        seed: Seed of the drawing.
     """
     modules = {name: model.get_submodule(name) for name in names}
     kept: list[tuple[Tensor, Tensor]] = [

@@ -56,7 +56,7 @@ def noisy(image: Tensor, low: Tensor, high: Tensor, radius: float, generator: to
         low: Lowest value of each channel, ``(C, 1, 1)``.
         high: Highest value of each channel, ``(C, 1, 1)``.
         radius: Largest noise, as a share of ``high - low``.
-        generator: Of the noise, on the CPU.
+        generator: Generator of the noise, on the CPU.
 
     Raises:
         InvalidInputError: for a ``radius`` that is not between 0 and 1.

@@ -37,10 +37,10 @@ def figures(
     Args:
         metric: What was measured.
         summary: What came out.
-        records: Of the images.
+        records: Records of the images.
         source: The images.
         bench: Network and methods.
-        width: Of bars and curves in inches: 3.3 is the column of a paper with two.
+        width: Width of bars and curves, in inches: 3.3 is the column of a paper with two.
     """
     drawn = {"bars": draw_bars(metric, summary, width)}
     for curve in metric.curves:
@@ -103,7 +103,7 @@ def draw_curve(metric: PerImageMetric, summary: Summary, name: str, width: float
     Args:
         metric: What was measured.
         summary: What came out.
-        name: Of the curve.
+        name: Name of the curve.
         width: In inches.
     """
     curve = next(c for c in metric.curves if c.name == name)

@@ -141,7 +141,7 @@ def summarise(
         records: One for each image, in the order of the source.
         total: Images in the source.
         over: ``"images"`` or ``"classes"``, which have equal weight.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         draws: Bootstrap samples.
     """
     found = _Columns(metric, [r.measured for r in records if r.measured])

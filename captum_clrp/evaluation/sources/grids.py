@@ -41,8 +41,8 @@ def cell_mask(cell: int, n: int, height: int, width: int) -> Tensor:
     Args:
         cell: Number of the cell, row by row from 0.
         n: Cells along each side.
-        height: Of the scene; divisible by n.
-        width: Of the scene; divisible by n.
+        height: Height of the scene; divisible by n.
+        width: Width of the scene; divisible by n.
 
     Returns:
         Boolean tensor ``(height, width)``.
@@ -76,7 +76,7 @@ class GridSource(Source):
             each side; otherwise each photograph keeps its size and the scene is n times as large. Default: no.
         rounds: How often each photograph is dealt out. Default: 1.
         limit: Number of scenes, at most; the first ones.
-        seed: Of the shuffling.
+        seed: Seed of the shuffling.
 
     Raises:
         InvalidInputError: if there are not enough photographs of different classes.

@@ -21,7 +21,7 @@ class PhotographSource(Source):
         dataset: Where they come from.
         geometry: How they are resized and cropped.
         limit: How many of them, at most, chosen at random by ``seed``.
-        seed: Of that choice.
+        seed: Seed of that choice.
     """
 
     def __init__(self, dataset: Dataset, geometry: Geometry, *, limit: int | None = None, seed: int = 0) -> None:
