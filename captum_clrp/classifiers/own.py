@@ -52,10 +52,11 @@ def load(name: str, weights: str | None) -> Found:
     path = local_file(weights)
     if path is None:
         raise no_such_weights(name, weights, ())
+    state, own = read_state_dict(path), found.model.state_dict()
     try:
-        found.model.load_state_dict(fitted(read_state_dict(path), found.model.state_dict(), path))
+        found.model.load_state_dict(fitted(state, own, path))
     except RuntimeError as error:
-        raise misfit(path, name, error) from error
+        raise misfit(path, name, state, own, error) from error
     return found._replace(weights=str(path))
 
 

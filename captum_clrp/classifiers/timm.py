@@ -150,11 +150,12 @@ def _in_hub_cache(repository: str, file: str) -> Path | None:
 
 def _fill(library: Any, name: str, path: Path) -> nn.Module:
     config = library.get_pretrained_cfg(name)
-    state = read_state_dict(path)
+    read = read_state_dict(path)
+    own: dict[str, Tensor] = {}
     try:
         model = library.create_model(name, pretrained=False)
         own = model.state_dict()
-        state = _in_order(state, own) if in_package(name.partition(".")[0]) else fitted(state, own, path)
+        state = _in_order(read, own) if in_package(name.partition(".")[0]) else fitted(read, own, path)
         if {key: value.shape for key, value in state.items()} == {key: value.shape for key, value in own.items()}:
             model.load_state_dict(state)
             return model
@@ -168,7 +169,7 @@ def _fill(library: Any, name: str, path: Path) -> nn.Module:
             name, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=overlay.get("num_classes")
         )
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise misfit(path, name, error) from error
+        raise misfit(path, name, read, own, error) from error
 
 
 def _in_order(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -98,5 +98,5 @@ def _fill(build: Callable[..., nn.Module], path: Path, name: str) -> nn.Module:
             model = build(num_classes=sizes.pop())
         model.load_state_dict(state)
     except (RuntimeError, TypeError) as error:
-        raise misfit(path, name, error) from error
+        raise misfit(path, name, spelled, own, error) from error
     return model

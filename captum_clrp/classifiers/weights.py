@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import pickle
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +105,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             with torch.serialization.safe_globals(_HARMLESS):
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        refused = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
+        what = f"it holds {refused[1]}, and reading that could run code" if refused else type(error).__name__
         raise ClassifierError(
-            f"the weights file {path} cannot be read as plain tensors ({type(error).__name__}); it may be damaged, or "
+            f"the weights file {path} cannot be read as plain tensors ({what}); it may be damaged, or "
             "hold a whole pickled model: save the weights alone with torch.save(model.state_dict(), FILE)",
             "weights",
         ) from error
@@ -140,7 +144,8 @@ def fitted(state: dict[str, Tensor], own: Mapping[str, Tensor], path: Path) -> d
     """A state dict under the names of the network that it is for.
 
     Wrappers put a prefix before every name (``module.``, ``model.`` of Lightning, ``_orig_mod.`` of ``torch.compile``),
-    beside which there may be tensors that are not the network's (a loss, a second network).
+    beside which there may be tensors that are not the network's (a loss, a second network). The network itself may be
+    wrapped where the file is not.
 
     Args:
         state: As the file has it.
@@ -148,18 +153,53 @@ def fitted(state: dict[str, Tensor], own: Mapping[str, Tensor], path: Path) -> d
         path: The file, for what is said about it.
 
     Returns:
-        Without the prefix, and without what lies outside it; ``state`` as it is where no prefix helps.
+        With the network's prefix instead of the file's, and without what lies outside that; ``state`` as it is where no
+        prefix makes all names fit.
     """
-    if not own or set(own) <= set(state):
+    spelled = {name.replace(_COMPILED, ""): name for name in own}
+    needed = _needed(spelled)
+    if not needed or {spelled[name] for name in needed} <= set(state):
         return state
-    first = next(iter(own))
-    prefixes = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
-    whole = [prefix for prefix in prefixes if all(prefix + name in state for name in own)]
-    if len(whole) > 1:
-        warn(f"{path} holds the network {len(whole)} times, as {', '.join(whole)}; {whole[0]} is taken")
-    taken = whole[0] if whole else "module."
-    inside = {name.removeprefix(taken): value for name, value in state.items() if name.startswith(taken)}
-    return inside or state
+    for read, before in itertools.product((state, _uncompiled(state)), _leading(needed)):
+        found = _prefixes(read, {name.removeprefix(before) for name in needed})
+        whole = [prefix for prefix, count in found.items() if count == len(needed)]
+        if len(whole) > 1:
+            warn(f"{path} holds the network {len(whole)} times, as {', '.join(whole)}; {whole[0]} is taken")
+        if whole:
+            common = _leading(needed)[-1]
+            inside = _inside(read, whole[0] + common.removeprefix(before))
+            return {spelled.get(common + name, common + name): value for name, value in inside.items()}
+    return _inside(state, "module.") or state
+
+
+_COMPILED = "_orig_mod."
+"""What ``torch.compile`` puts into names, wherever the module lies that it compiled."""
+
+
+def _uncompiled(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.replace(_COMPILED, ""): value for name, value in state.items()}
+
+
+def _needed(own: Iterable[str]) -> set[str]:
+    """The names that a file must have; files of old lack counters of batches, which change nothing."""
+    return {name for name in own if not name.endswith("num_batches_tracked")}
+
+
+def _leading(names: Iterable[str]) -> list[str]:
+    """The prefixes that all names have, none of them being the first."""
+    levels = zip(*(name.split(".")[:-1] for name in names), strict=False)
+    parts = [level[0] for level in itertools.takewhile(lambda level: len(set(level)) == 1, levels)]
+    return ["".join(f"{part}." for part in parts[:count]) for count in range(len(parts) + 1)]
+
+
+def _prefixes(state: Iterable[str], names: set[str]) -> Counter[str]:
+    """How many of ``names`` a file has behind each prefix."""
+    places = ((name, place) for name in state for place in (0, *(m.end() for m in re.finditer(r"\.", name))))
+    return Counter(name[:place] for name, place in places if name[place:] in names)
+
+
+def _inside(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -192,11 +232,55 @@ def no_such_weights(name: str, weights: str | None, known: Iterable[str]) -> Cla
     )
 
 
-def misfit(path: Path, name: str, error: Exception) -> ClassifierError:
-    """That the file's tensors are not those of the network."""
-    reason = " ".join(str(error).split())
+def misfit(
+    path: Path, name: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor], error: Exception
+) -> ClassifierError:
+    """That the file's tensors are not those of the network, and how they differ.
+
+    Args:
+        path: The file.
+        name: The network's name.
+        state: As the file has it.
+        own: The state dict of the network, as far as it could be made.
+        error: What was said when the file was loaded, for what names and sizes do not show.
+    """
+    reason = _difference(state, own) or " ".join(str(error).split())[:200]
     return ClassifierError(
-        f"{path} does not hold the weights of {name} ({reason[:200]}); "
-        "give the file that belongs to this network, or the name of the network that it belongs to",
+        f"{path} does not hold the weights of {name}: {reason}; give the file that belongs to this network, the name of the "
+        "network that it belongs to, or save its tensors under the names that are expected: torch.save(STATE_DICT, FILE)",
         "weights",
     )
+
+
+def _difference(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> str:
+    """Which names a file lacks and has besides, or whose sizes differ; nothing if neither is the reason."""
+    state, own = _uncompiled(state), _uncompiled(own)
+    needed = _needed(own)
+    # Of all ways to take off a prefix of the network's and one of the file's, the one by which most names fit.
+    ways = [
+        (count, before, prefix)
+        for before in _leading(needed)
+        for prefix, count in _prefixes(state, {name.removeprefix(before) for name in needed}).items()
+    ]
+    fitting, before, prefix = max(ways, key=lambda way: way[0], default=(0, "", ""))
+    if not fitting:
+        return f"it has none of the names that are expected ({_some(list(own))}), but {_some(list(state))}"
+    inside = {before + name: value for name, value in _inside(state, prefix).items()}
+    missing = [name for name in own if name in needed and name not in inside]
+    others = [prefix + name.removeprefix(before) for name in inside if name not in own]
+    outside = [name for name in state if not name.startswith(prefix)] if missing else []
+    if missing or others:
+        behind = f" behind the prefix {prefix!r}" if prefix else ""
+        behind += f" without the prefix {before!r}" if before else ""
+        told = [f"{fitting} of the {len(needed)} names that are expected are in it{behind}"]
+        told += [f"missing: {_some(missing)}"] if missing else []
+        told += [f"not of this network: {_some([*others, *outside])}"] if others or outside else []
+        return "; ".join(told)
+    # The output layer is made as large as the file's; what differs besides is the reason.
+    unlike = [name for name in own if name in needed and inside[name].shape != own[name].shape]
+    unlike = [name for name in unlike if inside[name].shape[1:] != own[name].shape[1:]] or unlike
+    return ", ".join(f"{name} is {tuple(inside[name].shape)}, not {tuple(own[name].shape)}" for name in unlike[:3])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from captum_clrp.classifiers import weights
-from captum_clrp.classifiers.weights import fetch, fitted, local_file, read_state_dict
+from captum_clrp.classifiers.weights import fetch, fitted, local_file, misfit, read_state_dict
 from captum_clrp.errors import ClassifierError
 
 
@@ -63,6 +63,31 @@ def test_checkpoints_are_read_as_people_have_them(tmp_path, kind):
     assert all(torch.equal(found[name], value) for name, value in checkpoints()["plain"].items())
 
 
+@pytest.mark.parametrize(
+    "prefix", ["model.", "module.", "net.", "backbone.", "encoder.", "_orig_mod.", "model.net.", ""]
+)
+@pytest.mark.parametrize("before", ["", "net.", "model.module."])
+def test_whatever_prefix_file_and_network_have_it_is_exchanged(tmp_path, prefix, before):
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).state_dict()
+    own = {before + name: torch.zeros_like(value) for name, value in plain.items()}
+    state = {
+        prefix + name: value for name, value in plain.items() if not name.endswith("num_batches_tracked")
+    }  # of old
+    found = fitted(state | ({"loss.scale": torch.ones(1)} if prefix not in ("", before) else {}), own, tmp_path)
+    assert list(found) == [name for name in own if not name.endswith("num_batches_tracked")]
+    assert all(found[before + name] is value for name, value in plain.items() if before + name in found)
+
+
+def test_names_of_compiled_modules_are_those_of_the_modules(tmp_path):
+    own = nn.ModuleDict({"body": nn.Linear(2, 3), "head": nn.Linear(3, 2)}).state_dict()
+    inside = {name.replace("body.", "body._orig_mod."): value for name, value in own.items()}
+    whole = {f"_orig_mod.{name}": value for name, value in own.items()}
+    for state, wanted in ((inside, own), (whole, own), (own, inside), (whole, inside)):
+        found = fitted(dict(state), wanted, tmp_path)
+        assert list(found) == list(wanted)
+        assert all(value is own[name.replace("_orig_mod.", "")] for name, value in found.items())
+
+
 def test_a_network_that_is_there_twice_is_said(tmp_path):
     own = nn.Linear(2, 3).state_dict()
     state = {
@@ -77,6 +102,51 @@ def test_names_that_do_not_fit_stay_as_they_are(tmp_path):
     state = {"a.weight": torch.ones(1), "b": torch.ones(1)}
     assert fitted(state, nn.Linear(2, 3).state_dict(), tmp_path) is state
     assert fitted(state, {}, tmp_path) is state
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda s: {f"backbone.{k}": v for k, v in s.items() if k[0] != "2"} | {"head.weight": torch.ones(5, 3)},
+            "4 of the 6 names that are expected are in it behind the prefix 'backbone.'; missing: 2.weight, 2.bias; "
+            "not of this network: head.weight; give",
+        ),
+        (
+            lambda s: s | {"3.weight": torch.ones(1)},
+            "6 of the 6 names that are expected are in it; not of this network: 3.weight; give",
+        ),
+        (
+            lambda s: {f"vit.{k}.x": v for k, v in s.items()},
+            r"it has none of the names that are expected (0.weight, 0.bias, 1.weight, ...), but vit.0.weight.x, vit.0.bias.x, "
+            "vit.1.weight.x, ...; give",
+        ),
+        (lambda s: s | {"0.weight": torch.ones(4, 1)}, "0.weight is (4, 1), not (4, 2); give"),
+        (
+            lambda s: s | {"2.weight": torch.ones(9, 3), "1.weight": torch.ones(3, 5)},
+            "1.weight is (3, 5), not (3, 4); give",
+        ),
+    ],
+)
+def test_how_names_and_sizes_differ_is_said_in_one_line(tmp_path, change, says):
+    own = nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3), nn.Linear(3, 5)).state_dict()
+    said = str(misfit(tmp_path, "net", change(own), own, RuntimeError("Missing key(s)")))
+    assert f"does not hold the weights of net: {says}" in said
+    assert "Missing key" not in said and "\n" not in said
+
+
+def test_how_names_differ_is_said_where_the_network_is_wrapped(tmp_path):
+    own = nn.ModuleDict({"net": nn.Sequential(nn.Linear(2, 4), nn.Linear(4, 3))}).state_dict()
+    state = {"0.weight": torch.ones(4, 2), "0.bias": torch.ones(4)}
+    said = str(misfit(tmp_path, "net", state, own, RuntimeError()))
+    assert (
+        "2 of the 4 names that are expected are in it without the prefix 'net.'; missing: net.1.weight, net.1.bias;"
+        in said
+    )
+    # What names and sizes do not show is told as it was said.
+    assert "of net: some other reason; give" in str(
+        misfit(tmp_path, "net", own, own, RuntimeError("some other\nreason"))
+    )
 
 
 def test_safetensors_are_read(tmp_path):
@@ -97,6 +167,14 @@ def test_no_code_of_a_file_runs(tmp_path, capsys, content):
     with pytest.raises(ClassifierError, match=r"torch\.save\(model\.state_dict\(\), FILE\)"):
         read_state_dict(tmp_path / "w.pth")
     assert "ran" not in capsys.readouterr().out
+
+
+def test_what_a_file_holds_besides_tensors_is_named(tmp_path):
+    torch.save(nn.Linear(1, 1), tmp_path / "w.pth")
+    with pytest.raises(
+        ClassifierError, match=r"it holds torch\.nn\.modules\.linear\.Linear, and reading that could run code"
+    ):
+        read_state_dict(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 half a zip"])
