@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from benchmarks.contrast.jobs import Job, bench_of, measure
+from benchmarks.contrast.jobs import Asked, Job, bench_of, measure
 from benchmarks.contrast.measure import PATCH, STEPS
 from benchmarks.contrast.summary import figure, summarise, table
 from benchmarks.report import describe, environment, read_json, write_json
@@ -55,9 +55,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--core", action="store_true", help="strengths of three duals and few other methods: three times as fast"
     )
+    parser.add_argument(
+        "--methods",
+        default=(),
+        type=lambda text: tuple(name.strip() for name in text.split(",")),
+        metavar="NAMES",
+        help="of those, as the tables call them, separated by commas: clrp1,clrp1-s0.9,gradient (default: all)",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="photographs (default: all)")
     parser.add_argument(
         "--scenes", type=int, metavar="N", help="scenes of 2 x 2 (default: a quarter of the photographs)"
+    )
+    parser.add_argument(
+        "--scene-classes",
+        type=int,
+        metavar="N",
+        help="classes of each scene whose deletion and insertion are measured, in turn (default: all)",
     )
     parser.add_argument(
         "--steps", type=int, default=STEPS, metavar="N", help=f"of deletion and insertion (default: {STEPS})"
@@ -79,8 +92,11 @@ def _networks(text: str) -> list[str]:
 
 
 def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    bench = (name, options.core, options.limit, options.scenes, options.seed)
-    network, settings, others, photographs, grids, _ = bench_of(*bench)
+    asked = Asked(name, **{key: getattr(options, key) for key in Asked._fields[1:]})
+    try:
+        network, settings, others, photographs, grids, _ = bench_of(asked)
+    except ValueError as error:
+        raise SystemExit(f"--methods: {error}") from None
     folder = options.output / name
     identity = {
         "network": network.name,
@@ -94,6 +110,7 @@ def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "others": list(others.names),
         "patch": PATCH,
         "steps": options.steps,
+        "scene_classes": options.scene_classes,
     }
     before = read_json(folder / "run.json")
     if before is not None and before != identity:
@@ -102,7 +119,7 @@ def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     write_json(folder / "run.json", identity)
     paths = [("photograph", i, folder / "records" / f"photograph-{i:04d}.json") for i in range(len(photographs))]
     paths += [("scene", i, folder / "records" / f"scene-{i:04d}.json") for i in range(len(grids))]
-    jobs: list[Job] = [(bench, kind, i, options.steps, path) for kind, i, path in paths if not path.exists()]
+    jobs: list[Job] = [(asked, kind, i, path) for kind, i, path in paths if not path.exists()]
     for _ in tqdm(_done(jobs, options), total=len(jobs), desc=name, unit="image", disable=None):
         pass
     records = [record for _, _, path in paths for record in read_json(path)]

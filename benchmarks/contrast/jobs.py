@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from benchmarks.contrast.maps import CORE, CORE_OTHERS, OTHERS, SETTINGS, other_methods
+from benchmarks.contrast.maps import CORE, CORE_OTHERS, OTHERS, SETTINGS, chosen, other_methods
 from benchmarks.contrast.measure import mean_pixels, measure_photograph, measure_scene
 from benchmarks.report import write_json
 from captum_clrp.classifiers import Classifier, load_classifier
@@ -25,18 +25,50 @@ FAITHFUL_ON_SCENES = (
     "random",
 )
 
-Job = tuple[tuple[str, bool, int | None, int | None, int], str, int, int, Path]
+
+class Asked(NamedTuple):
+    """What of the study is asked for.
+
+    Attributes:
+        network: ``"lite0"``, say.
+        core: Whether to leave out what the main question does not need.
+        methods: Of those the ones to measure; none for all.
+        limit: Photographs; ``None`` for all.
+        scenes: Scenes; ``None`` for a quarter of the photographs.
+        scene_classes: Classes of each scene whose deletion and insertion are measured; ``None`` for all.
+        steps: Of deletion and insertion.
+        seed: Of the choice of photographs.
+    """
+
+    network: str
+    core: bool
+    methods: tuple[str, ...]
+    limit: int | None
+    scenes: int | None
+    scene_classes: int | None
+    steps: int
+    seed: int
+
+
+Job = tuple[Asked, str, int, Path]
 
 
 @cache
-def bench_of(name: str, core: bool, limit: int | None, scenes: int | None, seed: int) -> tuple[Any, ...]:
-    """Network, settings, other methods, photographs, scenes, and the mean image; once in each process."""
+def bench_of(asked: Asked) -> tuple[Any, ...]:
+    """Network, settings, other methods, photographs, scenes, and the mean image; once in each process.
+
+    Raises:
+        ValueError: for methods that there are not.
+    """
+    name, core, methods, limit, scenes, _, _, seed = asked
+    settings, others = (CORE, CORE_OTHERS) if core else (SETTINGS, OTHERS)
+    if methods:
+        settings, others = chosen(settings, others, methods)
     network = load_classifier(f"tf_efficientnet_{name}", None, "cpu")
     photographs = PhotographSource(photographs_of(network), network.geometry, limit=limit, seed=seed)
     count = scenes if scenes is not None else max(1, len(photographs) // 4)
     grids = GridSource(photographs_of(network), network.geometry, 2, limit=count, seed=seed)
     mean = network.inputs(mean_pixels(photographs[i] for i in range(len(photographs))))
-    settings, others = (CORE, CORE_OTHERS) if core else (SETTINGS, OTHERS)
     return network, settings, other_methods(network, others, seed), photographs, grids, mean
 
 
@@ -50,10 +82,15 @@ def photographs_of(network: Classifier) -> Dataset:
 
 def measure(job: Job) -> None:
     """Measure one photograph or scene, unless its record is there."""
-    bench, kind, index, steps, path = job
-    network, settings, others, photographs, grids, mean = bench_of(*bench)
+    asked, kind, index, path = job
+    network, settings, others, photographs, grids, mean = bench_of(asked)
     if kind == "photograph":
-        records = [measure_photograph(network, settings, others, photographs[index], mean, steps)]
+        records = [measure_photograph(network, settings, others, photographs[index], mean, asked.steps)]
     else:
-        records = measure_scene(network, settings, others, grids[index], FAITHFUL_ON_SCENES.__contains__, steps)
+        scene = grids[index]
+        count = len(scene.explained)
+        turn = {(index + j) % count for j in range(count if asked.scene_classes is None else asked.scene_classes)}
+        records = measure_scene(
+            network, settings, others, scene, lambda k, m: k in turn and m in FAITHFUL_ON_SCENES, asked.steps
+        )
     write_json(path, records)

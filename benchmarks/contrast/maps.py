@@ -7,7 +7,7 @@ Relevance is linear: where ``R`` is what the concept has and ``C = R - R_dual`` 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,19 @@ from captum_clrp.contrast import contrast_named
 from captum_clrp.evaluation import MethodSet
 from captum_clrp.targets import OfTarget
 
-__all__ = ["CORE", "CORE_OTHERS", "CURVED", "OTHERS", "SETTINGS", "STRENGTHS", "Setting", "all_maps", "maps_of_setting"]
+__all__ = [
+    "CORE",
+    "CORE_OTHERS",
+    "CURVED",
+    "OTHERS",
+    "SETTINGS",
+    "STRENGTHS",
+    "Setting",
+    "all_maps",
+    "chosen",
+    "maps_of_setting",
+    "title",
+]
 
 STRENGTHS = (0.5, 0.8, 0.9, 0.95, 1.0)
 """Strengths of the curves, besides 0, which is LRP."""
@@ -71,6 +83,47 @@ CORE_OTHERS = ("random", "gradient", "input-x-gradient", "grad-cam")
 """Methods without a dual concept, as ``captum-clrp evaluate --methods`` takes them."""
 
 
+def title(dual: str, strength: float, suffix: str = "", *, signed: bool = False) -> str:
+    """What the tables call a contrast; of strength 0 it is LRP."""
+    if strength == 0:
+        return f"lrp{suffix}"
+    return f"{dual}{'' if strength == 1 else f'-s{strength:g}'}{'-signed' if signed else ''}{suffix}"
+
+
+def chosen(
+    settings: Sequence[Setting], others: Sequence[str], methods: Sequence[str]
+) -> tuple[tuple[Setting, ...], tuple[str, ...]]:
+    """The settings and other methods without those that are not asked for. LRP of a setting comes with its contrasts.
+
+    Args:
+        settings: Settings to choose from.
+        others: Other methods to choose from.
+        methods: Names as in the tables.
+
+    Raises:
+        ValueError: for a name that is none of theirs, and where no contrast is left.
+    """
+    found, known = [], {s.rpartition(":")[2] for s in others}
+    for setting in settings:
+        strengths = {
+            dual: tuple(s for s in of_dual if title(dual, s, setting.suffix) in methods)
+            for dual, of_dual in setting.strengths.items()
+        }
+        strengths = {dual: of_dual for dual, of_dual in strengths.items() if of_dual}
+        signed = tuple(
+            d for d in strengths if d in setting.signed and title(d, 1, setting.suffix, signed=True) in methods
+        )
+        known |= {title(dual, s, setting.suffix) for dual, of in setting.strengths.items() for s in (0, *of)}
+        known |= {title(dual, 1, setting.suffix, signed=True) for dual in setting.signed}
+        if strengths:
+            found.append(replace(setting, strengths=strengths, signed=signed))
+    if unknown := sorted(set(methods) - known):
+        raise ValueError(f"{', '.join(unknown)}: not among {', '.join(sorted(known))}")
+    if not found:
+        raise ValueError("no contrast is left; name one, clrp1 say")
+    return tuple(found), tuple(name for name in others if name.rpartition(":")[2] in methods)
+
+
 def maps_of_setting(
     network: Classifier, setting: Setting, inputs: Tensor, labels: Sequence[int]
 ) -> Iterator[tuple[str, Tensor]]:
@@ -101,10 +154,9 @@ def maps_of_setting(
     for name, strengths in setting.strengths.items():
         concept, whole = found.get((name, 0.0), found[plain, 0.0]), found[name, 1.0]
         for s in strengths:
-            of_strength = "" if s == 1 else f"-s{s:g}"
-            yield f"{name}{of_strength}{setting.suffix}", ((1 - s) * concept + s * whole).clamp(min=0).sum(1)
+            yield title(name, s, setting.suffix), ((1 - s) * concept + s * whole).clamp(min=0).sum(1)
         if name in setting.signed:
-            yield f"{name}-signed{setting.suffix}", whole.sum(1)
+            yield title(name, 1, setting.suffix, signed=True), whole.sum(1)
 
 
 def _dual(name: str) -> Any:

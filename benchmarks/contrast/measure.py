@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.contrast.maps import Setting, all_maps
+from benchmarks.contrast.measuring import Model, remembering
 from captum_clrp.classifiers import Classifier
 from captum_clrp.evaluation import MethodSet, Sample, energy_inside, insertion_deletion, pointing_hit
 from captum_clrp.evaluation.methods.base import image_seed
@@ -36,19 +37,18 @@ def by_patches(heat: Tensor, side: int = PATCH) -> Tensor:
     return tall[: heat.shape[0], : heat.shape[1]]
 
 
-def faithfulness(
-    network: Classifier, image: Tensor, label: int, heat: Tensor, steps: int, seed: int
-) -> dict[str, float]:
+def faithfulness(model: Model, image: Tensor, label: int, heat: Tensor, steps: int, seed: int) -> dict[str, float]:
     """Areas under deletion and insertion of patches; what is not there is blurred."""
     soft = blurred(image)
     scores = insertion_deletion(
-        network.model,
+        model,
         image,
         label,
         by_patches(heat),
         soft,
         start=soft,
         steps=steps,
+        batch=2 * (steps + 1),
         generator=torch.Generator().manual_seed(seed),
     )
     deletion, insertion, _ = scores.areas()
@@ -58,20 +58,29 @@ def faithfulness(
 def measure_photograph(
     network: Classifier, settings: Sequence[Setting], others: MethodSet, sample: Sample, mean: Tensor, steps: int
 ) -> dict[str, Any]:
-    """One photograph with one object: is the map faithful, does it depend on the classifier, how sparse is it?"""
+    """One photograph with one object: is the map faithful, does it depend on the classifier, how sparse is it?
+
+    Args:
+        network: The network.
+        settings: Settings and contrasts of relevance.
+        others: Methods without a dual concept.
+        sample: A photograph.
+        mean: The mean image.
+        steps: Of deletion and insertion.
+    """
     explained = sample.explained[0]
     inputs = network.inputs(sample.pixels[None])
     maps = all_maps(network, settings, others, inputs, [explained.label], sample.id)
     last = resettable(network.model)[-1:]
     with randomised(network.model, last, seed=0):
         of_random = all_maps(network, settings, others, inputs, [explained.label], sample.id)
-    with torch.no_grad():
-        logits = network.model(inputs)[0]
+    run = remembering(network.model, [inputs[0], blurred(inputs[0])])
+    logits = run(inputs)[0]
     values: Values = {}
-    drops = patch_drops(network.model, inputs[0], [(explained.label, heat) for (heat,) in maps.values()], mean)
+    drops = patch_drops(run, inputs[0], [(explained.label, heat) for (heat,) in maps.values()], mean)
     for (name, (heat,)), drop in zip(maps.items(), drops, strict=True):
         seed = image_seed("ties", sample.id, name)
-        values[name] = faithfulness(network, inputs[0], explained.label, heat, steps, seed) | {
+        values[name] = faithfulness(run, inputs[0], explained.label, heat, steps, seed) | {
             "drop": drop.probability,
             "gini": gini(heat),
             "randomised_rank": rank_correlation(heat, of_random[name][0]),
@@ -85,7 +94,7 @@ def measure_scene(
     settings: Sequence[Setting],
     others: MethodSet,
     sample: Sample,
-    faithful: Callable[[str], bool],
+    faithful: Callable[[int, str], bool],
     steps: int,
 ) -> list[dict[str, Any]]:
     """One scene: is the relevance for a class where the class is, and is the map faithful where the class has rivals?
@@ -95,11 +104,13 @@ def measure_scene(
         settings: Settings and contrasts of relevance.
         others: Methods without a dual concept.
         sample: A scene.
-        faithful: Whether a method's deletion and insertion are measured: they cost four times those of a photograph.
+        faithful: Whether the deletion and insertion of a class, by its position, and a method are measured: those of all
+            classes cost four times those of a photograph.
         steps: Of deletion and insertion.
     """
     inputs = network.inputs(sample.pixels[None])
     maps = all_maps(network, settings, others, inputs, [e.label for e in sample.explained], sample.id)
+    run = remembering(network.model, [inputs[0], blurred(inputs[0])])
     records = []
     for k, explained in enumerate(sample.explained):
         assert explained.mask is not None
@@ -110,9 +121,9 @@ def measure_scene(
                 "share": energy_inside(heat, explained.mask),
                 "hit": float(pointing_hit(heat, explained.mask)),
             }
-            if faithful(name):
+            if faithful(k, name):
                 seed = image_seed("ties", sample.id, explained.label, name)
-                found = faithfulness(network, inputs[0], explained.label, heat, steps, seed)
+                found = faithfulness(run, inputs[0], explained.label, heat, steps, seed)
                 values[name] |= {f"scene_{metric}": value for metric, value in found.items()}
         records.append(_record(sample.id, explained.label, None, values))
     return records

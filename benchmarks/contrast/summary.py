@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.contrast.maps import CURVED, STRENGTHS
+from benchmarks.contrast.maps import CURVED, STRENGTHS, title
 from benchmarks.report import markdown_table
 from captum_clrp.evaluation import sign_flip_test
 from captum_clrp.evaluation.statistics import bootstrap
@@ -72,7 +72,7 @@ def _of_metric(metric: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]
     for q, method in enumerate(methods):
         one: dict[str, Any] = {"mean": means.mean[q], "low": low[q], "high": high[q]}
         for reference in REFERENCES:
-            if reference != method:
+            if reference != method and reference in methods:
                 r = methods.index(reference)
                 difference, below, above = means.difference(q, r)
                 flips = (of_image[:, q] - of_image[:, r]).tolist()
@@ -133,10 +133,11 @@ def figure(
 def _curves(ax: Any, summary: Mapping[str, Any], metric: str) -> None:
     share, faithful = summary["share"]["methods"], summary[metric]["methods"]
     for dual, colour in zip(CURVED, ("C3", "C0", "C2"), strict=True):
-        names = ["lrp", *(dual if s == 1 else f"{dual}-s{s:g}" for s in STRENGTHS)]
+        strengths = [s for s in (0, *STRENGTHS) if title(dual, s) in share]
+        names = [title(dual, s) for s in strengths]
         x, y = ([of[n]["mean"] for n in names] for of in (share, faithful))
         ax.plot(x, y, "o-", color=colour, markersize=4, label=dual)
-        for s, x_s, y_s in zip((0, *STRENGTHS), x, y, strict=True):
+        for s, x_s, y_s in zip(strengths, x, y, strict=True):
             if dual == CURVED[0] or s == 1:
                 ax.annotate(f"{s:g}", (x_s, y_s), textcoords="offset points", xytext=(4, 4), fontsize=7, color=colour)
     for name in ("random", "gradient", "input-x-gradient", "guided-backprop", "grad-cam", "IntegratedGradients"):

@@ -117,7 +117,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         inputs, label = network.inputs(sample.pixels[None]), sample.explained[0].label
         maps = orders_of(network, inputs, label)
         seed = image_seed("why", sample.id)
-        rows.append({name: faithfulness(network, inputs[0], label, maps[name], options.steps, seed) for name in ORDERS})
+        rows.append(
+            {name: faithfulness(network.model, inputs[0], label, maps[name], options.steps, seed) for name in ORDERS}
+        )
     document = {
         "environment": report.environment(),
         "command": " ".join(["python", "-m", "benchmarks.contrast.why", *given]),

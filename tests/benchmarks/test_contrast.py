@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ pytest.importorskip("timm")
 from evaluation.conftest import Deep, network
 
 from benchmarks.contrast import __main__ as contrast
-from benchmarks.contrast import maps, measure, why
+from benchmarks.contrast import jobs, maps, measure, why
+from benchmarks.contrast.measuring import remembering
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 
 
@@ -44,6 +46,59 @@ def test_one_map_chooses_and_the_other_orders():
     chooses, orders = torch.tensor([[4.0, 3.0], [2.0, 1.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     ranks = why.crossed(chooses, orders).flatten()
     assert ranks.argsort(descending=True).tolist() == [1, 0, 3, 2]
+
+
+def test_only_what_is_asked_for_is_measured():
+    settings, others = maps.chosen(maps.SETTINGS, maps.OTHERS, ("clrp1-s0.9", "clrp2-even", "SmoothGrad", "lrp"))
+    assert [(s.suffix, s.strengths, s.signed) for s in settings] == [
+        ("", {"clrp1": (0.9,)}, ()),
+        ("-even", {"clrp2": (1.0,)}, ()),
+    ]
+    assert others == ("benchmarks.contrast.peers:SmoothGrad",)
+    torch.manual_seed(0)
+    net = network(Deep(9))
+    inputs = torch.rand(1, 3, 24, 24)
+    few = dict(maps.maps_of_setting(net, settings[0], inputs, [2]))
+    assert list(few) == ["lrp", "clrp1-s0.9"]
+    every = dict(maps.maps_of_setting(net, maps.CORE[0], inputs, [2]))
+    for name, heat in few.items():
+        torch.testing.assert_close(heat, every[name])
+    with pytest.raises(ValueError, match="clrp9: not among"):
+        maps.chosen(maps.CORE, maps.CORE_OTHERS, ("clrp1", "clrp9"))
+    with pytest.raises(ValueError, match="no contrast"):
+        maps.chosen(maps.CORE, maps.CORE_OTHERS, ("random",))
+
+
+def test_images_that_are_known_are_run_once():
+    sizes = []
+
+    def model(images):
+        sizes.append(len(images))
+        return images.sum((2, 3))
+
+    images = torch.rand(5, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    run = remembering(model, [images[3], images[0]])
+    torch.testing.assert_close(run(images), images.sum((2, 3)))
+    torch.testing.assert_close(run(images[[0, 3, 0]]), images[[0, 3, 0]].sum((2, 3)))
+    assert sizes == [2, 3]
+
+
+def test_one_class_of_each_scene_in_turn(tmp_path, monkeypatch):
+    asked = jobs.Asked("lite0", True, (), None, None, 1, 1, 0)
+    seen = []
+
+    def scene(network, settings, others, sample, faithful, steps):
+        seen.append([k for k in range(4) if faithful(k, "lrp")])
+        assert not any(faithful(k, "input-x-gradient") for k in range(4))
+        return []
+
+    grids = [SimpleNamespace(explained=[None] * 4)] * 6
+    monkeypatch.setattr(jobs, "measure_scene", scene)
+    monkeypatch.setattr(jobs, "bench_of", lambda asked: (None, (), None, [], grids, None))
+    for index in range(6):
+        jobs.measure((asked, "scene", index, tmp_path / "scene.json"))
+    jobs.measure((asked._replace(scene_classes=None), "scene", 5, tmp_path / "scene.json"))
+    assert seen == [[0], [1], [2], [3], [0], [1], [0, 1, 2, 3]]
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ leaves B unharmed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -69,6 +70,11 @@ def curve(
     Raises:
         InvalidInputError: if there is no step or ``order`` does not hold each pixel.
     """
+    return _probabilities(model, _stations(start, end, order, steps), batch)[:, list(classes)]
+
+
+def _stations(start: Tensor, end: Tensor | Replaced, order: Tensor, steps: int) -> Iterator[Tensor]:
+    """The images on the way from one to another, both included; arguments as for :func:`curve`."""
     if steps < 1 or len(order) != start[0].numel():
         raise InvalidInputError(
             f"{len(order)} pixels in {steps} steps do not take an image of shape {tuple(start.shape)} to another one; "
@@ -78,13 +84,16 @@ def curve(
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
     rank = rank.reshape(start.shape[1:]).to(start.device)
-    counts = [round(k * len(order) / steps) for k in range(steps + 1)]
-    chosen = torch.tensor(list(classes), device=start.device)
+    for k in range(steps + 1):
+        yield replaced(rank < round(k * len(order) / steps))
+
+
+def _probabilities(model: Model, images: Iterator[Tensor], batch: int) -> Tensor:
+    """Of every class, ``(N, m)``, float64; a batch of the images is there at a time."""
     rows = []
     with torch.no_grad():
-        for first in range(0, len(counts), batch):
-            images = torch.stack([replaced(rank < n) for n in counts[first : first + batch]])
-            rows.append(model(images).double().softmax(1)[:, chosen])
+        while some := list(islice(images, batch)):
+            rows.append(model(torch.stack(some)).double().softmax(1))
     return torch.cat(rows)
 
 
@@ -159,8 +168,10 @@ def insertion_deletion(
     else:
         without = baseline
         gone, back = without, lambda at: without(~at)
-    deletion = curve(model, image, gone, order, watched, steps, batch)
-    insertion = curve(model, blurred(image) if start is None else start, back, order, [label], steps, batch)
+    begin = blurred(image) if start is None else start
+    both = chain(_stations(image, gone, order, steps), _stations(begin, back, order, steps))
+    of_watched = _probabilities(model, both, batch)[:, watched]
+    deletion, insertion = of_watched.split(steps + 1)
     bystander = deletion[:, 1] if other is not None else torch.full_like(deletion[:, 0], torch.nan)
     return Scores(deletion[:, 0], insertion[:, 0], bystander)
 

@@ -40,6 +40,24 @@ def test_equal_pixels_go_in_random_order_and_others_do_not():
         assert order[:50] != list(range(50))
 
 
+def test_both_curves_share_the_batches():
+    sizes = []
+
+    def counted(x):
+        sizes.append(len(x))
+        return x.sum((2, 3))
+
+    image = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    heat = image.sum(0)
+    ours = insertion_deletion(counted, image, 1, heat, torch.zeros(3, 4, 4), other=2, steps=4, batch=7)
+    assert sizes == [7, 3]  # five images of each curve
+    order = pixel_order(heat)
+    deletion = curve(Sums(), image, torch.zeros_like(image), order, [1, 2], steps=4)
+    insertion = curve(Sums(), blurred(image), image, order, [1], steps=4)
+    torch.testing.assert_close(torch.stack([ours.deletion, ours.bystander], 1), deletion)
+    torch.testing.assert_close(ours.insertion, insertion[:, 0])
+
+
 def test_area_by_trapezoids():
     assert float(area_under(torch.tensor([1.0, 0.5, 0.0, 0.0]))) == pytest.approx((0.75 + 0.25 + 0) / 3)
     assert float(area_under(torch.ones(9))) == 1
