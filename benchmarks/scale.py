@@ -212,7 +212,6 @@ def markdown(document: Mapping[str, Any]) -> str:
             *(f"{row[kind]['images'] / row[kind]['seconds']:.1f}" for kind in ("run", "loop")),
             f"{ratio(row):.2f}",
             f"{row['loop']['seconds'] / row['loop']['parts']['attributions']:.2f}",
-            "yes" if ratio(row) <= MOST else "no",
         ]
         for row in rows
     ]
@@ -224,7 +223,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "# A run over a folder\n",
-            f"A run costs {spread} times the attributions in it (the goal: at most {MOST}). Most images "
+            f"A run costs {spread} times the attributions in it. Most images "
             f"per second, {best['run']['images'] / best['run']['seconds']:.1f}, came with batches of {best['batch']} in "
             f"{best['processes']} process{'es' if best['processes'] > 1 else ''}. "
             "Threads read the photographs beside the attributions; what else a run does besides explaining is small.\n",
@@ -236,7 +235,6 @@ def markdown(document: Mapping[str, Any]) -> str:
                     "loop, images per s",
                     "run / its attributions",
                     "loop / its attributions",
-                    f"at most {MOST}",
                 ],
                 speeds,
             ),
@@ -309,7 +307,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **{name: getattr(options, name) for name in ("model", "method", "metric", "images", "rounds")},
         "rows": rows,
     }
-    return report.finish(options.output / "scale-cpu.json", document, markdown(document))
+    status = report.finish(options.output / "scale-cpu.json", document, markdown(document))
+    most = max(map(ratio, rows))
+    print(f"run / its attributions: {most:.2f}, at most {MOST:.2f}: {'met' if most <= MOST else 'missed'}")
+    return status
 
 
 if __name__ == "__main__":
