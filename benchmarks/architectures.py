@@ -368,7 +368,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="labels, names or sources")
     parser.add_argument("--all", action="store_true", help="also the large ones of each family")
-    parser.add_argument("--ours-only", action="store_true", help="keep what the file holds about the peers")
+    parser.add_argument("--ours-only", action="store_true", help="keep what the file holds about the other libraries")
     parser.add_argument("--list", action="store_true", help="print the networks and stop")
     parser.add_argument("--resume", action="store_true", help="keep what the file already holds")
     parser.add_argument(

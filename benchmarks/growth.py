@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=(__doc__ or "").split("\n\n")[0])
     add = parser.add_argument
-    add("--series", nargs="+", choices=list(AXES), default=list(AXES))
+    add("--series", nargs="+", choices=list(AXES), default=list(AXES), help="what grows (all)")
     add("--network", default="torchvision/resnet18", help="for all but depth")
     add("--rounds", type=int, default=5, help="rounds per point (5)")
     add("--device", default="cpu", help="cpu or cuda")

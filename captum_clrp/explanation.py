@@ -354,8 +354,8 @@ def _positive_part(relevance: Relevance, leading: int) -> Relevance:
         if bool(nothing.any()):
             examples = nothing.flatten(1).any(1) if leading > 1 else nothing
             warn(
-                f"the contrast of example(s) {examples.nonzero().flatten().tolist()} is zero everywhere: no value speaks "
-                "more for the target than for its dual concept. If relevance is absorbed on the way (see "
+                f"the contrast of example(s) {examples.nonzero().flatten().tolist()} is zero everywhere: no value has more "
+                "relevance for the target than for its dual concept. If relevance is absorbed on the way (see "
                 "check_conservation), conserve=True compares equal totals; relu_attributions=False shows the signed "
                 "difference"
             )

@@ -153,8 +153,8 @@ def _asked(values: tuple[Any, ...]) -> tuple[list[int], Settings, Drawing]:
 def _page(explorer: Explorer) -> gr.Blocks:
     with gr.Blocks(analytics_enabled=False, title="captum-clrp", delete_cache=(600, 3600)) as blocks:
         gr.Markdown(
-            f"# What speaks for a class?\n{explorer.classifier.name}, weights {explorer.classifier.weights}. "
-            "Red speaks for the class, blue against it."
+            f"# Where is the evidence for a class?\n{explorer.classifier.name}, weights {explorer.classifier.weights}. "
+            "Red is evidence for the class, blue against it."
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=320):

@@ -135,7 +135,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="captum-clrp",
-        description="Contrastive layer-wise relevance propagation: what in a picture speaks for a class.",
+        description="Contrastive layer-wise relevance propagation: which parts of a picture are evidence for a class.",
     )
     parser.add_argument("--version", action="version", version=f"captum-clrp {captum_clrp.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

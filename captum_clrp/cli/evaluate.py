@@ -42,8 +42,8 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="measure explanations on a dataset",
-        description="Measure explanations of an image classifier. Results come image by image; a run that was stopped "
-        "goes on where it stopped when it is started again. Without further options: EfficientNet-Lite0 on photographs "
+        description="Measure explanations of an image classifier. Results are kept image by image; a run that was stopped "
+        "continues where it was when it is started again. Without further options: EfficientNet-Lite0 on photographs "
         "that come with the package.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -150,11 +150,11 @@ def _add_arguments(
 
 
 def _add_run_options(group: Any, positive: Callable[[str], int]) -> None:
-    group.add_argument("-o", "--output", metavar="FOLDER", help="for results (default: evaluation/METRIC)")
-    group.add_argument("--restart", action="store_true", help="throw away what the folder holds and begin anew")
+    group.add_argument("-o", "--output", metavar="FOLDER", help="folder for the results (default: evaluation/METRIC)")
+    group.add_argument("--restart", action="store_true", help="discard what the folder holds and start over")
     group.add_argument("--batch", type=positive, default=8, metavar="N", help="images at once (default: 8)")
     seed = number(int, "not a whole number of at least 0", 0)
-    group.add_argument("--seed", type=seed, default=0, metavar="N", help="of everything random (default: 0)")
+    group.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of everything that is random (default: 0)")
     group.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
     group.add_argument(

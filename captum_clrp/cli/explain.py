@@ -11,8 +11,8 @@ METHODS = ("lrp", "clrp1", "clrp2", "clrp1-s0.9")
 
 _DESCRIPTION = """\
 Explain what an image classifier sees: for each class one row with LRP (which parts of the picture the network uses),
-CLRP1 and CLRP2 (which parts speak for this class and not for others, as in the paper), and CLRP1 with strength 0.9, which
-keeps a tenth of what the contrast takes away. Without IMAGE, an embedded picture of a cat and a cup of coffee is explained
+CLRP1 and CLRP2 (which parts favour this class over others, as in the paper), and CLRP1 with strength 0.9, which keeps a
+tenth of what the contrast takes away. Without IMAGE, an embedded picture of a cat and a cup of coffee is explained
 with EfficientNet-Lite0 (with the extra demo).
 """
 _EPILOG = """\
@@ -90,7 +90,7 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         "--range",
         type=value_range,
         metavar="BLACK,WHITE",
-        help="of grey pictures, the values that are black and white, e.g. 0,4095 for 12 bits, --range=-1000,400 (default: "
+        help="the values that are black and white in grey pictures, e.g. 0,4095 for 12 bits, --range=-1000,400 (default: "
         "0 and the most that the file can hold)",
     )
 
@@ -184,7 +184,7 @@ def _add_look_options(parser: argparse.ArgumentParser) -> None:
         type=number(float, "no number from 0 to 1", 0, 1),
         default=1.0,
         metavar="A",
-        help="of the colours of an overlay, from 0 to 1 (default: 1)",
+        help="opacity of the colours of an overlay, from 0 to 1 (default: 1)",
     )
     looks.add_argument(
         "--whole", action="store_true", help="lay the maps back on the whole photograph, the crop of the network undone"

@@ -160,14 +160,14 @@ class Explained:
         if self.logits[index] >= 0 and self.chances[index] >= _UNLIKELY:
             return []
         why = "has a negative score" if self.logits[index] < 0 else "has a probability below 0.1 %"
-        return [f"{why}: a contrast then shows what speaks for the class most, not that it is there"]
+        return [f"{why}: a contrast then shows the strongest evidence for the class, not that it is there"]
 
     def _empty(self, maps: Sequence[NDArray[np.float32]]) -> list[str]:
         """Why nothing is left of contrasts."""
         empty = [name for name, one in zip(self.maps, maps, strict=True) if name in self.contrasts and not one.any()]
         if not empty:
             return []
-        said = "nothing speaks more for the class than for what it is contrasted with; conserve compares equal totals"
+        said = "nothing has more relevance for the class than for what it is contrasted with; conserve compares equal totals"
         return [f"is zero everywhere by {', '.join(empty)}: {said}"]
 
     @functools.cached_property

@@ -28,14 +28,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="a classifier of torchvision or timm (timm/NAME if both have it), or PACKAGE.MODULE:NAME for one's own: a "
+        help="a classifier of torchvision or timm (timm/NAME if both have it), or PACKAGE.MODULE:NAME for your own: a "
         "torch.nn.Module or a function that returns one, installed or in the current folder (default: %(default)s)",
     )
     group.add_argument(
         "--weights",
         metavar="NAME|FILE",
         help="published weights by name (DEFAULT, IMAGENET1K_V1, a timm tag), a state dict or checkpoint file (.pth, .ckpt, "
-        ".safetensors), or random (default: the library's DEFAULT, or what one's own network has)",
+        ".safetensors), or random (default: the library's DEFAULT, or what your own network has)",
     )
     group.add_argument("--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ... (default: cuda if there is one)")
     group.add_argument("--labels", metavar="FILE", help="text file with the name of an output in each line")

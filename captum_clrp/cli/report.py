@@ -66,8 +66,8 @@ class Report:
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n{GENERATOR}\n'
-            f"<title>What speaks for a class</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-            f'<h1>What speaks for a class</h1>\n<p class="small">{html.escape(self._about)}; '
+            f"<title>The evidence for a class</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+            f'<h1>The evidence for a class</h1>\n<p class="small">{html.escape(self._about)}; '
             f"captum_clrp {captum_clrp.__version__}</p>\n{missing}\n"
             + "\n".join(self._parts)
             + f"\n{planned}\n</body>\n</html>\n"

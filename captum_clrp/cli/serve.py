@@ -13,8 +13,8 @@ from captum_clrp.cli.options import add_model_options, asked_classifier, default
 from captum_clrp.errors import how_to_install
 
 _DESCRIPTION = """\
-Serve a page to explore: drop a photograph, choose classes and what to contrast them with, and see which parts speak for
-them. It listens to this computer alone, loads nothing from elsewhere, and takes one network.
+Serve a page to explore: drop a photograph, choose classes and what to contrast them with, and see which parts are
+evidence for each. Only this computer can reach it; it loads nothing from elsewhere, and explains one network.
 """
 _EPILOG = """\
 examples:

@@ -167,7 +167,7 @@ def draw_map(
     Args:
         relevance: ``(H, W)`` or ``(C, H, W)``.
         photograph: As for :func:`draw_maps`; needed for all styles but ``"heatmap"``.
-        label: What the map speaks for: the headline.
+        label: What the map is evidence for: the headline.
         detail: What stands below the headline in small print.
         remark: What the reader should beware of.
         score: The score that the map is about; given, the figure says which share of it arrived.

@@ -660,7 +660,7 @@ def test_a_contrast_that_is_empty_says_so_on_the_picture_and_the_terminal(workpl
     assert code == 0
     ((_, _, (row,)),) = asked
     for told in (row.remark, out):
-        assert "zero everywhere by CLRP1, SGLRP: nothing speaks more for the class" in told
+        assert "zero everywhere by CLRP1, SGLRP: nothing has more relevance for the class" in told
     assert "SGLRP sum 0 (no share of the score)\n" in out
 
 

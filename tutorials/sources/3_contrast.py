@@ -50,8 +50,8 @@ targets = [number(name) for name in classes]
 
 
 def show(rows: dict[str, torch.Tensor], titles: list[str]) -> None:
-    """A row of maps for each method, all of a row on one colour scale: red speaks for
-    the class, blue against it.
+    """A row of maps for each method, all of a row on one colour scale: red is
+    evidence for the class, blue against it.
     """
     columns = len(titles)
     figure, axes = plt.subplots(
@@ -195,8 +195,8 @@ assert share_on_the_left(espresso_rather) < 0.1
 
 # %% [markdown]
 # The answer depends on the question. With the whole grid as input, *cat rather than espresso* also marks parts of the
-# rocket and of the tripod, since they too speak more for a cat than for an espresso. Against all other classes, as in
-# CLRP1, they hardly do.
+# rocket and of the tripod, since they, too, are stronger evidence for a cat than for an espresso. Against all other
+# classes, as in CLRP1, they hardly do.
 
 # %%
 in_grid = ContrastiveLRP(model, low, high, dual=TheseClasses([espresso])).attribute(
@@ -253,7 +253,7 @@ with torch.no_grad():
 #
 # ## When not to trust a contrast
 #
-# - **Zero does not mean unimportant.** A pixel that speaks for the class and for its opposite alike is zero.
+# - **Zero does not mean unimportant.** A pixel that is evidence for the class and for its opposite alike is zero.
 # - **It compares, it does not judge.** A network that recognises a ship by the water gets a map of the water.
 # - **Both sides must arrive.** The contrast compares amounts. Where a network absorbs much relevance on the way, the
 #   class and its opposite may lose different shares of it. With `conserve=True` nothing is lost on either side

@@ -260,6 +260,7 @@ _ = net.eval()
 #
 # 1. `model.eval()`.
 # 2. `print(explain_plan(model, inputs))`: does every operation get the rule that you expect?
-# 3. `print(check_conservation(model, inputs, target))`: is *unaccounted* zero, and do you know who absorbs?
+# 3. `print(check_conservation(model, inputs, target))`: is *unaccounted* zero, and do you know where relevance is
+#    absorbed?
 # 4. Give `low` and `high` in the units of the input: for photographs, normalised pixels (`normalized_bounds`).
 # 5. Look at several classes side by side, on one scale.

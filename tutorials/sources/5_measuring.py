@@ -3,7 +3,7 @@
 #
 # A map that looks right can be wrong. Section 5.2 of [the paper](https://arxiv.org/abs/1812.02100) measures maps in
 # two ways: does the relevance lie *in the box* of the object (the pointing game), and does the score *fall* when the
-# strongest place is covered (the ablation)? Here are both, in small, with a third: does the map find the right
+# strongest place is covered (the ablation)? Here are both on a small scale, and a third: does the map find the right
 # photograph in a *grid*?
 #
 # With five photographs the numbers say little about the methods in general. They show how measuring works; the command

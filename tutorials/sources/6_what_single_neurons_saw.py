@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 6. What single neurons saw
 #
-# Not only an output can be explained. Section 5.3 of [the paper](https://arxiv.org/abs/1812.02100) takes neurons of a
-# hidden layer that see the same part of the image and asks what each of them responded to, in this one image. LRP
-# gives them all the same map; the maps of CLRP2 differ. Whether they are also *right* is tested at the end. (CLRP1 is
-# not defined here: the other neurons of a layer are not the opposite of one of them.)
+# Outputs are not all that can be explained. Section 5.3 of [the paper](https://arxiv.org/abs/1812.02100) takes
+# neurons of a hidden layer that see the same part of the image and asks what each of them responded to, in this one
+# image. LRP gives them all the same map; the maps of CLRP2 differ. Whether they are also *right* is tested at the
+# end. (CLRP1 is not defined here: the other neurons of a layer are not the opposite of one of them.)
 
 # %%
 import matplotlib.pyplot as plt

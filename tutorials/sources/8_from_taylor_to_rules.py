@@ -213,5 +213,5 @@ assert correlation < 0.7
 
 # %% [markdown]
 # If relevance were the activation (or proportional to it), the points would lie on a line. So the rules are good
-# rules for other reasons, conservation above all; and a map that should speak for one class needs a contrast
-# ([tutorial 3](3_contrast.ipynb)).
+# rules for other reasons, conservation above all; and a map that is to show the evidence for one class needs a
+# contrast ([tutorial 3](3_contrast.ipynb)).

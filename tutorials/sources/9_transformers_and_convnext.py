@@ -139,8 +139,8 @@ assert shares["gamma"][0] < 0 < shares["gamma"][1] < shares["gamma"][2]
 def show(
     maps: dict[str, torch.Tensor], classes: list[int], image: torch.Tensor
 ) -> None:
-    """A row for each set of rules, all of a row on one scale: red speaks for the class,
-    blue against it.
+    """A row for each set of rules, all of a row on one scale: red is evidence for the
+    class, blue against it.
     """
     figure, axes = plt.subplots(len(maps), 5, figsize=(7.5, 1.75 * len(maps)))
     for row, (title, relevance) in zip(axes, maps.items(), strict=True):
@@ -222,8 +222,8 @@ for name in ("ConvNeXt", "ViT"):
 
 # %% [markdown]
 # The paper's rules are right for the network with ReLU. In the other two, LRP's maps do not depend on the digit, and
-# CLRP1 is near chance. That is no question of losing relevance: the paper's rules keep most of it, they only bring it
-# to places that do not depend on the class.
+# CLRP1 is near chance. No relevance is lost by this: the paper's rules keep most of it, but they bring it to places
+# that do not depend on the class.
 
 # %%
 one = images[:1]

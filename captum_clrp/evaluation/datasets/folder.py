@@ -43,7 +43,7 @@ class ImageFolder(Dataset):
     options = (
         Option(
             "range",
-            "of grey photographs, the values that are black and white, e.g. 0,4095 for 12 bits",
+            "the values that are black and white in grey photographs, e.g. 0,4095 for 12 bits",
             read_range,
             "BLACK,WHITE",
             "value_range",

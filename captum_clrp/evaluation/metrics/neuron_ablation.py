@@ -202,7 +202,7 @@ class NeuronAblation(PerImageMetric):
         Quantity("cosine", "cosine among the neurons' maps", "low"),
     )
     options = (
-        Option("layer", "name of a module, fc1 or the last convolution if none is named", metavar="MODULE"),
+        Option("layer", "name of a module (default: fc1, or the last convolution)", metavar="MODULE"),
         Option("neurons", "how many", int, "N", keyword="count"),
         PATCH,
     )

@@ -77,7 +77,7 @@ class PointingGame(MapMetric):
     asks = "is the strongest pixel on the object?"
     conventions = "All pixels that share the maximum must lie on the object; an all-equal map is a miss."
     quantities = (Quantity("hit", "accuracy"),)
-    options = (Option("tolerance", "still on the object", float, "PIXELS"),)
+    options = (Option("tolerance", "distance that still counts as on the object", float, "PIXELS"),)
     needs_places = True
 
     def __init__(self, tolerance: float = 0.0, *, average: Average = "images", **options: Any) -> None:
