@@ -344,7 +344,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--budget", type=float, default=300.0, help="seconds per setting after 3 rounds (300)")
     add("--device", default="cpu", help="cpu or cuda")
     add("--precisions", nargs="+", choices=("float32", "tf32", "bfloat16"), help="arithmetic (float32; on a GPU all)")
-    add("--layouts", nargs="+", choices=("contiguous", "channels_last"), help="order in memory (contiguous; on a GPU both)")
+    add(
+        "--layouts",
+        nargs="+",
+        choices=("contiguous", "channels_last"),
+        help="order in memory (contiguous; on a GPU both)",
+    )
     methods, works = sorted({c.method for c in CASES}), sorted({c.work for c in CASES})
     add("--methods", nargs="+", choices=methods, default=methods, metavar="METHOD", help=_any(methods))
     add("--works", nargs="+", choices=works, default=works, metavar="WORK", help=_any(works))

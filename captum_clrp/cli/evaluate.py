@@ -154,7 +154,9 @@ def _add_run_options(group: Any, positive: Callable[[str], int]) -> None:
     group.add_argument("--restart", action="store_true", help="discard what the folder holds and start over")
     group.add_argument("--batch", type=positive, default=8, metavar="N", help="images at once (default: 8)")
     seed = number(int, "not a whole number of at least 0", 0)
-    group.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of everything that is random (default: 0)")
+    group.add_argument(
+        "--seed", type=seed, default=0, metavar="N", help="seed of everything that is random (default: 0)"
+    )
     group.add_argument("--cache", metavar="FOLDER", help="where mean images are kept (default: the user's cache)")
     group.add_argument("--no-figures", action="store_true", help="write no pictures")
     group.add_argument(
