@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 from torch import Tensor
 
-from captum_clrp.errors import ClassifierError
+from captum_clrp.errors import ClassifierError, warn
 from captum_clrp.geometry import Geometry
 
 
@@ -59,6 +59,8 @@ def changed(
         )
     if not all(value > 0 for value in std):
         raise ClassifierError(f"{_listed(std)} are no standard deviations; they are positive", "std")
+    if not all(-1 <= value <= 2 for value in mean):
+        warn(f"mean {_listed(mean)} is far from pixels in [0, 1]; if it is for 0 ... 255, divide mean and std by 255")
     channels = max(len(mean), len(std))
     return Preprocessing(prepare, mean * (channels // len(mean)), std * (channels // len(std)))
 

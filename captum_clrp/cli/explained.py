@@ -157,7 +157,9 @@ class Explained:
 
     def _unlikely(self, index: int) -> list[str]:
         """Why a map of the class may mislead."""
-        if self.logits[index] >= 0 and self.chances[index] >= _UNLIKELY:
+        if self.logits[index] == 0:
+            return ["has a score of 0: there is no relevance to be shared out"]
+        if self.logits[index] > 0 and self.chances[index] >= _UNLIKELY:
             return []
         why = "has a negative score" if self.logits[index] < 0 else "has a probability below 0.1 %"
         return [f"{why}: a contrast then shows the strongest evidence for the class, not that it is there"]

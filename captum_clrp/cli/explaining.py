@@ -164,7 +164,8 @@ def _check_known(names: Sequence[str]) -> None:
     """Whether ``captum-clrp evaluate`` knows methods of these names.
 
     Raises:
-        CommandError: if it does not, or is not installed.
+        CommandError: if it is not installed.
+        InvalidInputError: if it does not.
     """
     if not names:
         return
@@ -175,12 +176,7 @@ def _check_known(names: Sequence[str]) -> None:
             f"unknown method {', '.join(names)}; give some of: {NAMES}; for those of captum-clrp evaluate, "
             f"{how_to_install('eval')}"
         ) from error
-    try:
-        check_methods(names)
-    except CommandError:
-        raise
-    except ValueError as error:
-        raise CommandError(f"{error}; besides: {NAMES}") from error
+    check_methods(names)
 
 
 class _Engine:

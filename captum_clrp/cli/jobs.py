@@ -92,6 +92,8 @@ def _sources(asked: Sequence[str]) -> list[Path]:
     """Files as they are; the pictures of folders; what patterns stand for, where the shell has not replaced them."""
     found: list[Path] = []
     for one in asked:
+        if not one.strip():
+            raise CommandError("IMAGE is empty; give a picture file, a folder or a pattern, or nothing for the example")
         path = Path(one).expanduser()
         if path.is_dir():
             inside = sorted(

@@ -16,7 +16,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto
 img { max-width: 100%; height: auto; background: white; border-radius: 4px; }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #8884; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; }
+th:first-child, td:first-child, th:nth-child(3), td:nth-child(3) { text-align: left; }
+td.remark { white-space: normal; }
 pre { overflow-x: auto; font-size: 12px; line-height: 1.35; }
 .remark { color: #a84300; } .small { color: #777; font-size: 14px; }
 @media (prefers-color-scheme: dark) { .remark { color: #ffb067; } .small { color: #aaa; } }

@@ -41,6 +41,13 @@ def test_mean_and_std_are_for_each_channel_or_for_all():
     assert changed(KNOWN, "net", mean=[0.5], std=[0.25])[1:] == ((0.5,), (0.25,))
 
 
+def test_a_mean_of_bytes_is_noted(recwarn):
+    changed(KNOWN, "net", mean=[-0.5, 0.5, 1.0])
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"mean 123.675, 116.28, 103.53 is far from pixels in \[0, 1\]; if .* divide"):
+        changed(KNOWN, "net", mean=[123.675, 116.28, 103.53], std=[58.4, 57.1, 57.4])
+
+
 @pytest.mark.parametrize(
     ("known", "given", "argument", "says"),
     [

@@ -137,6 +137,7 @@ def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
     ("arguments", "says"),
     [
         (["nowhere.jpg"], "there is no picture nowhere.jpg"),
+        ([""], "IMAGE is empty"),
         (["photos*.jpg"], "no picture is called photos*.jpg"),
         (["PICTURE", "-o", "x.gif"], "ends in none of .png .jpg"),
         (["PICTURE", "--maps", "x.png"], "--maps x.png ends in none of .npz"),
@@ -148,7 +149,7 @@ def test_many_pictures_go_into_a_folder(workplace, with_tiny, picture, capsys):
         (["broken.png", "nowhere.jpg"], "there is no picture nowhere.jpg"),
         (["PICTURE", "-t", "zebraa"], "nearest names are: zebra"),
         (["PICTURE", "-t", "99"], "classes 0 to 7"),
-        (["PICTURE", "-m", "gradcam"], "lrp, clrp1, clrp2"),
+        (["PICTURE", "-m", "gradcam"], "did you mean grad-cam? choose from"),
         (["PICTURE", "-m", "lrp-s0.9"], "unknown method 'lrp-s0.9'"),
         (["PICTURE", "-m", "rivals0"], "unknown method 'rivals0'"),
         (["PICTURE", "--strength", "1.5"], "'1.5' is no number from 0 to 1"),
@@ -662,6 +663,16 @@ def test_a_contrast_that_is_empty_says_so_on_the_picture_and_the_terminal(workpl
     for told in (row.remark, out):
         assert "zero everywhere by CLRP1, SGLRP: nothing has more relevance for the class" in told
     assert "SGLRP sum 0 (no share of the score)\n" in out
+
+
+def test_a_score_of_zero_says_why_there_is_nothing(workplace, with_tiny, picture, capsys):
+    with torch.no_grad():
+        with_tiny.model[-1].weight[:], with_tiny.model[-1].bias[:] = 0, 0  # as torchvision's ViT starts
+    code, out, _ = run(capsys, "explain", picture, "-t", "zebra", "-m", "lrp", "--json")
+    assert code == 0
+    (zebra,) = json.loads(out)["classes"]
+    assert zebra["remark"] == "has a score of 0: there is no relevance to be shared out"
+    assert (zebra["methods"]["LRP"]["sum"], zebra["methods"]["LRP"]["share"]) == (0, None)
 
 
 @pytest.mark.filterwarnings("ignore:precision=.bfloat16")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_clrp.classifiers import Classifier
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, nearest
 from captum_clrp.evaluation.methods.attributions import Attribution
 from captum_clrp.evaluation.methods.base import FAMILIES, Concept, Family, Setting
 from captum_clrp.evaluation.registry import source_checksum
@@ -25,11 +25,14 @@ def check_methods(names: Iterable[str]) -> list[str]:
         InvalidInputError: for a name that is not known.
     """
     chosen = list(dict.fromkeys(names))
-    offered = ", ".join(name for family in FAMILIES for name in family.offers)
+    offers = [name for family in FAMILIES for name in family.offers]
+    offered = ", ".join(offers)
     for name in chosen:
         if _family(name) is None:
+            near = nearest(name, offers, 1)
             usages = "; ".join(family.usage for family in FAMILIES if family.usage)
-            raise InvalidInputError(f"unknown method {name!r}; choose from {offered}; {usages}")
+            meant = f"did you mean {near[0]}? " if near else ""
+            raise InvalidInputError(f"unknown method {name!r}; {meant}choose from {offered}; {usages}")
     if not chosen:
         raise InvalidInputError(f"no method was named; choose from {offered}")
     return chosen

@@ -49,6 +49,7 @@ def test_the_model_is_as_before(alexnet, inputs):
     ("names", "words"),
     [
         (["clrp3"], "clrp3"),
+        (["gradcam"], r"unknown method 'gradcam'; did you mean grad-cam\? choose from"),
         (["lrp-odd"], "lrp-odd"),
         ([], "no method"),
         (["captum:Nothing"], "cannot be made"),
