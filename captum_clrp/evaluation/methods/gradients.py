@@ -42,7 +42,9 @@ class Gradients(Family):
         return [cls(setting.network.model, names, setting.layer)]
 
     def maps(self, inputs: Tensor, concepts: Sequence[Concept], ids: Sequence[str]) -> dict[str, Tensor]:
-        found = gradient_maps(self.model, inputs, concepts, self._plain, self.layer) if self._plain else {}
+        found: dict[str, Tensor] = {}
+        if self._plain:
+            found, self.logits = gradient_maps(self.model, inputs, concepts, self._plain, self.layer)
         if len(self._plain) < len(self.names):
             found["guided-backprop"] = guided_maps(self.model, inputs, concepts)
         return found
@@ -50,7 +52,7 @@ class Gradients(Family):
 
 def gradient_maps(
     model: nn.Module, inputs: Tensor, concepts: Sequence[Tensor], wanted: Sequence[str], layer: nn.Module | None = None
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     """Maps of the methods that need the ordinary gradient.
 
     Args:
@@ -61,7 +63,7 @@ def gradient_maps(
         layer: Of Grad-CAM. Default: the last module whose output is a feature map of more than one position.
 
     Returns:
-        For each wanted method ``(N, K, H, W)``.
+        For each wanted method ``(N, K, H, W)``; and the logits, ``(N, m)``.
     """
     features = _Features(model, layer) if "grad-cam" in wanted else None
     variable = inputs.detach().clone().requires_grad_()
@@ -82,7 +84,7 @@ def gradient_maps(
                 size = (int(inputs.shape[2]), int(inputs.shape[3]))
                 cam = F.interpolate(weighted.clamp(min=0), size, mode="bilinear", align_corners=False)
                 maps["grad-cam"].append(cam[:, 0])
-    return {name: torch.stack(of_concept, dim=1) for name, of_concept in maps.items()}
+    return {name: torch.stack(of_concept, dim=1) for name, of_concept in maps.items()}, logits.detach()
 
 
 def guided_maps(model: nn.Module, inputs: Tensor, concepts: Sequence[Tensor]) -> Tensor:

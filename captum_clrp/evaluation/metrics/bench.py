@@ -72,7 +72,7 @@ class Bench:
     batch: int = 16
     attribution_seconds: float = field(default=0.0, compare=False)
     model_seconds: float = field(default=0.0, compare=False)
-    _said: tuple[Sequence[Sample], Tensor | None] = field(default=((), None), init=False, repr=False, compare=False)
+    _said: tuple[Sequence[Sample], Tensor] = field(default=((), torch.empty(0)), init=False, repr=False, compare=False)
 
     @property
     def compared(self) -> MethodSet:
@@ -120,22 +120,24 @@ class Bench:
             As :meth:`maps`.
         """
         maps = self.maps(self.inputs(samples), concepts_of(samples), [sample.id for sample in samples])
-        self._said = samples, self.compared.logits
+        if self.compared.logits is not None:
+            self._said = samples, self.compared.logits.float().cpu()
         return maps
 
     def said_of(self, samples: Sequence[Sample]) -> Tensor:
         """What the network says of samples: ``(N, m)``, on the CPU.
 
-        Of those that :meth:`explain` has just explained it is known from there, if a method ran the network as it is.
+        Of those that :meth:`explain` has just explained it is known from there, if a method ran the network as it is, and of
+        those that were asked for last.
 
         Args:
             samples: A batch, of one size.
         """
-        explained, logits = self._said
-        known = len(samples) == len(explained) and all(a is b for a, b in zip(samples, explained, strict=True))
-        if logits is not None and known:
-            return logits.float().cpu()
-        return self.logits(torch.stack([sample.pixels for sample in samples]))
+        before, logits = self._said
+        if len(samples) != len(before) or any(a is not b for a, b in zip(samples, before, strict=True)):
+            logits = self.logits(torch.stack([sample.pixels for sample in samples]))
+            self._said = samples, logits
+        return logits
 
     def inputs(self, samples: Sequence[Sample]) -> Tensor:
         """What the model takes, ``(N, 3, H, W)``, of ``samples`` of one size."""
@@ -192,7 +194,10 @@ def concepts_of(samples: Sequence[Sample]) -> list[Tensor]:
 
 
 def over_cases(
-    bench: Bench, samples: Sequence[Sample], score: Callable[[Case, Tensor], Mapping[str, Any]]
+    bench: Bench,
+    samples: Sequence[Sample],
+    score: Callable[[Case, Tensor], Mapping[str, Any]],
+    maps: Mapping[str, Tensor] | None = None,
 ) -> list[tuple[Measured, ...]]:
     """Explain every class that the samples show, as many for each of them, and score each map by itself.
 
@@ -200,11 +205,12 @@ def over_cases(
         bench: Network and methods.
         samples: A batch, of one size.
         score: From a case and its map ``(H, W)`` to the quantities.
+        maps: What :meth:`Bench.explain` returned, where the samples are explained already.
 
     Returns:
         For each sample what was measured for each of its classes.
     """
-    maps = bench.explain(samples)
+    maps = bench.explain(samples) if maps is None else maps
     found = []
     for i, sample in enumerate(samples):
         cases = [[Case(i, sample, k, method) for method in maps] for k in range(len(sample.explained))]

@@ -117,7 +117,7 @@ class ClassSimilarity(PerImageMetric):
 
     def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
         inputs = bench.inputs(samples)
-        ranked = bench.model(inputs).argsort(1, descending=True).cpu()
+        ranked = bench.said_of(samples).argsort(1, descending=True)
         top = min(_TOP, ranked.shape[1])
         drawn = torch.stack([_draw(order, bench.seed, s.id) for order, s in zip(ranked, samples, strict=True)])
         concepts = [*ranked[:, :top].split(1, dim=1), drawn]

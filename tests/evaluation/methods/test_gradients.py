@@ -73,7 +73,9 @@ def test_every_rectifier_is_guided(spelling):
     model = Rectified(spelling)
     # Gradients at the rectifier's output are 1, -1, 1, -1: the negative ones stop; inputs 3 and 4 are switched off.
     assert guided_maps(model, x, [torch.tensor([[0]])]).flatten().tolist() == [1, 0, 0, 0]
-    assert gradient_maps(model, x, [torch.tensor([[0]])], ["gradient"])["gradient"].flatten().tolist() == [1, 1, 0, 0]
+    maps, logits = gradient_maps(model, x, [torch.tensor([[0]])], ["gradient"])
+    assert maps["gradient"].flatten().tolist() == [1, 1, 0, 0]
+    assert logits.equal(model(x))
 
 
 def test_captums_guided_backprop_leaves_relu6_alone():

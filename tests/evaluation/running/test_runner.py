@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -177,21 +177,34 @@ def test_a_finished_run_is_summarised_without_measuring(deep, tmp_path):
     assert job.bench.attribution_seconds == 0
 
 
-@pytest.mark.parametrize("metric", ["sparseness", "sensitivity", "randomisation"])
-def test_what_the_network_says_is_known_from_explanations_of_these_images(metric, deep, tmp_path):
+@pytest.mark.parametrize(
+    ("metric", "method"),
+    [("sparseness", "clrp2"), ("sparseness", "gradient"), ("sensitivity", "clrp2"), ("randomisation", "clrp2")],
+)
+def test_what_the_network_says_is_known_from_explanations_of_these_images(metric, method, deep, tmp_path):
     """A method that runs the network as it is tells the logits; where none does, the network is asked for them."""
-    told, asked = (run(metric, Squares(6), deep, tmp_path / name, [name], batch=4) for name in ("clrp2", "gradient"))
+    told, asked = (run(metric, Squares(6), deep, tmp_path / name, [name], batch=4) for name in (method, "random"))
     ran = []
     told.bench.model = lambda inputs, model=told.bench.model: ran.append(len(inputs)) or model(inputs)
     with torch.no_grad():
         deep.model.classifier.bias -= deep.model(deep.inputs(Squares(6)[0].pixels[None])).mean()  # scores of both signs
     told.go(), asked.go()
     assert not ran
-    known, expected = (read_records(tmp_path / name / "records") for name in ("clrp2", "gradient"))
+    known, expected = (read_records(tmp_path / name / "records") for name in (method, "random"))
     standing = [(m.top, m.negative) for record in known for m in record.measured]
     assert standing == [(m.top, m.negative) for record in expected for m in record.measured]
     assert len(set(standing)) > 1
     assert told.bench.model_seconds == 0 < asked.bench.model_seconds
+
+
+@pytest.mark.parametrize(("metric", "asked"), [("similarity", 1), ("ablation", 0), ("insertion-deletion", 0)])
+def test_the_network_is_not_asked_twice_what_it_says_of_an_image(metric, asked, deep, tmp_path):
+    job = run(metric, Squares(6), deep, tmp_path, ["clrp2", "gradient"], batch=6)
+    job.source.sample = lambda index, sample=job.source.sample: replace(s := sample(index), explained=s.explained[:1])
+    sizes = []  # that of the batch is the only one of 6: curves have 16 images and 2, patches 3 at most
+    job.bench.model = lambda inputs, model=job.bench.model: sizes.append(len(inputs)) or model(inputs)
+    job.go()
+    assert sizes.count(6) == asked
 
 
 class Half(Team):
