@@ -52,6 +52,11 @@ def forward_pre_hooks(module: nn.Module) -> Iterable[Any]:
     return module._forward_pre_hooks.values()
 
 
+def own_parameters(module: nn.Module) -> Iterable[nn.Parameter | None]:
+    """The parameters of a module itself (its public method takes ten times as long)."""
+    return module._parameters.values()
+
+
 def padding_around(convolution: nn.Module) -> tuple[int, ...]:
     """What a convolution pads ahead of it where its own padding cannot, as ``F.pad`` takes it."""
     return getattr(convolution, "_reversed_padding_repeated_twice", ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,29 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
             _collect(value.values(), found)
 
 
+class Function(NamedTuple):
+    """What is known of a torch function.
+
+    Attributes:
+        name: What users call it.
+        in_place: Whether it works in place.
+        parameters: Names of its positional arguments.
+        rest: Name of what follows them.
+        may_be_in_place: Whether it takes ``inplace=True``.
+    """
+
+    name: str
+    in_place: bool
+    parameters: tuple[str, ...]
+    rest: str
+    may_be_in_place: bool
+
+
 class Call:
     """A torch function with its arguments.
 
     Attributes:
+        function: What is known of the function.
         tensors: All floating-point tensors among the arguments, those in lists included, that of ``out=`` not.
         derived: What some tensor among the arguments was derived from, if it depends on the inputs by sign or place only.
     """
@@ -39,12 +58,13 @@ class Call:
         self.func = func
         self.args = args
         self.kwargs = kwargs
+        self.function = _function(func)
         found: list[Tensor] = []
         _collect(args, found)
         if kwargs:
             _collect((value for name, value in kwargs.items() if name != "out"), found)
         self.tensors = [t for t in found if t.is_floating_point()]
-        self.derived = next((d for t in found if (d := derived_from(t)) is not None), None)
+        self.derived = next(filter(None, map(derived_from, found)), None)
         self._tracked: list[Tensor] | None = None
         self._bound: dict[str, Any] | None = None
 
@@ -57,25 +77,23 @@ class Call:
 
     @property
     def name(self) -> str:
-        return _name(self.func)
-
-    @property
-    def _arguments(self) -> dict[str, Any]:
-        if self._bound is None:
-            self._bound = self._bind()
-        return self._bound
+        return self.function.name
 
     def _bind(self) -> dict[str, Any]:
-        names, rest = _parameters(self.func)
+        names, rest = self.function.parameters, self.function.rest
         bound = dict(zip(names, self.args, strict=False))
-        bound.update((_SAME.get(name, name), value) for name, value in self.kwargs.items())
+        for name, value in self.kwargs.items():
+            bound[_SAME.get(name, name)] = value
         if len(self.args) > len(names):
             bound[rest] = self.args[len(names) :]
         return bound
 
     def get(self, name: str, default: Any = None) -> Any:
         """The argument of a name, given by position or by keyword."""
-        return self._arguments.get(name, default)
+        bound = self._bound
+        if bound is None:
+            bound = self._bound = self._bind()
+        return bound.get(name, default)
 
     def run(self) -> Any:
         return self.func(*self.args, **self.kwargs)
@@ -99,7 +117,7 @@ class Call:
     @property
     def overwrites(self) -> bool:
         """Whether the function works in place on its first argument."""
-        return _in_place(self.func) or bool("inplace" in _parameters(self.func)[0] and self.get("inplace", False))
+        return self.function.in_place or (self.function.may_be_in_place and bool(self.get("inplace", False)))
 
     @property
     def overwritten(self) -> Any:
@@ -108,6 +126,11 @@ class Call:
 
 
 @functools.lru_cache(maxsize=1024)
+def _function(func: Callable[..., Any]) -> Function:
+    names, rest = _parameters(func)
+    return Function(_name(func), _in_place(func), names, rest, "inplace" in names)
+
+
 def _name(func: Callable[..., Any]) -> str:
     name = getattr(func, "__name__", None) or str(func)
     return name if name != "__get__" else str(getattr(func.__self__, "__name__", name))  # type: ignore[attr-defined]
@@ -117,7 +140,6 @@ _OPERATORS = "add sub mul truediv div floordiv mod pow matmul and or xor lshift 
 _AUGMENTED = frozenset(f"__i{operator}__" for operator in _OPERATORS.split())
 
 
-@functools.lru_cache(maxsize=1024)
 def _in_place(func: Callable[..., Any]) -> bool:
     """PyTorch's convention: a trailing underscore; and Python's own operators that assign."""
     name = _name(func)
@@ -143,7 +165,6 @@ _UNLISTED: dict[str, str] = {
 """Positional arguments of functions of which ``get_testing_overrides`` lists only some."""
 
 
-@functools.lru_cache(maxsize=1024)
 def _parameters(func: Callable[..., Any]) -> tuple[tuple[str, ...], str]:
     """Names of the positional arguments, and a name for those that follow.
 

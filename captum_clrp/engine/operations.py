@@ -271,7 +271,7 @@ TABLE[_DATA.__set__] = Row("data", partial(refusal.refuse, reason=_BEHIND_ITS_BA
 _QUESTIONS = (
     "shape dtype device layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_nested requires_grad grad_fn "
     "is_leaf size dim ndimension numel nelement stride is_contiguous is_floating_point is_complex is_inference "
-    "element_size get_device __len__ __hash__ __bool__"
+    "element_size get_device _assert __len__ __hash__ __bool__"
 )
 
 _ASKS_ONLY = {function for name in _QUESTIONS.split() for function in _functions(name)}
@@ -286,30 +286,34 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
     """What the propagation mode does with each torch function that the model calls."""
     if func in _ASKS_ONLY:
         return func(*args, **kwargs)
-    if kwargs.get("out") is not None:
+    if kwargs and kwargs.get("out") is not None:
         return _written_to(trace, func, args, kwargs)
     call = Call(func, args, kwargs)
-    if any(trace.may_be_another(t) for t in call.tensors):
-        call = call.changed(trace.recognised)
-    for tensor in call.tensors:
-        trace.check_origin(tensor)
-    overwritten = [t for t in flatten(call.overwritten) if isinstance(t, torch.Tensor)]
+    if not all(map(trace.knows, call.tensors)):
+        call = _known(trace, call)
+    overwritten = [t for t in flatten(call.overwritten) if isinstance(t, torch.Tensor)] if call.overwrites else []
     for tensor in overwritten or (call.tensors if call.name in _HANDS_OUT else ()):
         trace.before_overwriting(tensor)
     row = TABLE.get(func)
-    if not call.tracked:
-        result = _of_constants(trace, call, row)
-    else:
-        if any(t.is_inference() for t in call.tensors):
-            with torch.inference_mode(False):
-                call = call.changed(lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v)
-        result = _handled(trace, call, row)
+    result = _handled(trace, call, row) if call.tracked else _of_constants(trace, call, row)
     for tensor in overwritten:
         trace.after_overwriting(tensor)
     made = (result, *overwritten) if overwritten or not isinstance(result, torch.Tensor) else result
     if not depends_on_input(made) and (call.tracked or call.derived is not None):
         _note_derived(trace, call, row, made)
     return result
+
+
+def _known(trace: Trace, call: Call) -> Call:
+    """The call once it is known where each tensor comes from; constants of inference mode as plain ones."""
+    if any(trace.may_be_another(t) for t in call.tensors):
+        call = call.changed(trace.recognised)
+    for tensor in call.tensors:
+        trace.check_origin(tensor)
+    if call.tracked and any(t.is_inference() for t in call.tensors):
+        with torch.inference_mode(False):
+            return call.changed(lambda v: v.clone() if isinstance(v, torch.Tensor) and v.is_inference() else v)
+    return call
 
 
 def _written_to(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -37,7 +37,8 @@ class Scope:
 
     def __init__(self, names: Mapping[nn.Module, str]) -> None:
         self.running: list[nn.Module] = []
-        self.unused_rules = [module for module in names if own_rule(module) is not None]
+        self._ruled = {module: rule for module in names if (rule := own_rule(module)) is not None}
+        self.unused_rules = list(self._ruled)
         self._rules: list[tuple[PropagationRule, nn.Module] | None] = []
         self._names = names
         self._modules = {name: module for module, name in names.items()}
@@ -94,7 +95,7 @@ class Scope:
 
         def enter(module: nn.Module, inputs: Any) -> None:
             if threading.get_ident() == thread:
-                rule = own_rule(module)
+                rule = self._ruled.get(module) if module in self._names else own_rule(module)
                 around = self._rules[-1] if self._rules else None
                 self.running.append(module)
                 self._rules.append(around if rule is None else (rule, module))

@@ -23,6 +23,7 @@ from captum_clrp.engine._torch import (
     TorchDispatchMode,
     base_of,
     get_grad_fn,
+    own_parameters,
     set_grad_enabled,
     without_python_kernels,
 )
@@ -120,7 +121,7 @@ class Trace(TorchFunctionMode):
         self.refusals = Refusals()
         self.marks = Marks()
         self.scope = Scope(names)
-        self._parameters = {id(p) for module in names for p in module.parameters(recurse=False)}
+        self._parameters = {id(p) for module in names for p in own_parameters(module)}
         self._saved: dict[int, list[Saved]] = {}
         self.handling = False
         self.origins: set[Any] = set()
@@ -209,6 +210,18 @@ class Trace(TorchFunctionMode):
         base = base_of(tensor)
         if base is not None and base.requires_grad and not is_marked(base):
             self.describe(base, Info())
+
+    def knows(self, tensor: Tensor) -> bool:
+        """Whether a glance tells what it is: computed from the inputs, or a constant without a history."""
+        if is_marked(tensor):
+            return depends_on_input(tensor)
+        kind = type(tensor)
+        return (
+            (kind is Tensor or (kind is nn.Parameter and id(tensor) in self._parameters))
+            and tensor.grad_fn is None
+            and base_of(tensor) is None
+            and not tensor.is_inference()
+        )
 
     def may_be_another(self, tensor: Tensor) -> bool:
         """Whether it may be a marked tensor by another name, which :meth:`recognised` finds out."""

@@ -104,14 +104,20 @@ class Operation:
 
     def info(self, *, nonnegative: bool = False, gate: bool | None = None, monotone: bool = True) -> Info:
         """Flags of the result, and its bounds as long as it lies before the first weighted operation."""
-        infos = [self.trace.info(t) for t in self.call.tracked]
-        in_input_domain = all(i.bounds is not None for i in infos)
+        first, *others = [self.trace.info(t) for t in self.call.tracked] or [Info()]
+        for other in others:
+            first = Info(
+                gate=first.gate and other.gate,
+                attention=first.attention and other.attention,
+                bounds=first.bounds and other.bounds,
+                signed=first.signed or other.signed,
+            )
         return Info(
-            nonnegative=nonnegative,
-            gate=all(i.gate for i in infos) if gate is None else gate,
-            attention=all(i.attention for i in infos),
-            bounds=self._follow_bounds(monotone) if in_input_domain else None,
-            signed=None if nonnegative else next((i.signed for i in infos if i.signed is not None), None),
+            nonnegative,
+            first.gate if gate is None else gate,
+            first.attention,
+            self._follow_bounds(monotone) if first.bounds is not None else None,
+            None if nonnegative else first.signed,
         )
 
     def _follow_bounds(self, monotone: bool) -> Bounds | None:
