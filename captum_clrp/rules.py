@@ -73,12 +73,15 @@ class RelevanceRule(PropagationRule):
         distinguishes_negated_weights: Whether ``W`` and ``-W`` give different relevance. CLRP2 is the difference of
             the two at the output layer and would vanish for a rule that cannot tell them apart.
         amplifies: Whether relevance can grow: shares of both signs that add up to what was received.
+        by_output: Whether the share of an output follows from its own weights alone, so that a large layer may be taken some
+            outputs at a time: what a rule of one's own may claim of itself.
         starts_with_output: Whether the product of its first term is the operation's output without the bias, which the
             forward pass has computed.
     """
 
     distinguishes_negated_weights: bool = True
     amplifies: bool = False
+    by_output: bool = False
     starts_with_output: bool = False
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
@@ -200,6 +203,8 @@ class ZPlus(RelevanceRule):
     bypassed. Valid for inputs of any sign.
     """
 
+    by_output = True
+
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         if nonnegative:
             return (Term(activations, layer.positive),)
@@ -221,6 +226,8 @@ class ZBeta(RelevanceRule):
             tensor that broadcasts to the input.
         high: Highest value, likewise.
     """
+
+    by_output = True
 
     def __init__(self, low: float | Tensor, high: float | Tensor) -> None:
         self.low = low
@@ -244,6 +251,7 @@ class Epsilon(RelevanceRule):
         bias: Whether the bias takes its share (which is absorbed). Default: ``False``, biases are bypassed.
     """
 
+    by_output = True
     distinguishes_negated_weights = False
     amplifies = True
     starts_with_output = True
@@ -288,6 +296,7 @@ class Gamma(RelevanceRule):
         InvalidInputError: for a gamma that is not above 0 (without it the rule is :class:`Epsilon`).
     """
 
+    by_output = True
     distinguishes_negated_weights = False
     amplifies = True
     starts_with_output = True
@@ -316,6 +325,7 @@ class WSquare(RelevanceRule):
     nothing. Cannot tell ``W`` from ``-W``.
     """
 
+    by_output = True
     distinguishes_negated_weights = False
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
@@ -329,6 +339,7 @@ class Flat(RelevanceRule):
     architecture alone does. Padding receives nothing. Cannot tell ``W`` from ``-W``.
     """
 
+    by_output = True
     distinguishes_negated_weights = False
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:

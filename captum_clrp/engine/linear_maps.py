@@ -26,6 +26,12 @@ _PARTS: dict[str, Callable[..., Tensor]] = {
 }
 
 
+_LARGE = 2**22
+"""Elements of a weight matrix from which on it is taken in blocks."""
+_BLOCK = 2**20
+"""Elements of a block."""
+
+
 def _convert(weight: Tensor, part: Tensor, name: str, negated: bool) -> None:
     """A part of the weights in another precision or of their negatives, so few at a time that they stay in the cache."""
     rows = max(1, 2**16 // max(1, weight.shape[1:].numel()))
@@ -87,10 +93,18 @@ class LinearMap:
     def _low_precision_twin(self) -> LinearMap:
         return self._twin(low_precision=self.compute_dtype == torch.float32)
 
-    def _twin(self, **differences: bool) -> LinearMap:
+    def _twin(self, **differences: Any) -> LinearMap:
         twin = copy.copy(self)
         vars(twin).update(differences)
         return twin
+
+    def blocks(self) -> list[tuple[slice, LinearMap]]:
+        """Itself in maps to some of the outputs each, where it has too many weights to derive others from all at once.
+
+        Returns:
+            The outputs and their map; nothing where it is best taken whole.
+        """
+        return []
 
     def transformed(self, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
         """``derive(W)`` in at least float32, kept under ``key`` while weights are at rest."""
@@ -176,6 +190,19 @@ class FullyConnected(LinearMap):
 
     def in_low_precision(self) -> LinearMap:
         return self._low_precision_twin()
+
+    def blocks(self) -> list[tuple[slice, LinearMap]]:
+        """Of a matrix of 16 MB or more in main memory; each block is read once, and what is derived of it stays in the cache.
+
+        In float32 at least: memory is what it waits for, and to convert weights takes longer than to multiply with them.
+        """
+        weight, bias = self.weight.detach(), self.bias
+        if weight.numel() < _LARGE or weight.device.type != "cpu":
+            return []
+        rows = max(1, _BLOCK // weight.size(1))
+        outputs = [slice(start, start + rows) for start in range(0, len(weight), rows)]
+        of_block = self._twin(low_precision=False)
+        return [(o, of_block._twin(weight=weight[o], bias=None if bias is None else bias[o])) for o in outputs]
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return F.linear(activations, weight)

@@ -159,7 +159,8 @@ class Shared(Node):
         """The map; a second one where the relevance by it is subtracted from that by the first."""
         return [self.layer]
 
-    def prepare(self) -> list[tuple[LinearMap, Prepared]]:
+    def prepare(self) -> list[tuple[LinearMap, Prepared | None]]:
+        """What the rule needs of each map; nothing is kept of one that is taken in blocks."""
         if isinstance(self.rule, Identity):
             return []
         activations = self.saved[0].tensor
@@ -168,22 +169,39 @@ class Shared(Node):
         output = self.output.tensor if self.output is not None else None
         self.layer.retained = self.retain
 
-        def prepared(at: LinearMap) -> Prepared:
+        def prepared(at: LinearMap) -> Prepared | None:
             known = output if at is self.layer else None  # in double precision, or negated, it is another one
+            if self.rule.by_output and not self.retain and at.blocks():
+                return None  # for several classes what is derived of the weights is better kept
             return prepare(self.rule, at, activations, nonnegative=self.nonnegative, output=known)
 
         return [(at, prepared(at)) for at in self.layers()]
 
-    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared | None]]) -> tuple[Tensor, ...]:
         if isinstance(self.rule, Identity):
             return (relevance,)
         base, *dual = [
-            distribute(layer, ready, relevance, conserve=self.conserve, last=not self.retain)
+            self._by_blocks(layer, relevance)
+            if ready is None
+            else distribute(layer, ready, relevance, conserve=self.conserve, last=not self.retain)
             for layer, ready in prepared
         ]
         for other in dual:
             base.sub_(other, alpha=self.subtracted)
         return (base,)
+
+    def _by_blocks(self, layer: LinearMap, relevance: Tensor) -> Tensor:
+        """Relevance by a large map, some outputs at a time."""
+        activations = self.saved[0].tensor
+        output = self.output.tensor if self.output is not None and layer is self.layer else None
+        received: Tensor | None = None
+        for outputs, block in layer.blocks():
+            known = None if output is None else output[..., outputs]
+            ready = prepare(self.rule, block, activations, nonnegative=self.nonnegative, output=known)
+            share = distribute(block, ready, relevance[..., outputs], conserve=self.conserve, last=True)
+            received = share if received is None else received.add_(share)
+        assert received is not None
+        return received
 
 
 class Role(NamedTuple):
@@ -240,7 +258,7 @@ class Weighted(Shared):
         layer = self.layer.in_double_precision() if self.role.contrast else self.layer
         return [layer, layer.with_negated_weights()] if self.role.negate else [layer]
 
-    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared]]) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared | None]]) -> tuple[Tensor, ...]:
         if self.unrounded is not None:
             relevance, self.unrounded = self.unrounded, None
         return super().share(relevance, prepared)
@@ -503,17 +521,18 @@ class Padding(Node):
         self.pad = list(pad)
 
     def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
-        for i in range(len(self.pad) // 2):
-            before, after = self.pad[2 * i], self.pad[2 * i + 1]
-            if before or after:
-                relevance = self._fold(relevance, relevance.dim() - 1 - i, before, after)
-        return (relevance,)
+        last = relevance.dim() - 1
+        sides = [(last - i, *self.pad[2 * i : 2 * i + 2]) for i in range(len(self.pad) // 2)]
+        inner = relevance.clone() if any(self.pad) else relevance
+        for dim, before, after in sides:
+            inner = self._fold(inner, dim, before, after)
+        return (inner,)
 
     @staticmethod
     def _fold(relevance: Tensor, dim: int, before: int, after: int) -> Tensor:
-        """Undo ``before`` and ``after`` of one dimension; negative numbers (cropped places) come back as zeros."""
+        """Undo ``before`` and ``after`` of one dimension, in place; cropped places (negative numbers) come back as zeros."""
         first, last = max(before, 0), relevance.size(dim) - max(after, 0)
-        inner = relevance.narrow(dim, first, last - first).clone()
+        inner = relevance.narrow(dim, first, last - first)
         if before > 0:
             outside = relevance.narrow(dim, 0, first).sum(dim, keepdim=True)
             inner.narrow(dim, 0, 1).add_(outside)

@@ -2,8 +2,8 @@
 
 PyTorch does not tell of every write to a parameter (``weight.data.mul_(2)`` counts no version, nor does a fused kernel), and
 to look whether a weight is still the same costs as much as to derive it anew. So derived weights live as long as the
-operation that asked for them. What makes that cheap is memory that was used before: for 400 MB of new memory the
-operating system takes five times as long as the arithmetic.
+operation that asked for them. What makes that cheap is memory that was used before: for new
+memory the operating system takes five times as long as the arithmetic.
 """
 
 from __future__ import annotations

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 from helpers import oracles
 from torch import Tensor, nn
 
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.engine import linear_maps
 from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
+from captum_clrp.rules import Epsilon, Flat, Gamma, RelevanceRule, Term, WSquare, ZBeta, ZPlus
 
 
 def convolution(module: nn.modules.conv._ConvNd) -> Convolution:
@@ -172,3 +176,89 @@ def test_parts_of_both_signs_side_by_side() -> None:
         assert torch.equal(layer.both_signs, expected)
         dual = torch.cat((relu(-module.weight), -relu(module.weight)), 0 if layer.transposed else 1)
         assert torch.equal(layer.with_negated_weights().both_signs, dual)
+
+
+# -- large fully connected layers, some outputs at a time ---------------------------------------------------------------
+
+
+class OwnRule(ZPlus):
+    """Takes its weights whole: how large they are beside the largest one."""
+
+    by_output = False
+
+    def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
+        return (Term(activations, layer.positive / layer.positive.max()),)
+
+
+RULES: dict[str, Callable[[], RelevanceRule]] = {
+    "z+": ZPlus,
+    "z^beta": lambda: ZBeta(-1.0, 1.0),
+    "epsilon": lambda: Epsilon(1e-3, bias=True),
+    "gamma": Gamma,
+    "w^2": WSquare,
+    "flat": Flat,
+    "one's own": OwnRule,
+}
+
+
+def large(rule: RelevanceRule | None) -> nn.Sequential:
+    torch.manual_seed(3)
+    layers = nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 7), nn.Tanh(), nn.Linear(7, 10), nn.ReLU(), nn.Linear(10, 4)
+    model = nn.Sequential(*layers).double().eval()
+    if rule is not None:
+        model[2].rule = model[4].rule = rule
+    return model
+
+
+def in_blocks(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Take every fully connected layer in blocks of two or three outputs; the weights that were so taken."""
+    taken: list[Tensor] = []
+    blocks = FullyConnected.blocks
+
+    def watched(self: FullyConnected) -> list[tuple[slice, LinearMap]]:
+        taken.append(self.weight)
+        return blocks(self)
+
+    monkeypatch.setattr(linear_maps, "_LARGE", 1)
+    monkeypatch.setattr(linear_maps, "_BLOCK", 20)
+    monkeypatch.setattr(FullyConnected, "blocks", watched)
+    return taken
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("conserve", [False, True])
+def test_a_layer_in_blocks_shares_relevance_as_the_whole_one(
+    rule: str, conserve: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = large(RULES[rule]()), torch.randn(3, 5, 6, dtype=torch.float64)
+    initial = torch.randn(3, 5, 4, dtype=torch.float64)
+    lrp = LRPZBeta(model, -9.0, 9.0, conserve=conserve)
+    whole = lrp.attribute(x, initial_relevance=initial)
+    taken = in_blocks(monkeypatch)
+    torch.testing.assert_close(lrp.attribute(x, initial_relevance=initial), whole, rtol=1e-11, atol=1e-13)
+    assert any(w is model[2].weight for w in taken) == (rule != "one's own")
+
+
+@pytest.mark.parametrize("contrast", [ContrastiveLRP1, ContrastiveLRP2])
+def test_contrasts_of_several_classes_are_the_same_in_blocks(
+    contrast: type[ContrastiveLRP1], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = large(None).float(), torch.rand(3, 6)
+    explainer = contrast(model, 0.0, 1.0)
+    whole = explainer.attribute_classes(x, [0, 1, 3])
+    single = explainer.attribute(x, 3, relu_attributions=False)
+    taken = in_blocks(monkeypatch)
+    torch.testing.assert_close(explainer.attribute_classes(x, [0, 1, 3]), whole, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(explainer.attribute(x, 3, relu_attributions=False), single, rtol=1e-4, atol=1e-6)
+    assert taken
+
+
+def test_blocks_have_every_output_once_and_the_weights_of_a_matrix() -> None:
+    layer = FullyConnected(torch.randn(1100, 4096), torch.randn(1100)).with_negated_weights()
+    blocks = layer.blocks()
+    assert [o for outputs, _ in blocks for o in range(1100)[outputs]] == list(range(1100))
+    for outputs, block in blocks:
+        assert torch.equal(block.positive, layer.positive[outputs])
+        assert torch.equal(block.bias, layer.bias[outputs])
+    assert len(blocks) == 5
+    assert not FullyConnected(torch.randn(1000, 4096)).blocks()

@@ -6,6 +6,7 @@ more per layer. CLRP1 costs nothing extra, CLRP2 two more at the output layer (d
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp.engine import linear_maps
 
 HEAVY = ("aten::convolution", "aten::convolution_backward", "aten::addmm", "aten::mm", "aten::bmm")
 
@@ -31,8 +33,9 @@ def layers_of(model: nn.Module) -> int:
 
 
 @pytest.fixture(params=["alexnet", "resnet18"])
-def model(request: pytest.FixtureRequest) -> nn.Module:
+def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> nn.Module:
     torch.manual_seed(0)
+    monkeypatch.setattr(linear_maps, "_LARGE", math.inf)  # a layer in blocks takes several operations for one
     return torchvision.models.get_model(request.param, weights=None).eval()
 
 
@@ -42,6 +45,20 @@ def test_lrp_takes_three_operations_per_layer(model: nn.Module, precision: str) 
     x = torch.rand(1, 3, 64, 64)
     method = LRPZBeta(model, precision=precision)
     assert count(lambda: method.attribute(x, 5)) == 3 * layers_of(model)
+
+
+@pytest.mark.parametrize("method", [LRPZBeta, ContrastiveLRP1])
+def test_a_layer_in_blocks_multiplies_as_often_as_one_of_three_operations(method: type[LRPZBeta]) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(2048, 2100), nn.ReLU(), nn.Linear(2100, 3)).eval(), torch.rand(2, 2048)
+    with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiled:
+        method(model, 0.0, 1.0).attribute(x, 1)
+    products = [event for event in profiled.key_averages() if event.key in ("aten::mm", "aten::addmm")]
+    assert sum(event.count for event in products) > 3 * layers_of(model)
+    first, second = 2 * 2 * 2048 * 2100, 2 * 2 * 2100 * 3
+    assert (
+        sum(event.flops for event in products) == (1 + 2 * 2) * first + 3 * second
+    )  # of W+ and W-: x has a lower bound
 
 
 def test_the_contrast_is_free(model: nn.Module) -> None:
