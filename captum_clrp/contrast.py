@@ -46,7 +46,10 @@ NAMES = "lrp, clrp1, clrp2, rivalsK (the K highest other logits), other-logits, 
 
 
 class DualConcept:
-    """Base of the dual concepts.
+    """Base of the dual concepts; a new one needs :meth:`relevance` alone.
+
+    What else it has, has a default: :meth:`concept` is for duals that weigh the score anew, and ``negates_output_layer`` for
+    CLRP2, whose dual is another rule of the output layer and no initial relevance.
 
     Attributes:
         negates_output_layer: Whether the dual negates the weights of the output layer.

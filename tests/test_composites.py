@@ -13,7 +13,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from helpers.nets import distance, pictures
+from helpers.nets import distance, pictures, zennit_map
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -407,16 +407,6 @@ def test_group_norm_under_cp_lrp_is_gradient_times_input_with_a_constant_scale()
 
 
 # --- Zennit's composites of the same names
-
-
-def zennit_map(composite: Any, model: nn.Module, x: Tensor, target: int) -> Tensor:
-    model, x = copy.deepcopy(model), x.clone().requires_grad_()
-    with composite.context(model) as prepared:
-        output = prepared(x)
-        initial = torch.zeros_like(output)
-        initial[:, target] = output[:, target].detach()
-        (relevance,) = torch.autograd.grad(output, x, initial)
-    return relevance
 
 
 @pytest.mark.parametrize("name", ["epsilon-plus", "epsilon-plus-flat", "epsilon-gamma-box"])

@@ -6,11 +6,8 @@ tiny stabilizer and ``zero_params="bias"`` its ``ZPlus`` and ``ZBox`` are the ru
 
 from __future__ import annotations
 
-import copy
-
 import pytest
-import torch
-from helpers.nets import HIGH, LOW, distance, pictures
+from helpers.nets import HIGH, LOW, distance, pictures, zennit_map
 from torch import Tensor, nn
 
 from captum_clrp import LRPZBeta
@@ -32,17 +29,6 @@ EVERYWHERE_ZPLUS = LayerMapComposite(layer_map=LAYERS)
 def with_box(low: float | Tensor, high: float | Tensor) -> Composite:
     box = [(Convolution, ZBox(low, high, **TINY)), (nn.Linear, ZBox(low, high, **TINY))]
     return SpecialFirstLayerMapComposite(layer_map=LAYERS, first_map=box)
-
-
-def zennit(composite: Composite, model: nn.Module, x: Tensor, target: int) -> Tensor:
-    model = copy.deepcopy(model)
-    x = x.clone().requires_grad_()
-    with composite.context(model) as prepared:
-        output = prepared(x)
-        initial = torch.zeros_like(output)
-        initial[:, target] = output[:, target].detach()
-        (relevance,) = torch.autograd.grad(output, x, initial)
-    return relevance
 
 
 NETWORKS = {
@@ -95,7 +81,7 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
 def test_zplus_is_zennits(model: nn.Module) -> None:
     # Zennit's z+ splits inputs by sign as well, so the first layer may have it on signed inputs.
     x = pictures(2, 12).double()
-    expected = zennit(EVERYWHERE_ZPLUS, model, x, 3)
+    expected = zennit_map(EVERYWHERE_ZPLUS, model, x, 3)
     first = next(m for m in model.modules() if hasattr(m, "weight"))
     first.rule = ZPlus()
     assert distance(LRPZBeta(model).attribute(x, target=3), expected) <= 1e-8
@@ -103,12 +89,12 @@ def test_zplus_is_zennits(model: nn.Module) -> None:
 
 def test_zbeta_is_zennits_box_rule(model: nn.Module) -> None:
     x = pictures(2, 12).double()
-    expected = zennit(with_box(-3.0, 3.0), model, x, 3)
+    expected = zennit_map(with_box(-3.0, 3.0), model, x, 3)
     assert distance(LRPZBeta(model, -3.0, 3.0).attribute(x, target=3), expected) <= 1e-8
 
 
 def test_alexnet_in_single_precision_is_zennits(alexnet: nn.Module) -> None:
     x = pictures(2, 127)
-    expected = zennit(with_box(LOW, HIGH), alexnet, x, 3)
+    expected = zennit_map(with_box(LOW, HIGH), alexnet, x, 3)
     actual = LRPZBeta(alexnet, LOW, HIGH).attribute(x, target=3)
     assert distance(actual, expected) <= 1e-4

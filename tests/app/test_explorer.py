@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from helpers.nets import tiny_classifier
 from PIL import Image
-from torch import nn
 from torchvision import transforms
 
 from captum_clrp import ContrastiveLRP, LRPZBeta
@@ -26,13 +25,7 @@ NAMES = ("zebra", "elephant", "cat", "cup", "crane")
 
 @pytest.fixture
 def tiny() -> Classifier:
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(96, len(NAMES))
-        ).eval()
-    prepare = transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()])
-    return Classifier("tiny", model, prepare, (0.5,) * 3, (0.25,) * 3, NAMES, "random")
+    return tiny_classifier(NAMES)
 
 
 @pytest.fixture

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from helpers.nets import tiny_classifier
 from PIL import Image
-from torch import nn
-from torchvision import transforms
 
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli import explaining
@@ -20,20 +18,7 @@ NAMES = ("zebra", "African elephant", "tabby cat", "crane", "crane", "Cardigan",
 @pytest.fixture
 def tiny() -> Classifier:
     """Eight classes, 16 x 16 pixels, random weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(96, len(NAMES))
-        ).eval()
-    return Classifier(
-        name="tiny",
-        weights="random",
-        model=model,
-        prepare=transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()]),
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        class_names=NAMES,
-    )
+    return tiny_classifier(NAMES)
 
 
 @pytest.fixture
