@@ -20,7 +20,7 @@ from torch import Tensor
 
 from captum_clrp import explain_plan
 from captum_clrp.classifiers import Classifier
-from captum_clrp.cli.explained import Drawing, Explained
+from captum_clrp.cli.explained import Drawing, ExplainedPicture
 from captum_clrp.contrast import DualConcept, TheseClasses, contrast_named
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.images import example_picture, open_picture
@@ -71,7 +71,7 @@ def uploaded(path: Path, name: str) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Settings:
+class MapSettings:
     """How maps are computed.
 
     Attributes:
@@ -116,7 +116,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Place:
+class LocalRelevance:
     """How much of a class's relevance lies at a place.
 
     Attributes:
@@ -173,8 +173,8 @@ class Explorer:
         return [(index, float(chances[index])) for index in best]
 
     def explain(
-        self, photograph: Image.Image, classes: Sequence[int], settings: Settings, name: str = "photograph"
-    ) -> Explained:
+        self, photograph: Image.Image, classes: Sequence[int], settings: MapSettings, name: str = "photograph"
+    ) -> ExplainedPicture:
         """Maps of classes; those that are not at hand from one forward pass.
 
         Args:
@@ -197,7 +197,7 @@ class Explorer:
                 raise InvalidInputError(f"{self.classifier.name} gives no finite logits; check its weights")
             maps = self._maps(inputs, key, classes, settings)
         label = self._label(settings)
-        return Explained(
+        return ExplainedPicture(
             name,
             photograph,
             pixels,
@@ -208,7 +208,7 @@ class Explorer:
             {label: settings.as_method()},
         )
 
-    def plan(self, photograph: Image.Image, settings: Settings) -> str:
+    def plan(self, photograph: Image.Image, settings: MapSettings) -> str:
         """The rule of every operation.
 
         Args:
@@ -224,7 +224,9 @@ class Explorer:
                 found = self._kept.put(key, str(plan))
         return str(found)
 
-    def code(self, classes: Sequence[int], settings: Settings, drawing: Drawing, name: str = "photograph.png") -> str:
+    def code(
+        self, classes: Sequence[int], settings: MapSettings, drawing: Drawing, name: str = "photograph.png"
+    ) -> str:
         """Python lines that make the same maps.
 
         Args:
@@ -239,7 +241,7 @@ class Explorer:
         if dual is not None:
             arguments.append(f"dual={dual!r}")
             arguments += [f"strength={settings.strength:g}"] if settings.strength != 1 else []
-        defaults = Settings().propagation()
+        defaults = MapSettings().propagation()
         arguments += [f"{key}={value!r}" for key, value in settings.propagation().items() if value != defaults[key]]
         look = f"style={drawing.style!r}, sign={drawing.sign!r}, smooth={drawing.sigma:g}"
         look += f", opacity={drawing.opacity:g}" if drawing.opacity != 1 else ""
@@ -276,7 +278,9 @@ class Explorer:
             self.forward_passes += 1
         return found
 
-    def _maps(self, inputs: Tensor, key: str, classes: Sequence[int], settings: Settings) -> list[NDArray[np.float32]]:
+    def _maps(
+        self, inputs: Tensor, key: str, classes: Sequence[int], settings: MapSettings
+    ) -> list[NDArray[np.float32]]:
         found = {index: self._kept.get((key, settings, index)) for index in classes}
         missing = [index for index, relevance in found.items() if relevance is None]
         if missing:
@@ -288,7 +292,7 @@ class Explorer:
                 found[index] = self._kept.put((key, settings, index), relevance.copy())
         return [found[index] for index in classes]
 
-    def _label(self, settings: Settings) -> str:
+    def _label(self, settings: MapSettings) -> str:
         if settings.rather_than:
             label = f"rather than {', '.join(map(self.classifier.class_name, settings.rather_than))}"
         else:
@@ -316,7 +320,7 @@ class _Kept:
         return value
 
 
-def compared(one: Explained, drawing: Drawing) -> tuple[Image.Image, Image.Image]:
+def compared(one: ExplainedPicture, drawing: Drawing) -> tuple[Image.Image, Image.Image]:
     """Bare pictures of the first two classes on one scale; of a single class, the photograph and its picture.
 
     Args:
@@ -332,7 +336,7 @@ def compared(one: Explained, drawing: Drawing) -> tuple[Image.Image, Image.Image
     return (bare[0], bare[1]) if len(bare) > 1 else (seen(one), bare[0])
 
 
-def seen(one: Explained) -> Image.Image:
+def seen(one: ExplainedPicture) -> Image.Image:
     """What the network saw of the photograph.
 
     Args:
@@ -341,7 +345,7 @@ def seen(one: Explained) -> Image.Image:
     return Image.fromarray((one.pixels.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
 
 
-def at(one: Explained, x: float, y: float) -> list[Place]:
+def at(one: ExplainedPicture, x: float, y: float) -> list[LocalRelevance]:
     """How much of each class's relevance lies around a pixel of what the network saw.
 
     Args:
@@ -356,11 +360,11 @@ def at(one: Explained, x: float, y: float) -> list[Place]:
     for index, relevance in zip(one.classes, maps, strict=True):
         values = relevance.sum(0, dtype=np.float64)
         here, whole = float(values[around].sum()), float(np.abs(values).sum())
-        found.append(Place(one.classifier.class_name(index), here, here / whole if whole else 0.0))
+        found.append(LocalRelevance(one.classifier.class_name(index), here, here / whole if whole else 0.0))
     return found
 
 
-def told(one: Explained) -> str:
+def told(one: ExplainedPicture) -> str:
     """Probability, score, sum and absorbed share of each class, as Markdown.
 
     Args:

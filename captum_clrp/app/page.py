@@ -18,8 +18,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 import gradio as gr
 from PIL import Image
 
-from captum_clrp.app.explorer import METHODS, MOST_CLASSES, Explorer, Settings, at, compared, seen, told, uploaded
-from captum_clrp.cli.explained import Drawing, Explained, percent
+from captum_clrp.app.explorer import METHODS, MOST_CLASSES, Explorer, MapSettings, at, compared, seen, told, uploaded
+from captum_clrp.cli.explained import Drawing, ExplainedPicture, percent
 from captum_clrp.composites import COMPOSITES
 from captum_clrp.errors import ContrastiveLRPError
 from captum_clrp.images import EXAMPLE_NAME, example_picture
@@ -143,10 +143,10 @@ class _Files:
         return [str(Path(folder.name) / name) for name in contents]
 
 
-def _asked(values: tuple[Any, ...]) -> tuple[list[int], Settings, Drawing]:
+def _asked(values: tuple[Any, ...]) -> tuple[list[int], MapSettings, Drawing]:
     """What the components say: classes, and how to compute and to draw."""
     leading, others, rather, method, style, strength, rules, avg_pool, conserve, smooth, opacity, sign = values
-    settings = Settings(method, tuple(rather or ()), strength, rules, avg_pool, bool(conserve))
+    settings = MapSettings(method, tuple(rather or ()), strength, rules, avg_pool, bool(conserve))
     return [*(leading or ()), *(others or ())], settings, Drawing(style, sign, smooth, opacity=opacity)
 
 
@@ -218,7 +218,9 @@ class _Answers:
         lines = [f"- **{found.name}**: {found.share:.1%} of its relevance" for found in at(one, x, y)]
         return "\n".join([f"Around pixel ({x}, {y}):", "", *lines])
 
-    def _explained(self, sent: tuple[Image.Image, str], values: tuple[Any, ...]) -> tuple[Explained, Settings, Drawing]:
+    def _explained(
+        self, sent: tuple[Image.Image, str], values: tuple[Any, ...]
+    ) -> tuple[ExplainedPicture, MapSettings, Drawing]:
         classes, settings, drawing = _asked(values)
         return self._explorer.explain(sent[0], classes, settings, sent[1]), settings, drawing
 

@@ -60,7 +60,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Explained:
+class ExplainedPicture:
     """A picture with its maps.
 
     Attributes:

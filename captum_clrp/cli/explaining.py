@@ -20,7 +20,7 @@ from tqdm import tqdm
 from captum_clrp import explain_plan
 from captum_clrp.classifiers import Classifier
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.explained import Drawing, Explained
+from captum_clrp.cli.explained import Drawing, ExplainedPicture
 from captum_clrp.cli.jobs import Job, forget, jobs, readable
 from captum_clrp.cli.options import asked_classifier, check_cam_layer, default_device, module_named
 from captum_clrp.cli.output import check_file, write_whole
@@ -240,7 +240,9 @@ class _Engine:
         }
 
 
-def _explained(engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: int) -> Iterator[tuple[Explained, Job]]:
+def _explained(
+    engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: int
+) -> Iterator[tuple[ExplainedPicture, Job]]:
     remaining = iter(_progress(asked, "explaining"))
     while some := list(itertools.islice(remaining, batch)):
         try:
@@ -253,7 +255,7 @@ def _explained(engine: _Engine, asked: Sequence[Job], targets: _Targets, batch: 
         yield from zip(explained, some, strict=True)
 
 
-def _together(engine: _Engine, some: Sequence[Job], targets: _Targets) -> list[Explained]:
+def _together(engine: _Engine, some: Sequence[Job], targets: _Targets) -> list[ExplainedPicture]:
     """Pictures that go through the network together."""
     classifier = engine.classifier
     photographs = [job.open() for job in some]
@@ -271,7 +273,7 @@ def _together(engine: _Engine, some: Sequence[Job], targets: _Targets) -> list[E
     inputs = classifier.normalize(pixels).to(classifier.device)
     logits, maps = engine.maps(inputs, choose, [job.name for job in some])
     return [
-        Explained(
+        ExplainedPicture(
             job.name,
             photographs[n],
             pixels[n],

@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 import captum_clrp
-from captum_clrp.cli.explained import Drawing, Explained, percent
+from captum_clrp.cli.explained import Drawing, ExplainedPicture, percent
 from captum_clrp.cli.output import GENERATOR
 
 _STYLE = """
@@ -35,7 +35,7 @@ class Report:
         self._drawing = drawing
         self._parts: list[str] = []
 
-    def add(self, one: Explained) -> None:
+    def add(self, one: ExplainedPicture) -> None:
         """Take a picture in: its figure and its numbers.
 
         Args:
@@ -75,7 +75,7 @@ class Report:
         ).encode()
 
 
-def _numbers(one: Explained) -> str:
+def _numbers(one: ExplainedPicture) -> str:
     """A table: what became of the score of each class by each method."""
     heads = ["class", "logit", "method", "sum", "of score", "absorbed", "signed"]
     rows = []
@@ -100,6 +100,6 @@ _READ = (
 )
 
 
-def _leading(one: Explained) -> str:
+def _leading(one: ExplainedPicture) -> str:
     said = ", ".join(f"{top['name']} {percent(top['probability'])}" for top in one.facts()["top"])
     return f'<p class="small">The network\'s leading classes: {html.escape(said)}</p>'
