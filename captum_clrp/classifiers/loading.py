@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_clrp.classifiers import own, timm, torchvision
 from captum_clrp.classifiers.classifier import Classifier, Found
 from captum_clrp.classifiers.preprocessing import Preprocessing, changed
-from captum_clrp.errors import ClassifierError, how_to_install, nearest
+from captum_clrp.errors import ClassifierError, how_to_install, nearest, warn
 
 
 def load_classifier(
@@ -123,6 +123,13 @@ def _tried(found: Found, how: Preprocessing) -> tuple[Classifier, int]:
             failures.append(error)
             continue
         return classifier, _outputs(output, found.name)
+    kinds = {one.dtype for one in found.model.parameters() if one.is_floating_point()} - {torch.float32}
+    if kinds:
+        raise ClassifierError(
+            f"the weights of {found.name} are {', '.join(map(str, kinds))} and pictures are torch.float32; give the network in "
+            "that: model.float()",
+            "name",
+        ) from failures[0]
     reason = f"{type(failures[0]).__name__}: {' '.join(str(failures[0]).split())[:200]}"
     raise ClassifierError(
         f"{found.name} does not take pictures of {len(ways[0].mean)} channels and {size[0]} x {size[1]} pixels ({reason}); give "
@@ -137,7 +144,17 @@ def _outputs(output: object, name: str) -> int:
         raise ClassifierError(
             f"{name} is no classifier: its output is {what}; choose one that returns one logit per class", "name"
         )
+    for what, chances in (("probabilities", output), ("logarithms of probabilities", output.exp())):
+        if bool((chances >= 0).all()) and bool(((chances.sum(1) - 1).abs() < _ROUNDING).all()):
+            warn(
+                f"{name} returns {what}, which are explained as they are; relevance tells more of the logits that the softmax "
+                "takes: leave the softmax out"
+            )
     return output.shape[1]
+
+
+_ROUNDING = 1e-3
+"""By how much the sum of probabilities may miss 1."""
 
 
 def _names(found: Found, given: Sequence[str] | None, outputs: int) -> tuple[str, ...]:

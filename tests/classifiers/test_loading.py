@@ -96,6 +96,33 @@ def test_a_device_that_is_not_there_is_refused():
         assert caught.value.argument == "device"
 
 
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        (torch.nn.Softmax(1), "flat returns probabilities, .* leave the softmax out"),
+        (torch.nn.LogSoftmax(1), "flat returns logarithms of probabilities, .* leave the softmax out"),
+        (torch.nn.Sigmoid(), None),
+        (torch.nn.Identity(), None),
+    ],
+)
+def test_probabilities_in_place_of_logits_are_noted(monkeypatch, recwarn, last, says):
+    torch.manual_seed(0)
+    how = Preprocessing(Geometry(4, (4, 4)), (0.0,) * 3, (1.0,) * 3)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 5), last)
+    monkeypatch.setattr(loading.torchvision, "load", lambda *_: Found("flat", model, "none", how, None))
+    load_classifier("squeezenet1_1")
+    assert [bool(re.search(says or "", str(one.message))) for one in recwarn.list] == ([True] if says else [])
+
+
+def test_weights_of_another_type_are_told(monkeypatch):
+    how = Preprocessing(Geometry(4, (4, 4)), (0.0,) * 3, (1.0,) * 3)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 5)).double()
+    monkeypatch.setattr(loading.torchvision, "load", lambda *_: Found("flat", model, "none", how, None))
+    with pytest.raises(ClassifierError, match=r"weights of flat are torch.float64 .* model.float\(\)") as caught:
+        load_classifier("squeezenet1_1")
+    assert caught.value.argument == "name"
+
+
 def test_what_returns_no_logits_is_no_classifier(monkeypatch):
     how = Preprocessing(Geometry(4, (4, 4)), (0.0,) * 3, (1.0,) * 3)
     flat = Found("flat", torch.nn.Flatten(0), "none", how, None)
