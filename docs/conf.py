@@ -55,11 +55,12 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 html_theme = "furo"
-html_title = "captum_clrp"
+html_title = f"captum_clrp {release}"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sourcelink = False
+html_domain_indices = False  # the modules are in the index of names
 html_theme_options = {
     # The theme's own fonts only: pages must be complete without network.
     "light_css_variables": {"color-brand-primary": "#8b0a1a", "color-brand-content": "#a3202f"},

@@ -1,10 +1,12 @@
 """Tables that can be read on a phone: those of words are stacked there, row below row; those of numbers scroll.
 
-A stacked cell says which column it is from, in a label that wide screens do not show (``static/site.css``).
+What a block prints in columns scrolls there, too. A stacked cell says which column it is from, in a label that wide
+screens do not show (``static/site.css``).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -13,11 +15,16 @@ from sphinx.application import Sphinx
 MOST = 5
 """Tables of more columns scroll."""
 
+_GAP = re.compile(r"^.*\S {2,}\S.*$", re.MULTILINE)
+
 
 def prepare(app: Sphinx, doctree: nodes.document, _page: str) -> None:
     """Mark the tables of words, and label their cells."""
     if app.builder.format != "html":
         return
+    for block in doctree.findall(nodes.literal_block):
+        if len(_GAP.findall(block.astext())) > 1:
+            block["classes"].append("columns")
     for table in doctree.findall(nodes.table):
         for code in table.findall(nodes.literal):
             if " " in code.astext():
