@@ -15,10 +15,14 @@ from torch.overrides import get_testing_overrides
 from captum_clrp.engine.marks import depends_on_input, derived_from
 from captum_clrp.engine.nested import replace
 
+_NUMBERS = frozenset((int, float, bool, str, type(None)))
+
 
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     """Tensors of nested arguments; every operation of a model passes here, hence no generators."""
     for value in values:
+        if type(value) in _NUMBERS:
+            continue
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, tuple | list):

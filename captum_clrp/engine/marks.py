@@ -61,7 +61,10 @@ def depends_on_input(value: Any) -> bool:
     Gradients are off while a model is recorded, except around recorded operations, which mark what they return.
     (Constants may have a graph of their own, from before; parameters require gradients, but are leaves.)
     """
-    return isinstance(value, Tensor) and _mark_of(value) is not None and value.requires_grad and not value.is_leaf
+    if not isinstance(value, Tensor):
+        return False
+    mark: Mark | None = getattr(value, "_clrp_mark", None)
+    return mark is not None and mark.bearer == id(value) and value.requires_grad and not value.is_leaf
 
 
 def info_of(tensor: Tensor) -> Info:

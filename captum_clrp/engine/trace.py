@@ -66,7 +66,7 @@ class _Propagate(torch.autograd.Function):
         return (*grads, *((None,) * (inputs - len(grads))))
 
 
-_PLAIN = (Tensor, nn.Parameter)
+_PLAIN = frozenset((Tensor, nn.Parameter))
 
 _NOTHING = contextlib.nullcontext()
 
@@ -213,11 +213,12 @@ class Trace(TorchFunctionMode):
 
     def knows(self, tensor: Tensor) -> bool:
         """Whether a glance tells what it is: computed from the inputs, or a constant without a history."""
-        if is_marked(tensor):
-            return depends_on_input(tensor)
+        if depends_on_input(tensor):
+            return True
         kind = type(tensor)
         return (
-            (kind is Tensor or (kind is nn.Parameter and id(tensor) in self._parameters))
+            not is_marked(tensor)
+            and (kind is Tensor or (kind is nn.Parameter and id(tensor) in self._parameters))
             and tensor.grad_fn is None
             and base_of(tensor) is None
             and not tensor.is_inference()
@@ -325,7 +326,7 @@ class Trace(TorchFunctionMode):
                 return self.handle(handler, call)
         quiet = (
             without_python_kernels()
-            if all(type(t) in _PLAIN for t in call.tensors)
+            if _PLAIN.issuperset(map(type, call.tensors))
             else _NOTHING  # the kernels of other types may need Python
         )
         before, self.handling = self.handling, True
