@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.nets import tiny_classifier
+from helpers.classifiers import tiny_classifier
 from PIL import Image
 from torchvision import transforms
 

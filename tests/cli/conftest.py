@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.nets import tiny_classifier
+from helpers.classifiers import tiny_classifier
 from PIL import Image
 
 from captum_clrp.classifiers import Classifier

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision import transforms
-
-from captum_clrp.classifiers import Classifier
 
 MEAN = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
 STD = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
@@ -145,14 +141,3 @@ def zennit_map(composite: Any, model: nn.Module, x: Tensor, target: int) -> Tens
         initial[:, target] = output[:, target].detach()
         (relevance,) = torch.autograd.grad(output, x, initial)
     return relevance
-
-
-def tiny_classifier(names: Sequence[str]) -> Classifier:
-    """One of 16 x 16 pixels, with random weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        model = nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(96, len(names))
-        ).eval()
-    prepare = transforms.Compose([transforms.Resize(16), transforms.CenterCrop(16), transforms.ToTensor()])
-    return Classifier("tiny", model, prepare, (0.5,) * 3, (0.25,) * 3, names, "random")
