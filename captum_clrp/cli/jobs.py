@@ -79,9 +79,15 @@ def jobs(options: argparse.Namespace) -> list[Job]:
         (maps,) = _map_paths([Path(EXAMPLE_NAME)], options.maps)
         return [Job(EXAMPLE_NAME, None, output, maps)]
     named = [Path("stdin.png") if str(source) == "-" else source for source in sources]
+    targets = {path.resolve(): classes for path, classes in listed.items()}  # however a picture was named
+    if targets and not any(source.resolve() in targets for source in sources):
+        raise CommandError(
+            f"--targets {options.targets} names none of the pictures, but {', '.join(map(str, [*listed][:3]))}; its images are "
+            "relative to its own folder"
+        )
     outputs, maps_at = output_paths(named, options.output, reading=sources), _map_paths(named, options.maps)
     return [
-        Job(str(source), source, output, at, listed.get(source), options.range)
+        Job(str(source), source, output, at, targets.get(source.resolve()), options.range)
         if str(source) != "-"
         else Job(_STDIN, _spooled(), output, at, value_range=options.range)
         for source, output, at in zip(sources, outputs, maps_at, strict=True)

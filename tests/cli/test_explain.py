@@ -477,6 +477,19 @@ def test_each_picture_has_its_own_targets_and_batches_change_nothing(workplace, 
     assert "line 1" in err
 
 
+def test_targets_are_found_however_a_picture_is_named(workplace, with_tiny, picture, capsys):
+    (workplace / "photos").mkdir()
+    mine = workplace / "photos" / "a.png"
+    mine.write_bytes(picture.read_bytes())
+    Path("photos/t.txt").write_text("a.png: cup\n")
+    for named in ("photos/a.png", mine, "photos/../photos/a.png"):
+        code, out, _ = run(capsys, "explain", named, "-m", "lrp", "--targets", "photos/t.txt", "--json")
+        assert [one["name"] for one in json.loads(out)["classes"]] == ["cup"]
+    code, _, err = run(capsys, "explain", picture, "-m", "lrp", "--targets", "photos/t.txt")
+    assert code == 2
+    assert "--targets photos/t.txt names none of the pictures, but photos/a.png" in err
+
+
 def test_style_sign_and_smoothing_reach_the_figure(workplace, with_tiny, picture, capsys, monkeypatch):
     seen = []
     draw = explained.draw_maps
