@@ -24,6 +24,8 @@ from captum_clrp.visualization.panels import Look, Style, draw_panel, mappable, 
 
 _PANEL, _GAP, _EDGE = 2.3, 0.12, 0.18
 """Inches: longer side of a map, space between two maps, margin of the figure."""
+_NARROWEST, _TALLEST = 1.7, 3.0
+"""Inches that a map is wide at least, for the letters above and below it, unless that made it so many times as high."""
 _NAME, _LINE, _BAR = 0.3, 0.17, 0.62
 """Inches: a class name, a line of small print, a colour bar with its ticks and its label."""
 _GREY, _PALE, _ORANGE = "#555555", "#999999", "#a84300"
@@ -303,6 +305,7 @@ class _Table:
     def __init__(self, contents: _Contents, side: float = _PANEL) -> None:
         self.contents = contents
         height, width = contents.shape
+        side *= min(_TALLEST, max(1.0, _NARROWEST * height / (side * width)))
         self.panel = (side * min(1, width / height), side * min(1, height / width))
         beside = contents.look.style == "side-by-side"
         one = contents.methods == [""]

@@ -261,3 +261,16 @@ def test_what_cannot_be_drawn_is_said(call, says):
 
 def test_a_colour_map_by_name():
     assert labelled(draw_map(halves(1, 0), style="heatmap", cmap="PiYG"), "map of").images[-1].get_cmap().name == "PiYG"
+
+
+@pytest.mark.parametrize(("width", "height"), [(9, 16), (20, 90), (90, 20), (40, 40)])
+def test_maps_of_tall_photographs_are_wide_enough_for_their_letters(width, height):
+    rows = [Row("zebra", [np.full((height, width), 1e-7)] * 2, "", "", 2.0, [0.1, None])]
+    figure = draw_maps(np.full((height, width, 3), 0.5), ["CLRP1", "lrp-even"], rows)
+    figure.canvas.draw()
+    panel = labelled(figure, "map of zebra CLRP1").get_window_extent()
+    assert panel.width / panel.height == pytest.approx(width / height, rel=1e-3)
+    assert panel.width / figure.dpi > 1.5
+    assert {"CLRP1", "lrp-even"} <= {text.get_text() for text in figure.texts}
+    one, other = (axes.xaxis.label.get_window_extent() for axes in figure.axes if axes.get_label() == "colour bar")
+    assert one.x1 <= other.x0
