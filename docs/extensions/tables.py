@@ -45,7 +45,9 @@ def _label(head: Any, body: nodes.tbody) -> None:
     for row in body.children:
         for name, entry in list(zip(names, row.children, strict=False))[1:]:
             paragraph = next(iter(entry.findall(nodes.paragraph)), None)
-            if name and paragraph is not None and paragraph.astext():
+            if paragraph is None or not entry.astext():
+                entry["classes"].append("nothing")
+            elif name:
                 paragraph.insert(0, nodes.inline("", f"{name}: ", classes=["label"]))
 
 

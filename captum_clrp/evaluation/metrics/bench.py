@@ -205,7 +205,7 @@ def over_cases(
         bench: Network and methods.
         samples: A batch, of one size.
         score: From a case and its map ``(H, W)`` to the quantities.
-        maps: What :meth:`Bench.explain` returned, where the samples are explained already.
+        maps: What :meth:`captum_clrp.evaluation.Bench.explain` returned, where the samples are explained already.
 
     Returns:
         For each sample what was measured for each of its classes.

@@ -79,7 +79,7 @@ def is_flat(values: Tensor) -> bool:
 
 
 def positive_part(values: Tensor) -> Tensor:
-    """Evidence for the class: ``values`` of any shape, where what speaks against it counts as nothing."""
+    """Evidence for the class: ``values`` of any shape, where evidence against it counts as nothing."""
     return values.clamp(min=0)
 
 
