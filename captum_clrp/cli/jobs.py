@@ -15,14 +15,14 @@ from pathlib import Path
 from PIL import Image
 
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.cli.output import ENDING, output_paths
+from captum_clrp.cli.output import ENDING, is_ours, output_paths
 from captum_clrp.errors import InvalidInputError
 from captum_clrp.images import EXAMPLE_NAME, example_picture, open_picture
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
 """Files of a folder that are taken for photographs."""
 _NO_PHOTOGRAPH = re.compile(rf"^\.|{ENDING}(_\d+)?\.\w+$")
-"""Hidden files, and what this command wrote there before."""
+"""Hidden files, and what this command called so by itself."""
 _STDIN = "standard input"
 
 
@@ -103,7 +103,9 @@ def _sources(asked: Sequence[str]) -> list[Path]:
         path = Path(one).expanduser()
         if path.is_dir():
             inside = sorted(
-                p for p in path.iterdir() if p.suffix.lower() in _PICTURES and not _NO_PHOTOGRAPH.search(p.name)
+                p
+                for p in path.iterdir()
+                if p.suffix.lower() in _PICTURES and not _NO_PHOTOGRAPH.search(p.name) and not is_ours(p)
             )
             if not inside:
                 raise InvalidInputError(f"the folder {path} holds no pictures ({', '.join(_PICTURES)})")

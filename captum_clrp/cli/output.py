@@ -90,7 +90,7 @@ def check_file(path: Path, reading: Sequence[Path], endings: Sequence[str], opti
         raise CommandError(f"the {option} {path} exists and is no ordinary file; choose another name")
     if path.resolve() in {image.resolve() for image in reading}:
         raise CommandError(f"the {option} {path} would overwrite the image itself; choose another name")
-    if path.exists() and not _is_ours(path):
+    if path.exists() and path.stat().st_size and not is_ours(path):
         raise CommandError(
             f"the {option} {path} exists and was not written by captum-clrp; choose another name, or move it"
         )
@@ -98,10 +98,12 @@ def check_file(path: Path, reading: Sequence[Path], endings: Sequence[str], opti
         raise CommandError(f"nothing may be written in {path.parent.resolve()}; choose another place with {option}")
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether a file is of this command's, or empty."""
-    if path.stat().st_size == 0:
-        return True
+def is_ours(path: Path) -> bool:
+    """Whether a file was written by this command.
+
+    Args:
+        path: The file.
+    """
     kind = path.suffix.lower()
     try:
         if kind == ".npz":
@@ -111,7 +113,9 @@ def _is_ours(path: Path) -> bool:
         if kind in marks:
             return marks[kind].encode() in path.read_bytes()
         with Image.open(path) as picture:
-            return SOFTWARE in (picture.info.get("Software"), picture.getexif().get(ExifTags.Base.Software))
+            if picture.format == "PNG":  # whose Exif lies behind the pixels
+                return bool(picture.info.get("Software") == SOFTWARE)
+            return bool(picture.getexif().get(ExifTags.Base.Software) == SOFTWARE)
     except (OSError, SyntaxError, ValueError, zipfile.BadZipFile):
         return False
 

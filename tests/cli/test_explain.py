@@ -435,6 +435,9 @@ def test_folders_patterns_and_standard_input(workplace, with_tiny, picture, caps
     for name in ("a.png", "b.JPG", "notes.txt", "a_clrp.png", ".hidden.png"):
         Path("photos", name).write_bytes(picture.read_bytes())
     assert run(capsys, "explain", "photos", "-m", "lrp", "-o", "out")[0] == 0
+    for ours in ("why.png", "why.jpg", "why.webp"):  # by what stands in them
+        assert run(capsys, "explain", picture, "-m", "lrp", "-o", f"photos/{ours}")[0] == 0
+    assert run(capsys, "explain", "photos", "-m", "lrp", "-o", "out")[0] == 0
     assert sorted(p.name for p in Path("out").iterdir()) == ["a_clrp.png", "b_clrp.png"]
     assert run(capsys, "explain", "photos/b*", "-m", "lrp", "-o", "one.png")[0] == 0
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(picture.read_bytes()), isatty=lambda: False))
