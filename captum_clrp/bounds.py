@@ -152,13 +152,11 @@ class InputDomain:
         self, x: Tensor, low: float | Tensor | None, high: float | Tensor | None, index: int
     ) -> tuple[Tensor, Bounds]:
         axes = tuple(range(2, x.dim())) or tuple(range(1, x.dim()))
-        lower = x.amin(axes, keepdim=True) if low is None else _as_tensor(low, x, "low")
-        upper = x.amax(axes, keepdim=True) if high is None else _as_tensor(high, x, "high")
+        lowest, highest = x.amin(axes, keepdim=True), x.amax(axes, keepdim=True)
+        lower = lowest if low is None else _as_tensor(low, x, "low")
+        upper = highest if high is None else _as_tensor(high, x, "high")
         if self.outside == "widen":
-            if low is not None:
-                lower = lower.minimum(x.amin(axes, keepdim=True))
-            if high is not None:
-                upper = upper.maximum(x.amax(axes, keepdim=True))
+            lower, upper = lower.minimum(lowest), upper.maximum(highest)
         if bool((lower > upper).any()):
             raise InvalidInputError(f"low is above high: low={low}, high={high}; low must be the lower bound")
         if self.outside == "clip":

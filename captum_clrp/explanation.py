@@ -70,20 +70,11 @@ class Pass:
         propagation: The recorded pass.
     """
 
-    def __init__(self, propagation: Propagation, dual: DualConcept | None, strength: float = 1.0) -> None:
+    def __init__(self, propagation: Propagation) -> None:
         self.propagation = propagation
-        self._dual, self._strength = dual, strength
 
-    def seed(self, start: Start) -> Seed:
-        """Initial relevance of what ``start`` names, by the contrast of this explanation.
-
-        Args:
-            start: What is explained.
-        """
-        return self.contrasting(start, self._dual, self._strength)
-
-    def contrasting(self, start: Start, dual: DualConcept | None, strength: float = 1.0) -> Seed:
-        """Initial relevance of what ``start`` names, by some contrast.
+    def seed(self, start: Start, dual: DualConcept | None, strength: float = 1.0) -> Seed:
+        """Initial relevance of what ``start`` names, by a contrast.
 
         Args:
             start: What is explained.
@@ -164,7 +155,7 @@ class Explanation:
             place=self.place,
         )
         try:
-            yield Pass(propagation, self.dual, self.strength)
+            yield Pass(propagation)
         finally:
             propagation.close()
 
@@ -186,7 +177,8 @@ class Explanation:
             with self._within(bounds).run(inputs, additional) as passed:
                 if verbose:
                     passed.print_rules()
-                seed = passed.seed(OfTarget(target) if initial is None else Given(initial))
+                start = OfTarget(target) if initial is None else Given(initial)
+                seed = passed.seed(start, self.dual, self.strength)
                 (relevance,) = passed.relevance([seed])
             return relevance, tuple(_delta(seed, r) for r in relevance) if with_delta else ()
 
@@ -253,7 +245,7 @@ class Explanation:
     ) -> Any:
         def explain(inputs: Any, additional: Any, bounds: Any, *named: Any) -> Relevance:
             with self._within(bounds).run(inputs, additional) as passed:
-                maps = list(passed.relevance([passed.seed(start_at(one)) for one in named]))
+                maps = list(passed.relevance([passed.seed(start_at(one), self.dual, self.strength) for one in named]))
             return tuple(
                 tuple(torch.stack(of_tensor, dim=1) for of_tensor in zip(*of_place, strict=True))
                 for of_place in zip(*maps, strict=True)

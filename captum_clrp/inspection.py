@@ -149,7 +149,8 @@ def check_conservation(
         )
     with method.explanation.run(inputs, additional_forward_args) as passed:
         nodes = passed.propagation.trace.nodes
-        seed = passed.seed(OfTarget(target) if initial_relevance is None else Given(initial_relevance))
+        start = OfTarget(target) if initial_relevance is None else Given(initial_relevance)
+        seed = passed.seed(start, method.dual, method.strength)
         for node in nodes:
             node.ledger = True
         ((relevance,),) = passed.relevance([seed])

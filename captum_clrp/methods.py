@@ -134,7 +134,7 @@ class SharedPass:
             starts: What is explained: K of them. It can be asked once.
         """
         seeds = [
-            (name, self._passed.contrasting(start, method.dual, method.strength))
+            (name, self._passed.seed(start, method.dual, method.strength))
             for name, method in self._methods.items()
             for start in starts
         ]

@@ -145,9 +145,7 @@ def maps_of_setting(
     asked = [(plain, 0.0), *((name, 0.0) for name in own), *((name, 1.0) for name in duals)]
     explainer = ContrastiveLRP(network.model, low, high, dual=duals[plain], **setting.options)
     with explainer.explanation.run(inputs) as passed:
-        seeds = [
-            passed.contrasting(OfTarget(label), duals[name], strength) for name, strength in asked for label in labels
-        ]
+        seeds = [passed.seed(OfTarget(label), duals[name], strength) for name, strength in asked for label in labels]
         flat = [at_input[0] for ((at_input,),) in passed.relevance(seeds)]
     found = {one: torch.stack(flat[i * len(labels) : (i + 1) * len(labels)]) for i, one in enumerate(asked)}
     yield "lrp" + setting.suffix, found[plain, 0.0].sum(1)

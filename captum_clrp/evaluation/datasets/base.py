@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -115,9 +116,9 @@ class Dataset(Listed[Photograph]):
         """
         return cls(folder or f"./{cls.key}", **options) if cls.takes_folder else cls(**options)  # type: ignore[call-arg]
 
+    @abstractmethod
     def photograph(self, index: int) -> Photograph:
         """The photograph at position ``index``."""
-        raise NotImplementedError(f"{type(self).__name__} must implement photograph")
 
     def _read(self, position: int) -> Photograph:
         return self.photograph(position)

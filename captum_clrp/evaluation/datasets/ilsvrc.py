@@ -73,7 +73,7 @@ class ILSVRC2012(Dataset):
         annotation = self._annotations.get(path.stem)
         boxes: dict[str, list[Box]] = {}
         if annotation is not None:
-            for wnid, box, _ in objects(annotation, first=0):
+            for wnid, box, _ in objects(annotation, first=0)[0]:
                 boxes.setdefault(wnid, []).append(box)
         elif path.parent.name in self._labels:
             boxes[path.parent.name] = []

@@ -17,7 +17,7 @@ from captum_clrp.evaluation.datasets.base import (
     read_rgb,
     upright_targets,
 )
-from captum_clrp.evaluation.datasets.xml_boxes import image_area, objects
+from captum_clrp.evaluation.datasets.xml_boxes import objects
 from captum_clrp.evaluation.registry import Option
 from captum_clrp.geometry import Box
 
@@ -89,11 +89,11 @@ class VOC2007(Dataset):
         annotation = self.root / "Annotations" / f"{id_}.xml"
         boxes: dict[str, list[Box]] = {}
         every_class = set()
-        for name, box, difficult in objects(annotation, first=1):
+        found, area = objects(annotation, first=1)
+        for name, box, difficult in found:
             every_class.add(name)
             if self.flagged or not difficult:
                 boxes.setdefault(name, []).append(box)
-        area = image_area(annotation)
         targets = []
         for name, of_class in boxes.items():
             hard = len(every_class) > 1 and sum(box.area for box in of_class) < area / 4

@@ -9,8 +9,8 @@ from captum_clrp.errors import InvalidInputError
 from captum_clrp.geometry import Box
 
 
-def objects(annotation: Path, first: int) -> list[tuple[str, Box, bool]]:
-    """Class, box and "difficult" flag of each object of an XML file."""
+def objects(annotation: Path, first: int) -> tuple[list[tuple[str, Box, bool]], float]:
+    """Class, box and "difficult" flag of each object of an XML file; and the photograph's width times its height."""
     try:
         root = ET.parse(annotation).getroot()
         found = []
@@ -21,12 +21,6 @@ def objects(annotation: Path, first: int) -> list[tuple[str, Box, bool]]:
             box = Box.of_pixels(left, top, right, bottom, first)
             difficult = item.findtext("difficult", "0").strip() == "1"
             found.append((item.findtext("name", "").strip(), box, difficult))
-        return found
+        return found, float(root.findtext("size/width", "0")) * float(root.findtext("size/height", "0"))
     except (OSError, ET.ParseError, ValueError) as error:
         raise InvalidInputError(f"the annotation {annotation} cannot be read ({error}); get it again") from error
-
-
-def image_area(annotation: Path) -> float:
-    """Width times height of the photograph, as its XML file says."""
-    root = ET.parse(annotation).getroot()
-    return float(root.findtext("size/width", "0")) * float(root.findtext("size/height", "0"))

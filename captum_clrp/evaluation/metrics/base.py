@@ -7,6 +7,7 @@ it: what it asks, its options, what it needs, what it has to show.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -250,6 +251,7 @@ METRICS: Registry[PerImageMetric] = Registry("metric")
 class MapMetric(PerImageMetric):
     """A metric that judges each map by itself: its subclasses need :meth:`score`, a ``name`` and ``quantities``."""
 
+    @abstractmethod
     def score(self, heat: Tensor, mask: Tensor) -> Mapping[str, float]:
         """The quantities of one map.
 
@@ -257,7 +259,6 @@ class MapMetric(PerImageMetric):
             heat: ``(H, W)`` or ``(C, H, W)``.
             mask: ``(H, W)``, true on the object; nowhere true if its place is not known.
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement score")
 
     def update(self, maps: Tensor, masks: Tensor | None = None, labels: Tensor | None = None) -> None:
         """Measure a batch.

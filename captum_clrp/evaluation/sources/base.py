@@ -7,6 +7,7 @@ order.
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -65,9 +66,9 @@ class Source(Listed[Sample]):
     description: str
     _fingerprint: str | None = None
 
+    @abstractmethod
     def sample(self, index: int) -> Sample:
         """The sample at position ``index``."""
-        raise NotImplementedError(f"{type(self).__name__} must implement sample")
 
     def _read(self, position: int) -> Sample:
         return self.sample(position)
