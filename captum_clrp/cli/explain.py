@@ -38,6 +38,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_input_options(parser)
+    _add_many_options(parser)
     _add_output_options(parser)
     _add_look_options(parser)
     add_model_options(parser)
@@ -73,6 +74,10 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         f"(default: {','.join(METHODS)})",
     )
     add_cam_layer(parser)
+
+
+def _add_many_options(parser: argparse.ArgumentParser) -> None:
+    """Of many pictures, and of pictures that are no photographs."""
     parser.add_argument(
         "--targets",
         metavar="FILE",

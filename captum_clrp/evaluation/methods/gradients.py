@@ -11,8 +11,8 @@ gradients, silently. Here rectifiers are found as torch functions, so that none 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -65,11 +65,15 @@ def gradient_maps(
     Returns:
         For each wanted method ``(N, K, H, W)``; and the logits, ``(N, m)``.
     """
-    features = _Features(model, layer) if "grad-cam" in wanted else None
+    watched = ([layer] if layer is not None else list(model.modules())[1:]) if "grad-cam" in wanted else []
     variable = inputs.detach().clone().requires_grad_()
-    with torch.enable_grad(), features or nullcontext():
+    with torch.enable_grad(), _last_feature_map(watched) as found:
         logits = model(variable)
-        last = features.found() if features else None
+        if "grad-cam" in wanted and not found:
+            raise InvalidInputError(
+                "no module returns a feature map of more than one position, which Grad-CAM needs; leave grad-cam out"
+            )
+        last = found[0] if found else None
         maps: dict[str, list[Tensor]] = {name: [] for name in wanted}
         receivers = [variable] if last is None else [variable, last]
         for k, concept in enumerate(concepts):
@@ -110,31 +114,19 @@ def guided_maps(model: nn.Module, inputs: Tensor, concepts: Sequence[Tensor]) ->
     return torch.stack(maps, dim=1)
 
 
-class _Features:
-    """Finds the feature map of Grad-CAM while the model runs."""
+@contextlib.contextmanager
+def _last_feature_map(modules: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """The last map of more than one position that one of the modules returns while the model runs, if there is one."""
+    last: list[Tensor] = []
 
-    def __init__(self, model: nn.Module, layer: nn.Module | None) -> None:
-        self._modules = [layer] if layer is not None else list(model.modules())[1:]
-        self._last: Tensor | None = None
-
-    def __enter__(self) -> _Features:
-        self._handles = [m.register_forward_hook(self._see) for m in self._modules]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def _see(self, _: nn.Module, __: Any, output: Any) -> None:
+    def see(_: nn.Module, __: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2] * output.shape[3] > 1:
-            self._last = output
+            last[:] = [output]
 
-    def found(self) -> Tensor:
-        if self._last is None:
-            raise InvalidInputError(
-                "no module returns a feature map of more than one position, which Grad-CAM needs; leave grad-cam out"
-            )
-        return self._last
+    with contextlib.ExitStack() as hooks:
+        for module in modules:
+            hooks.enter_context(module.register_forward_hook(see))
+        yield last
 
 
 class GuidedRectifiers(TorchFunctionMode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from scipy import stats
@@ -20,7 +20,6 @@ from captum_clrp.evaluation.sources import Sample
 from captum_clrp.evaluation.statistics import Average
 
 Measure = Literal["cosine", "correlation", "rank"]
-MEASURES: tuple[Measure, ...] = get_args(Measure)
 _TOP, _DRAWN, _AMONG = 3, 10, 100
 
 
