@@ -29,6 +29,19 @@ AXES = {
     "classes": "classes explained in one call",
     "depth": "weighted layers of the ResNet",
 }
+TITLES = {
+    "batch": "Pictures in a batch",
+    "size": "Size of the picture",
+    "classes": "Classes in one call",
+    "depth": "Depth of the network",
+}
+CASES = {
+    "saliency: gradient": "gradient (Saliency)",
+    "ours: LRP": "LRP",
+    "ours: CLRP1": "CLRP1",
+    "ours: CLRP2": "CLRP2",
+    "ours: classes": "LRP of all these classes",
+}
 VALUES = {
     "batch": (1, 2, 4, 8, 16),
     "size": (64, 96, 128, 192, 256, 384),
@@ -83,7 +96,19 @@ def table(series: dict[str, Any]) -> str:
             for k in keys
         ]
         rows.append([point["value"], *cells])
-    return report.markdown_table([series["axis"], *keys], rows)
+    return report.markdown_table([series["axis"], *(CASES[key] for key in keys)], rows)
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The report."""
+    text = [
+        "# How the cost grows\n",
+        report.describe(document["environment"]) + "\n",
+        "Milliseconds of the fastest round, in brackets the ratio to the gradient. The picture shows both, the time above "
+        "and the ratio below.\n",
+    ]
+    text += [f"## {TITLES[name]}\n\n{table(series)}" for name, series in document["series"].items()]
+    return "\n".join(text)
 
 
 def plot(document: dict[str, Any], path: Path) -> None:
@@ -102,10 +127,10 @@ def plot(document: dict[str, Any], path: Path) -> None:
             x = [p["value"] for p in at]
             y = [p["seconds"][key] for p in at]
             ratio = [v / p["seconds"].get("saliency: gradient", float("nan")) for v, p in zip(y, at, strict=True)]
-            axes[0, column].plot(x, y, marker="o", label=key)
-            axes[1, column].plot(x, ratio, marker="o", label=key)
+            axes[0, column].plot(x, y, marker="o", label=CASES[key])
+            axes[1, column].plot(x, ratio, marker="o")
         axes[0, column].set(yscale="log", xscale="log", ylabel="seconds")
-        axes[1, column].set(xlabel=series["axis"], ylabel="/ Saliency", ylim=(0, None))
+        axes[1, column].set(xlabel=series["axis"], ylabel="ratio to the gradient", ylim=(0, None))
         ticks = [p["value"] for p in series["points"]]
         axes[1, column].set_xticks(ticks, [str(t) for t in ticks], minor=False)
         axes[1, column].minorticks_off()
@@ -130,10 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         values = VALUES[name][:2] if options.quick else VALUES[name]
         document["series"][name] = measure(name, values, start, options.rounds)
         report.write_json(path, document)
-    text = ["# How the cost grows\n", report.describe(document["environment"]) + "\n"]
-    text.append("Milliseconds of the fastest round, in brackets the ratio to Saliency.\n")
-    text += [f"## {name}\n\n{table(series)}" for name, series in document["series"].items()]
-    path.with_suffix(".md").write_text("\n".join(text))
+    path.with_suffix(".md").write_text(markdown(document))
     plot(document, path.with_suffix(".png"))
     return 0
 

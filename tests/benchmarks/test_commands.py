@@ -185,7 +185,8 @@ def test_growth_of_a_toy_network(tmp_path):
     assert [p["value"] for p in series["batch"]["points"]] == [1, 2]
     assert set(series["classes"]["points"][1]["seconds"]) == {"saliency: gradient", "ours: LRP", "ours: classes"}
     assert (tmp_path / "growth-cpu.png").stat().st_size > 10_000
-    assert "## classes" in (tmp_path / "growth-cpu.md").read_text()
+    text = (tmp_path / "growth-cpu.md").read_text()
+    assert "## Classes in one call" in text and "| LRP of all these classes |" in text
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
