@@ -164,7 +164,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     ]
     fresh = [len(one["took"]) / one["seconds"] for one in cases if one["case"] == "photographs of their own"]
     reasons = sorted({reason for one in cases for reason in one["refused"]})
-    told = f"Who came too many was told: *{'; '.join(reasons)}*." if reasons else "Nobody was turned away."
+    told = f"Visitors beyond the queue were told: *{'; '.join(reasons).rstrip('.')}*." if reasons else "Nobody was turned away."
     return "\n".join(
         [
             "# The page with several users\n",

@@ -276,7 +276,7 @@ def _rounds(record: dict[str, Any]) -> str:
     more = (
         f"; in each a call is repeated for {turn:g} s, at most {REPEATS} times, and its fastest counts"
         if turn
-        else ", one call of each in each"
+        else ", each method called once in a round"
     )
     return f"{rounds} rounds{more}.\n"
 

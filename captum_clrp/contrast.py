@@ -241,7 +241,7 @@ _NAMED: dict[str, DualConcept | None] = {
 
 
 def checked_strength(strength: float) -> float:
-    """A strength as it may be: from 0, nothing of the dual, to 1, the paper's contrast.
+    """The strength, if it is allowed: from 0 (nothing of the dual) to 1 (the paper's contrast).
 
     More would take away more relevance than there is: with equal totals, ``R - s R_dual`` sums to ``(1 - s)`` of the score.
 

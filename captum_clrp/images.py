@@ -127,7 +127,7 @@ def _too_large(path: Path, size: str = "its") -> InvalidInputError:
 
 
 def orientation_of(path: Path) -> int:
-    """How a picture is turned before it is shown: the number of EXIF, 1 (as it is stored) to 8.
+    """How a picture is turned before it is shown: its EXIF orientation, 1 (as it is stored) to 8.
 
     Args:
         path: A picture file.

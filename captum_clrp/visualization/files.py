@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from captum_clrp.errors import InvalidInputError
 
 SOFTWARE = "captum-clrp"
-"""What files say made them."""
+"""The program that metadata of files name."""
 
 FORMATS = ("png", "jpg", "jpeg", "webp", "pdf", "svg")
 """Formats by the ending of a file's name."""

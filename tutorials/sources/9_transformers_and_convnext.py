@@ -292,8 +292,8 @@ assert size[0] > 1.5 > 1.2 > size[2]
 # %% [markdown]
 # Below the default of 0.1, maps grow beyond the score and CLRP1 gets worse. Above it, LRP's maps of different digits
 # become more alike, while CLRP1 loses little: a contrast needs only the part in which they differ. You need not
-# choose gamma: `rules="auto"`, the default of every class, takes gamma where it finds attention or a normalisation
-# over channels, and the plan says why.
+# choose gamma: `rules="auto"`, the default of every class, takes gamma where it finds attention, a normalisation
+# over channels or a mean of features that no activation rectified, and the plan says why.
 
 # %%
 for name, network in networks.items():

@@ -23,7 +23,7 @@ class Setting:
 
     Attributes:
         network: The network.
-        seed: Seed of everything random.
+        seed: Seed of everything that is random.
         layer: The layer of methods that look at one; ``None`` for their own choice.
     """
 

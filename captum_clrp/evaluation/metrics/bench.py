@@ -58,7 +58,7 @@ class Bench:
         network: The network.
         methods: The compared methods; ``None`` for a metric that compares none.
         mean: Mean image of the data, as the model takes it, ``(3, H, W)``; a run finds it for metrics that need it.
-        seed: Seed of everything random; a run sets its own.
+        seed: Seed of everything that is random; a run sets its own.
         batch: Images that the model takes at once where the metric itself runs it.
         attribution_seconds: Time spent on attributions, in :meth:`maps` and :meth:`timed`.
         model_seconds: Time spent in :meth:`model`: the forward passes that a metric itself consists of, and the one that

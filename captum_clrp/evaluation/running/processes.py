@@ -57,7 +57,7 @@ class Team:
         return values
 
     def wait(self) -> None:
-        """Go on when all processes have come here."""
+        """Wait until all processes have come here."""
         if self.size > 1:
             dist.barrier()
 

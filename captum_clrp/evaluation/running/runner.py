@@ -44,7 +44,7 @@ class Run:
             ``values.json.gz``, all records in one file (:func:`captum_clrp.evaluation.read_values`).
         batch: Images in a batch.
         average: ``"images"`` or ``"classes"``. Default: as the metric says.
-        seed: Seed of everything random, but for methods, which have theirs.
+        seed: Seed of everything that is random, but for methods, which have theirs.
         team: Processes that share the work.
         cache: Where mean images are kept; ``None`` to keep them nowhere.
         quiet: Whether to show no progress.
