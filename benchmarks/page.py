@@ -164,7 +164,11 @@ def markdown(document: Mapping[str, Any]) -> str:
     ]
     fresh = [len(one["took"]) / one["seconds"] for one in cases if one["case"] == "photographs of their own"]
     reasons = sorted({reason for one in cases for reason in one["refused"]})
-    told = f"Visitors beyond the queue were told: *{'; '.join(reasons).rstrip('.')}*." if reasons else "Nobody was turned away."
+    told = (
+        f"Visitors beyond the queue were told: *{'; '.join(reasons).rstrip('.')}*."
+        if reasons
+        else "Nobody was turned away."
+    )
     return "\n".join(
         [
             "# The page with several users\n",
