@@ -76,6 +76,11 @@ def _is_ours(frame: types.FrameType) -> bool:
     return str(frame.f_globals.get("__name__")).partition(".")[0] in ("captum", "captum_clrp")
 
 
+def reason_of(error: Exception) -> str:
+    """What somebody else's code raised, in a line that is not long."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def how_to_install(extra: str) -> str:
     """What to run for the packages of an extra, as the README has it: the package is installed from a checkout.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from captum_clrp.classifiers import own, timm, torchvision
 from captum_clrp.classifiers.classifier import Classifier, Found
 from captum_clrp.classifiers.preprocessing import Preprocessing, changed
-from captum_clrp.errors import ClassifierError, how_to_install, nearest, warn
+from captum_clrp.errors import ClassifierError, how_to_install, nearest, reason_of, warn
 
 
 def load_classifier(
@@ -130,10 +130,9 @@ def _tried(found: Found, how: Preprocessing) -> tuple[Classifier, int]:
             "that: model.float()",
             "name",
         ) from failures[0]
-    reason = f"{type(failures[0]).__name__}: {' '.join(str(failures[0]).split())[:200]}"
     raise ClassifierError(
-        f"{found.name} does not take pictures of {len(ways[0].mean)} channels and {size[0]} x {size[1]} pixels ({reason}); give "
-        "its size, and one mean and std if it sees grey",
+        f"{found.name} does not take pictures of {len(ways[0].mean)} channels and {size[0]} x {size[1]} pixels "
+        f"({reason_of(failures[0])}); give its size, and one mean and std if it sees grey",
         "preprocessing",
     ) from failures[0]
 

@@ -22,7 +22,7 @@ from captum_clrp.classifiers.weights import (
     read_state_dict,
     seeded,
 )
-from captum_clrp.errors import ClassifierError, nearest
+from captum_clrp.errors import ClassifierError, nearest, reason_of
 
 
 def load(name: str, weights: str | None) -> Found:
@@ -66,7 +66,7 @@ def _named(name: str) -> Any:
         module = importlib.import_module(place)
     except Exception as error:  # whatever the module does when it is imported
         raise ClassifierError(
-            f"{place or name} cannot be imported ({_reason(error)}); name what makes the network as PACKAGE.MODULE:NAME, "
+            f"{place or name} cannot be imported ({reason_of(error)}); name what makes the network as PACKAGE.MODULE:NAME, "
             "of a package that is installed or lies in the current folder",
             "name",
         ) from error
@@ -85,10 +85,6 @@ def _called(how: Callable[[Callable[[], Any]], Any], build: Callable[[], Any], n
         return how(build)
     except Exception as error:  # whatever it does
         raise ClassifierError(
-            f"{name} failed when it was called without arguments ({_reason(error)}); name a function that needs none",
+            f"{name} failed when it was called without arguments ({reason_of(error)}); name a function that needs none",
             "name",
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

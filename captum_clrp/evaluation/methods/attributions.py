@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_clrp.errors import InvalidInputError
+from captum_clrp.errors import InvalidInputError, reason_of
 from captum_clrp.evaluation.methods.base import Concept, Family, Setting
 from captum_clrp.evaluation.registry import imported
 
@@ -55,8 +55,7 @@ class Attribution(Family):
         except InvalidInputError:
             raise
         except Exception as error:  # it is not ours: anything may come
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InvalidInputError(f"the method {self.name} failed on this network ({reason})") from error
+            raise InvalidInputError(f"the method {self.name} failed on this network ({reason_of(error)})") from error
         attributed = attributed[0] if isinstance(attributed, tuple) else attributed
         if not isinstance(attributed, Tensor) or attributed.dim() != 4 or len(attributed) != len(inputs):
             raise InvalidInputError(

@@ -283,7 +283,12 @@ class NeuronAblation(PerImageMetric):
 
     def _layer(self, bench: Bench) -> nn.Module:
         model = bench.network.model
-        return _module(model, self.layer or default_layer(model))
+        name, modules = self.layer or default_layer(model), dict(model.named_modules())
+        if name not in modules:
+            raise InvalidInputError(
+                f"{type(model).__name__} has no layer {name!r}; its last ones are {', '.join(list(modules)[-5:])}"
+            )
+        return modules[name]
 
 
 def relative_drops(drops: Tensor, activations: Tensor, neurons: Sequence[Neuron]) -> Tensor:
@@ -304,15 +309,6 @@ def _mean_matrices(measured: Sequence[Measured]) -> dict[str, list[list[float]]]
         mean: list[list[float]] = torch.stack([m for m in matrices if len(m) == largest]).mean(0).tolist()
         means[name] = mean
     return means
-
-
-def _module(model: nn.Module, name: str) -> nn.Module:
-    modules = dict(model.named_modules())
-    if name not in modules:
-        raise InvalidInputError(
-            f"{type(model).__name__} has no layer {name!r}; its last ones are {', '.join(list(modules)[-5:])}"
-        )
-    return modules[name]
 
 
 def _maps(bench: Bench, name: str, layer: nn.Module, image: Tensor, neurons: Sequence[Neuron], id_: str) -> Tensor:

@@ -88,7 +88,12 @@ class Run:
             "targets": _targets(records),
             "versions": provenance.versions(self.bench.network.device),
             "processes": self.team.size,
-            "cost": self._cost(time.perf_counter() - began, len(records) - len(done)),
+            "cost": {
+                "seconds": round(time.perf_counter() - began, 3),
+                "attribution_seconds": round(self.bench.attribution_seconds, 3),
+                "model_seconds": round(self.bench.model_seconds, 3),
+                "images": len(records) - len(done),
+            },
         }
         self._write(summary)
         write_whole(self.folder / "values.json.gz", packed_values(configuration, records))
@@ -301,14 +306,6 @@ class Run:
                         f"{sample.id} shows class {e.label} ({e.name}), but {self.bench.network.name} has {outputs} "
                         "outputs; use a network for this dataset, or a class map"
                     )
-
-    def _cost(self, seconds: float, images: int) -> dict[str, float]:
-        return {
-            "seconds": round(seconds, 3),
-            "attribution_seconds": round(self.bench.attribution_seconds, 3),
-            "model_seconds": round(self.bench.model_seconds, 3),
-            "images": images,
-        }
 
     def _write(self, summary: Summary) -> None:
         write_whole(self.folder / "summary.json", summary.json())
