@@ -30,6 +30,7 @@ extensions = [
     "mathml",
     "generated",
     "tables",
+    "pictures",
 ]
 exclude_patterns = ["_build", "results", "jupyter_execute"]
 

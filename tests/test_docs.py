@@ -443,6 +443,21 @@ def test_tables_of_words_say_their_columns_and_those_of_numbers_scroll(site: Pat
     )
 
 
+@pytest.mark.slow
+@NEEDS_DOCS
+def test_pictures_lead_to_their_files(site: Path) -> None:
+    led = 0
+    for page in site.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        article = text[text.find("<article") : text.rfind("</article>")]
+        addresses = re.findall(r'<a class="picture [^>]*href="([^"]+)"[^>]*><img', article)
+        assert len(addresses) == article.count("<img"), page.name
+        for address in addresses:
+            assert (page.parent / address).is_file(), f"{page.name} leads to {address}"
+        led += len(addresses)
+    assert led > 40
+
+
 REFERENCE = (
     "",
     "rules",
