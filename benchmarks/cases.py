@@ -7,9 +7,11 @@ import contextvars
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import networks, peers
 
@@ -79,7 +81,9 @@ class Setting:
 class Case:
     """One method doing one kind of work: ``gradient``, ``LRP``, ``CLRP1``, ``CLRP2``, ``classes K``.
 
-    Ours may add, behind a comma, how it saves memory or time: in small batches, with weights at rest, in bfloat16.
+    Ours may add, behind a comma, how it saves memory or time: in small batches, with weights at rest, in bfloat16; or that
+    the model's forward pass and the convolutions and matrix products of relevance are run by themselves: what no
+    implementation that calls these kernels can go below.
     """
 
     method: str
@@ -99,6 +103,7 @@ class Case:
 IN_TWOS = "internal_batch_size=2"
 AT_REST = "weights at rest"
 BRIEF = "bfloat16"
+KERNELS = "kernels alone"
 CASES = (
     Case("saliency", "gradient"),
     Case("guided", "gradient"),
@@ -192,6 +197,8 @@ class Bench:
             work, captum_clrp.LRPZBeta
         )
         method = classes(self.model, self.low, self.high, precision="bfloat16" if BRIEF in how else "float32")
+        if KERNELS in how:
+            return self._kernels(lambda: method.attribute(self.x, target=self.target))
         if AT_REST in how:
             resting = contextvars.copy_context()  # in the turns of this case only
             resting.run(captum_clrp.weights_at_rest().__enter__)
@@ -201,6 +208,18 @@ class Bench:
             return lambda: method.attribute(self.x, target=self.target, internal_batch_size=size)
         several = list(range(int(work.split()[1])))
         return lambda: method.attribute_classes(self.x, several)
+
+    def _kernels(self, run: Callable[[], object]) -> Callable[[], object]:
+        with HeavyCalls() as heavy:
+            run()  # what handlers run in the forward pass is out of a dispatch mode's sight: all of this is relevance
+
+        def again() -> None:
+            with torch.no_grad():
+                self.model(self.x)
+                for func, args, kwargs in heavy.calls:
+                    func(*args, **kwargs)
+
+        return again
 
     def synchronize(self) -> None:
         """Wait for the accelerator, where there is one."""
@@ -222,6 +241,24 @@ class Bench:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.model(self.x)
         return int(counter.get_total_flops())
+
+
+class HeavyCalls(TorchDispatchMode):
+    """Notes the convolutions and matrix products that run, with their arguments."""
+
+    FUNCTIONS = frozenset(
+        getattr(torch.ops.aten, name).default
+        for name in ("convolution", "convolution_backward", "mm", "addmm", "bmm", "mv", "addmv")
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.FUNCTIONS:
+            self.calls.append((func, args, kwargs or {}))
+        return func(*args, **kwargs or {})
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import report
-from benchmarks.cases import AT_REST, BRIEF, Bench, Case, Setting
+from benchmarks.cases import AT_REST, BRIEF, KERNELS, Bench, Case, Setting
 from benchmarks.timing import interleaved
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.engine.precision import has_fast_bfloat16
@@ -42,7 +42,11 @@ TRAINED = (
     "digits/swin",
 )
 METHODS = {"LRP": LRPZBeta, "CLRP1": ContrastiveLRP1, "CLRP2": ContrastiveLRP2}
-WORKS = ("LRP", f"LRP, {AT_REST}", f"LRP, {BRIEF}", f"LRP, {BRIEF}, {AT_REST}", "CLRP2", f"CLRP2, {BRIEF}")
+WORKS = (
+    *("LRP", f"LRP, {AT_REST}", f"LRP, {KERNELS}"),
+    *(f"LRP, {BRIEF}", f"LRP, {BRIEF}, {AT_REST}", f"LRP, {BRIEF}, {KERNELS}"),
+    *("CLRP2", f"CLRP2, {BRIEF}"),
+)
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -123,7 +127,9 @@ def markdown(document: dict[str, Any]) -> str:
         report.describe(document["environment"]) + f" The device {fast} arithmetic for bfloat16.\n",
         f"Run as `{document['command']}`.\n",
         "## Time\n",
-        "Fastest of interleaved rounds, as multiples of the gradient (Captum's Saliency). Random weights.\n",
+        "Fastest of interleaved rounds, as multiples of the gradient (Captum's Saliency). Random weights. *Kernels alone*: the "
+        "forward pass and the convolutions and matrix products of relevance run by themselves, which an implementation "
+        "that calls them cannot go below.\n",
         report.markdown_table(
             ["network", "batch", "Saliency (ms)", *WORKS],
             [
