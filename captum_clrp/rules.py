@@ -313,7 +313,7 @@ class Gamma(RelevanceRule):
 
     def factors(self, products: Sequence[Tensor]) -> tuple[Tensor | float, ...]:
         half = self.gamma / 2
-        return 1 + half, (products[0] >= 0).to(products[0].dtype).mul_(2 * half).sub_(half)
+        return 1 + half, products[0].clone().ge_(0).mul_(2 * half).sub_(half)
 
 
 class WSquare(RelevanceRule):

@@ -33,11 +33,9 @@ _BLOCK = 2**20
 
 
 def _convert(weight: Tensor, part: Tensor, name: str, negated: bool) -> None:
-    """A part of the weights in another precision or of their negatives, so few at a time that they stay in the cache."""
-    rows = max(1, 2**16 // max(1, weight.shape[1:].numel()))
-    for some, of in zip(torch.atleast_1d(part).split(rows), torch.atleast_1d(weight).split(rows), strict=True):
-        some.copy_(of)
-        _PARTS[name](some.neg_() if negated else some, out=some)
+    """A part of the weights in another precision, or of their negatives."""
+    part.copy_(weight)
+    _PARTS[name](part.neg_() if negated else part, out=part)
 
 
 class LinearMap:

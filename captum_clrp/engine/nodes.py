@@ -372,30 +372,26 @@ class Sum(Node):
             self.record = self.record._replace(rule=str(self.rule), reason="a sum of signed values")
 
     def prepare(self) -> Any:
-        """Both tensors, the positive part of the first, and the sum of both positive parts; or what the rule needs."""
+        """The share of the first tensor; or what the rule needs."""
         a, b = (s.tensor.to(torch.promote_types(s.tensor.dtype, torch.float32)) for s in self.saved)
         if self.scale_b != 1:
             b = b * self.scale_b
         if self.rule is not None:
             return a.shape, b.shape, prepare(self.rule, SumMap(a), torch.stack(torch.broadcast_tensors(a, b)))
         if self.nonnegative:
-            return a, b, a, a + b
-        part = a.clamp(min=0)
-        return a, b, part, part + b.clamp(min=0)
+            return a.shape, b.shape, (a / (a + b)).nan_to_num_(nan=0.5)
+        sign = torch.maximum(a, b).le_(0).mul_(-2).add_(1)  # -1 where neither is positive, so that sizes share
+        part, rest = (sign * a).clamp_(min=0), sign.mul_(b).clamp_(min=0)
+        return a.shape, b.shape, part.div_(rest.add_(part)).nan_to_num_(nan=0.5)
 
     def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
+        shape_a, shape_b, ready = prepared
         if self.rule is not None:
-            shape_a, shape_b, ready = prepared
-            shares = distribute(SumMap(relevance), ready, relevance, conserve=True, last=not self.retain)
-            return _sum_to(shares[0], shape_a), _sum_to(shares[1], shape_b)
-        a, b, part, total = prepared
-        quotient, unshared = divide(relevance, total)
-        relevance_a = quotient.mul_(part)
-        if unshared is not None:
-            size = a.abs()
-            share = (size / (size + b.abs())).nan_to_num_(nan=0.5)
-            relevance_a += unshared * share
-        return _sum_to(relevance_a, a.shape), _sum_to(relevance - relevance_a, b.shape)
+            of_a, of_b = distribute(SumMap(relevance), ready, relevance, conserve=True, last=not self.retain)
+        else:
+            of_a = relevance * ready if self.retain else ready.mul_(relevance)
+            of_b = relevance - of_a
+        return _sum_to(of_a, shape_a), _sum_to(of_b, shape_b)
 
 
 class Refused(Node):
