@@ -92,7 +92,14 @@ def test_values_say_which_data_and_weights_they_are_of(name: str) -> None:
         assert told["targets"][key] == sum(m[flag] for record in values["records"] for m in record["measured"])
 
 
-CONTRASTS = ("contrast-lite0", "contrast-lite1", "contrast-lite2", "contrast-full-lite1")
+CONTRASTS = (
+    "contrast-lite1",
+    "contrast-lite2",
+    "contrast-24-lite0",
+    "contrast-24-lite1",
+    "contrast-24-lite2",
+    "contrast-full-lite1",
+)
 
 
 @pytest.mark.parametrize("name", [*CONTRASTS, "contrast-digits"])

@@ -1,4 +1,7 @@
-"""``python -m benchmarks.contrast``: the study. It can be stopped and goes on where it stopped."""
+"""``python -m benchmarks.contrast``: the study. It can be stopped and goes on where it stopped.
+
+The report covers every network that lies in the folder of results, each with the command that measured it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.contrast.jobs import Asked, Job, bench_of, measure
 from benchmarks.contrast.measure import PATCH, STEPS
-from benchmarks.contrast.summary import figure, summarise, table
+from benchmarks.contrast.summary import differences, figure, summarise, table
 from benchmarks.report import describe, environment, read_json, write_json
 
 NETWORKS = ("lite0", "lite1", "lite2")
@@ -29,28 +32,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study with the options of the command line."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
-    summaries: dict[str, Any] = {}
-    for name in options.networks:
-        summaries[name] = _run_network(name, options)
-    figure(summaries, options.output / "contrast.png")
     given = sys.argv[1:] if arguments is None else arguments
-    command = " ".join(["python", "-m", "benchmarks.contrast", *given])
-    text = [f"# Which contrast?\n\n{describe(environment())}\n\nRun as `{command}`.\n"]
-    for name, summary in summaries.items():
-        counts = summary["deletion"]["images"], summary["share"]["images"], summary["share"]["classes"]
-        text += [
-            f"\n## EfficientNet-{name.capitalize()}\n\n"
-            "{} photographs of one object; {} scenes of four photographs, {} classes in them.\n\n".format(*counts)
-        ]
-        text += [table(summary)]
-    text.append("\nMeans; * where the 95 % interval of the paired difference to lrp leaves 0 out.\n")
-    (options.output / "contrast.md").write_text("".join(text))
-    sys.stdout.write("".join(text) + f"-> {options.output}\n")
+    for name in options.networks:
+        _run_network(name, options, " ".join(["python", "-m", "benchmarks.contrast", *given]))
+    sys.stdout.write(f"{report(options.output)}-> {options.output}\n")
     return 0
 
 
+def report(folder: Path) -> str:
+    """Write tables and picture of every network that lies in a folder of results.
+
+    Args:
+        folder: Where ``lite0.json`` lies, say.
+
+    Returns:
+        The tables.
+    """
+    measured = {name: found for name in NETWORKS if (found := read_json(folder / f"{name}.json"))}
+    figure({name: found["metrics"] for name, found in measured.items()}, folder / "contrast.png")
+    text = ["# Which contrast?\n"]
+    for name, found in measured.items():
+        metrics, made = found["metrics"], found["made_with"]
+        counts = metrics["deletion"]["images"], metrics["share"]["images"], metrics["share"]["classes"]
+        text += [
+            f"\n## EfficientNet-{name.capitalize()}\n\n",
+            "{} photographs of one object; {} scenes of four photographs, {} classes in them. ".format(*counts),
+            f"{describe(made['environment'])}\n\n```bash\n{made['command']}\n```\n\n",
+            table(metrics),
+            "\nMeans; * where the 95 % interval of the paired difference to lrp leaves 0 out. The main differences:\n\n",
+            differences(metrics),
+        ]
+    (folder / "contrast.md").write_text("".join(text))
+    return "".join(text)
+
+
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.contrast", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.contrast", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--networks", default="lite0", type=_networks, help="of lite0, lite1, lite2 (default: lite0)")
     parser.add_argument(
         "--core", action="store_true", help="strengths of three duals and few other methods: three times as fast"
@@ -91,7 +108,7 @@ def _networks(text: str) -> list[str]:
     return names
 
 
-def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
+def _run_network(name: str, options: argparse.Namespace, command: str) -> None:
     asked = Asked(name, **{key: getattr(options, key) for key in Asked._fields[1:]})
     try:
         network, settings, others, photographs, grids, _ = bench_of(asked)
@@ -125,10 +142,8 @@ def _run_network(name: str, options: argparse.Namespace) -> dict[str, Any]:
     records = [record for _, _, path in paths for record in read_json(path)]
     with gzip.GzipFile(options.output / f"{name}-values.json.gz", "w", mtime=0) as file:
         file.write(json.dumps(identity | {"records": records}).encode())
-    summary = summarise(records)
-    made = identity | {"environment": environment(), "top": _share_on_top(records)}
-    write_json(options.output / f"{name}.json", {"made_with": made, "metrics": summary})
-    return summary
+    made = identity | {"command": command, "environment": environment(), "top": _share_on_top(records)}
+    write_json(options.output / f"{name}.json", {"made_with": made, "metrics": summarise(records)})
 
 
 def _done(jobs: Sequence[Job], options: argparse.Namespace) -> Iterator[None]:

@@ -13,7 +13,7 @@ from benchmarks.report import markdown_table
 from captum_clrp.evaluation import sign_flip_test
 from captum_clrp.evaluation.statistics import bootstrap
 
-__all__ = ["METRICS", "Metric", "figure", "summarise", "table"]
+__all__ = ["METRICS", "Metric", "differences", "figure", "summarise", "table"]
 
 
 class Metric(NamedTuple):
@@ -103,6 +103,19 @@ def _cell(of_method: Mapping[str, Any] | None) -> str:
     difference = of_method.get("minus_lrp")
     clear = difference is not None and (difference["low"] > 0 or difference["high"] < 0)
     return f"{of_method['mean']:.3f}{'*' if clear else ''}"
+
+
+def differences(summary: Mapping[str, Any]) -> str:
+    """What decides, with 95 % intervals: the share in the cell, and what deletion and insertion are more than LRP's."""
+    header = ["method", "share in the cell ↑", "deletion less that of lrp ↓", "insertion less that of lrp ↑"]
+    rows = []
+    for method, share in summary["share"]["methods"].items():
+        less = [summary[metric]["methods"][method].get("minus_lrp") for metric in ("deletion", "insertion")]
+        rows.append(
+            [method, f"{share['mean']:.3f} [{share['low']:.3f}, {share['high']:.3f}]"]
+            + ["" if d is None else f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]" for d in less]
+        )
+    return markdown_table(header, rows)
 
 
 def figure(

@@ -218,7 +218,8 @@ def result(name: str, how: str) -> str:
         text = f"# {HEADINGS[name]}\n\n{text}"
     text = re.sub(r"^```bash\n(.*?)^```$", _broken_lines, text, flags=re.MULTILINE | re.DOTALL)
     text = _mark_wide_tables(text)
-    if how not in text.replace(" \\\n    ", " "):
+    told = text.replace(" \\\n    ", " ")
+    if any(line not in told for line in how.splitlines()):
         text += "\n" + _command_line(how)
     plot = path.with_suffix(".png")
     if plot.exists():
@@ -421,7 +422,11 @@ RESULT_COMMANDS = {
     "speed-cpu": "python -m benchmarks.speed --output docs/results",
     "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
     "other-tasks": "python -m benchmarks.other_tasks --output docs/results",
-    "contrast": "python -m benchmarks.contrast --networks lite0,lite1,lite2 --core --limit 24 --seed 1",
+    "contrast": "python -m benchmarks.contrast --networks lite1 --core --methods lrp,clrp1-s0.5,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,"
+    "clrp1,clrp2-s0.9,clrp2,rivals5-s0.9,rivals5,random,gradient,grad-cam --scene-classes 1\n"
+    "python -m benchmarks.contrast --networks lite2 --core --methods lrp,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,clrp1,random "
+    "--scene-classes 0",
+    "contrast-24": "python -m benchmarks.contrast --networks lite0,lite1,lite2 --core --limit 24 --seed 1",
     "contrast-why": "python -m benchmarks.contrast.why --network lite1 --limit 24 --seed 1 --output docs/results",
     "contrast-full": "python -m benchmarks.contrast --networks lite1 --limit 8 --scenes 3 --seed 1 "
     "--output benchmarks/results/contrast-full",
@@ -455,6 +460,7 @@ LEFT_OUT = {"digits": "\n## cnn-relu\n"}
 HEADINGS = {
     "other-tasks": "Segmentation, detection, video, optical flow",
     "contrast-why": "Why is the whole contrast less faithful?",
+    "contrast-24": "Three networks, and every strength of three contrasts",
     "contrast-full": "All methods",
     "contrast-digits": "All contrasts on digits",
     "speed-cuda": "On a GPU",

@@ -15,6 +15,8 @@ from evaluation.conftest import Deep, network
 from benchmarks.contrast import __main__ as contrast
 from benchmarks.contrast import jobs, maps, measure, why
 from benchmarks.contrast.measuring import remembering
+from benchmarks.contrast.summary import summarise
+from benchmarks.report import environment
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 
 
@@ -99,6 +101,24 @@ def test_one_class_of_each_scene_in_turn(tmp_path, monkeypatch):
         jobs.measure((asked, "scene", index, tmp_path / "scene.json"))
     jobs.measure((asked._replace(scene_classes=None), "scene", 5, tmp_path / "scene.json"))
     assert seen == [[0], [1], [2], [3], [0], [1], [0, 1, 2, 3]]
+
+
+def test_the_report_covers_every_network_that_lies_there_and_tells_how_far_a_contrast_is_from_lrp(tmp_path):
+    for name, shift in (("lite2", 0.5), ("lite1", 0.25)):
+        values = [{"lrp": {"deletion": 0.5, "insertion": 0.5}, "clrp1": {"deletion": 0.5 - shift, "insertion": 1.0}}]
+        shares = [{"lrp": {"share": 0.25}, "clrp1": {"share": 0.75}}]
+        records = [{"id": str(i), "label": i, "values": v} for i, v in enumerate((values + shares) * 2)]
+        made = {"command": f"measure {name}", "environment": environment()}
+        document = {"made_with": made, "metrics": summarise(records)}
+        (tmp_path / f"{name}.json").write_text(json.dumps(document))
+    text = contrast.report(tmp_path)
+    assert text == (tmp_path / "contrast.md").read_text()
+    one, two = text.partition("EfficientNet-Lite2")[::2]
+    assert "EfficientNet-Lite1" in one and "measure lite1" in one and "measure lite2" in two
+    change = "+0.500 [+0.500, +0.500]"
+    assert f"| clrp1 | 0.750 [0.750, 0.750] | -0.250 [-0.250, -0.250] | {change} |" in one
+    assert f"| clrp1 | 0.750 [0.750, 0.750] | -0.500 [-0.500, -0.500] | {change} |" in two
+    assert (tmp_path / "contrast.png").stat().st_size > 0
 
 
 @pytest.mark.slow
