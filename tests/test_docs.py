@@ -246,14 +246,48 @@ def test_the_page_on_contrasts_tells_what_was_measured() -> None:
         m: "{:.0f} and {:.0f} %".format(*(100 * v for v in mean("share", m))) for m in ("clrp1-s0.9", "lrp", "clrp1")
     }
     ranks = [mean("randomised_rank", m) for m in ("lrp", "clrp1", "clrp1-s0.9")]
+
+    def less(metric: str, method: str, reference: str = "lrp") -> list[dict[str, float]]:
+        return [of[metric]["methods"][method][f"minus_{reference}"] for of in (lite1, lite2)]
+
+    def intervals(metric: str, method: str) -> str:
+        return " and ".join("{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**d) for d in less(metric, method))
+
+    assert all(of[m]["images"] == n for of in (lite1, lite2) for m, n in (("deletion", 200), ("share", 50)))
+    for strength in ("s0.9", "s0.95"):
+        assert max(d["mean"] for d in less("deletion", f"clrp1-{strength}")) < 0.02
+        assert min(d["low"] for d in less("insertion", f"clrp1-{strength}")) > 0
+    assert min(mean("share", "clrp1-s0.95")) > 0.9
+    assert min(d["low"] for d in less("deletion", "clrp1")) > 0
+    one, two = less("deletion", "random", "clrp1")
+    assert one["low"] < 0 < one["high"] and two["low"] > 0
+    assert mean("share", "clrp1-s0.9")[0] < 0.9 < mean("share", "clrp1-s0.9")[1]
+    share = lite1["share"]["methods"]["clrp1-s0.9"]
+    assert less("deletion", "clrp1-s0.95")[0]["high"] > 0.02 > less("deletion", "clrp1-s0.95")[1]["high"]
+    assert max(abs(m["mean"]) for of in (lite1, lite2) for m in of["drop"]["methods"].values()) < 0.01
     sentences = [
         f"puts {shares['clrp1-s0.9']} of its relevance into the right cell (LRP: {shares['lrp']}, "
         f"the whole contrast: {shares['clrp1']})",
         f"its deletion is {numbers('deletion', 'clrp1-s0.9')} (LRP: {numbers('deletion', 'lrp')}, "
         f"the whole contrast: {numbers('deletion', 'clrp1')})",
         f"its insertion {numbers('insertion', 'clrp1-s0.9')} (LRP: {numbers('insertion', 'lrp')})",
+        f"Its differences to LRP in deletion are {intervals('deletion', 'clrp1-s0.9')}",
+        f"in insertion {intervals('insertion', 'clrp1-s0.9')}",
+        "on Lite1 it has {:.2f} %, with an interval from {:.1f} to {:.1f} %".format(
+            *(100 * share[key] for key in ("mean", "low", "high"))
+        ),
+        "{:.1f} and {:.1f} % for the share, ".format(*(100 * v for v in mean("share", "clrp1-s0.95")))
+        + f"deletion {intervals('deletion', 'clrp1-s0.95')} against LRP's",
+        f"insertion {intervals('insertion', 'clrp1-s0.95')}",
+        f"its differences to LRP are {intervals('deletion', 'clrp1')}",
+        "random order ({:.3f} against {:.3f}), on Lite2 it can ({:.3f} against {:.3f})".format(
+            *(of["deletion"]["methods"][m]["mean"] for of in (lite1, lite2) for m in ("clrp1", "random"))
+        ),
+        f"(strength 1: {numbers('insertion', 'clrp1')}; random: {numbers('insertion', 'random')})",
+        "{:.3f} for the five nearest rivals".format(lite1["deletion"]["methods"]["rivals5-s0.9"]["mean"]),
         f"(rank correlation {ranks[0][0]:.2f}); that of the whole contrast does not "
-        f"({ranks[1][0]:.2f} and {ranks[1][1]:.2f}). Strength 0.9 lies between ({ranks[2][0]:.2f})",
+        f"({ranks[1][0]:.2f} and {ranks[1][1]:.2f}). Strength 0.9 lies between ({ranks[2][0]:.2f} and {ranks[2][1]:.2f})",
+        "{:.3f} for CLRP2".format(lite1["deletion"]["methods"]["clrp2-s0.9"]["mean"]),
     ]
     for sentence in sentences:
         assert sentence in told, f"say: {sentence}"

@@ -423,9 +423,9 @@ RESULT_COMMANDS = {
     "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
     "other-tasks": "python -m benchmarks.other_tasks --output docs/results",
     "contrast": "python -m benchmarks.contrast --networks lite1 --core --methods lrp,clrp1-s0.5,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,"
-    "clrp1,clrp2-s0.9,clrp2,rivals5-s0.9,rivals5,random,gradient,grad-cam --scene-classes 1\n"
-    "python -m benchmarks.contrast --networks lite2 --core --methods lrp,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,clrp1,random "
-    "--scene-classes 0",
+    "clrp1,clrp2-s0.9,clrp2,rivals5-s0.9,rivals5,random,gradient,grad-cam --scene-classes 0\n"
+    "python -m benchmarks.contrast --networks lite2 --core --methods lrp,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,clrp1,clrp2-s0.9,"
+    "rivals5-s0.9,random --scene-classes 0",
     "contrast-24": "python -m benchmarks.contrast --networks lite0,lite1,lite2 --core --limit 24 --seed 1",
     "contrast-why": "python -m benchmarks.contrast.why --network lite1 --limit 24 --seed 1 --output docs/results",
     "contrast-full": "python -m benchmarks.contrast --networks lite1 --limit 8 --scenes 3 --seed 1 "
@@ -446,9 +446,9 @@ _AS_CURVES = "The tables above as curves, one for each column."
 PLOTS = {
     "growth-cpu": _AS_CURVES,
     "growth-cuda": _AS_CURVES,
-    "contrast": "Six plots, a row for each network: area under the deletion curve on the left and under the insertion "
-    "curve on the right, over the share of positive relevance in the cell. The three contrasts run along one curve as their "
-    "strength grows, to the right at first, and fall off steeply in deletion above 0.9.",
+    "contrast": "Two plots for each network: area under the deletion curve on the left and under the insertion "
+    "curve on the right, over the share of positive relevance in the cell. As its strength grows, CLRP1 runs level with LRP to "
+    "the right, to a share of 0.9, and falls off steeply in deletion beyond that; random order lies far off at the lower left.",
     "contrast-digits": "Ten plots like those of the photographs, a row for each network. The curves of the three contrasts run level "
     "to the right, to a share of about 0.9 or more, and stay far above random places.",
 }
@@ -460,7 +460,7 @@ LEFT_OUT = {"digits": "\n## cnn-relu\n"}
 HEADINGS = {
     "other-tasks": "Segmentation, detection, video, optical flow",
     "contrast-why": "Why is the whole contrast less faithful?",
-    "contrast-24": "Three networks, and every strength of three contrasts",
+    "contrast-24": "Three networks",
     "contrast-full": "All methods",
     "contrast-digits": "All contrasts on digits",
     "speed-cuda": "On a GPU",
