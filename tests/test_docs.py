@@ -289,6 +289,19 @@ def test_the_page_on_contrasts_tells_what_was_measured() -> None:
         f"({ranks[1][0]:.2f} and {ranks[1][1]:.2f}). Strength 0.9 lies between ({ranks[2][0]:.2f} and {ranks[2][1]:.2f})",
         "{:.3f} for CLRP2".format(lite1["deletion"]["methods"]["clrp2-s0.9"]["mean"]),
     ]
+    lite0 = json.loads((DOCS / "results" / "contrast-lite0.json").read_text(encoding="utf-8"))["metrics"]
+
+    def of_lite0(strength: str) -> list[str]:
+        share = f"{100 * lite0['share']['methods'][f'clrp1-{strength}']['mean']:.1f} %"
+        less = (lite0[metric]["methods"][f"clrp1-{strength}"]["minus_lrp"] for metric in ("deletion", "insertion"))
+        return [share, *("{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**d) for d in less)]
+
+    assert (lite0["deletion"]["images"], lite0["share"]["images"]) == (200, 50)
+    assert max(of["deletion"]["methods"]["clrp1-s0.9"]["minus_lrp"]["low"] for of in (lite0, lite1, lite2)) < 0
+    sentences += [
+        "strength 0.9 has a share of {} there, deletion {} and insertion {} against LRP's".format(*of_lite0("s0.9")),
+        "strength 0.95 {}, {} and {}. So 0.95 reaches 90 %".format(*of_lite0("s0.95")),
+    ]
     for sentence in sentences:
         assert sentence in told, f"say: {sentence}"
     readme = " ".join(text_of("README.md").split())

@@ -93,6 +93,7 @@ def test_values_say_which_data_and_weights_they_are_of(name: str) -> None:
 
 
 CONTRASTS = (
+    "contrast-lite0",
     "contrast-lite1",
     "contrast-lite2",
     "contrast-24-lite0",

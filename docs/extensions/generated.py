@@ -422,7 +422,9 @@ RESULT_COMMANDS = {
     "speed-cpu": "python -m benchmarks.speed --output docs/results",
     "speed-cuda": "python -m benchmarks.speed --device cuda --output docs/results",
     "other-tasks": "python -m benchmarks.other_tasks --output docs/results",
-    "contrast": "python -m benchmarks.contrast --networks lite1 --core --methods lrp,clrp1-s0.5,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,"
+    "contrast": "python -m benchmarks.contrast --networks lite0 --core --methods lrp,clrp1-s0.9,clrp1-s0.95,clrp1,random "
+    "--scene-classes 0\n"
+    "python -m benchmarks.contrast --networks lite1 --core --methods lrp,clrp1-s0.5,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,"
     "clrp1,clrp2-s0.9,clrp2,rivals5-s0.9,rivals5,random,gradient,grad-cam --scene-classes 0\n"
     "python -m benchmarks.contrast --networks lite2 --core --methods lrp,clrp1-s0.8,clrp1-s0.9,clrp1-s0.95,clrp1,clrp2-s0.9,"
     "rivals5-s0.9,random --scene-classes 0",
