@@ -326,9 +326,13 @@ def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
     def percent(method: str) -> str:
         return f"{100 * few['share']['methods'][method]['mean']:.0f} %"
 
-    assert percent("lrp-even") == percent("clrp1-s0.9-even") and percent("sglrp") == percent("other-logits")
-    assert (few["deletion"]["images"], few["share"]["images"]) == (8, 3)
-    assert min(of["minus_lrp"]["p"] for m, of in few["share"]["methods"].items() if m != "lrp") == 0.25
+    def mean(method: str) -> str:
+        return f"{few['deletion']['methods'][method]['mean']:.3f}"
+
+    def minus_lrp(method: str) -> str:
+        return "{mean:+.3f} [{low:+.3f}, {high:+.3f}]".format(**few["deletion"]["methods"][method]["minus_lrp"])
+
+    assert (few["deletion"]["images"], few["share"]["images"]) == (100, 25)
     differences = [
         of["minus_lrp"]
         for metrics in digits
@@ -337,19 +341,20 @@ def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
         if m not in ("lrp", "random", "gradient")
     ]
     clear = max(abs(d["mean"]) for d in differences if d["low"] > 0 or d["high"] < 0)
-    gradients = [percent(m)[:2] for m in ("gradient", "input-x-gradient", "guided-backprop", "IntegratedGradients")]
+    gradients = [percent(m)[:2] for m in ("input-x-gradient", "guided-backprop", "IntegratedGradients", "SmoothGrad")]
     for sentence in (
         f"{between('share', 'clrp1-s0.9')}, against {between('share', 'clrp1')} for the whole contrast and "
         f"{between('share', 'lrp')} for LRP",
         f"rank correlation of {between('randomised_rank', 'lrp')}, the whole contrast {between('randomised_rank', 'clrp1')}",
         f"are clear (the largest is {clear:.3f}), in either direction",
-        f"LRP and CLRP1 with strength 0.9 put {percent('lrp-even')} into each cell",
-        f"(CLRP1: {percent('clrp1-conserve')}, without {percent('clrp1')})",
-        f"(deletion {few['deletion']['methods']['clrp1-conserve']['mean']:.3f}, without "
-        f"{few['deletion']['methods']['clrp1']['mean']:.3f}; low is good)",
+        "with 100 photographs and 25 scenes",
+        f"LRP puts {percent('lrp-even')} into each cell and CLRP1 with strength 0.9 {percent('clrp1-s0.9-even')}",
+        f"(CLRP1: {percent('clrp1-conserve')}, without {percent('clrp1')}); its deletion is {mean('clrp1-conserve')} (without "
+        f"{mean('clrp1')}; low is good), with strength 0.9 {mean('clrp1-s0.9-conserve')} (without {mean('clrp1-s0.9')})",
         f"CLRP1 puts {percent('clrp1-gamma')} into the cell",
-        f"Epsilon-plus is as good as them ({percent('clrp1-epsilon-plus')})",
-        f"find the cell as CLRP1 does ({percent('sglrp')} each)",
+        f"Epsilon-plus puts {percent('clrp1-epsilon-plus')} there, with a deletion of {mean('clrp1-epsilon-plus')}",
+        f"put {percent('sglrp')} and {percent('other-logits')} into the cell; with strength 0.9 their deletion differs from LRP's "
+        f"by {minus_lrp('sglrp-s0.9')} and {minus_lrp('other-logits-s0.9')}",
         f"has {percent('ZennitEpsilonPlus')}; the gradient methods have {min(gradients)} to {max(gradients)} %",
     ):
         assert sentence in told, f"say: {sentence}"

@@ -430,8 +430,11 @@ RESULT_COMMANDS = {
     "rivals5-s0.9,random --scene-classes 0",
     "contrast-24": "python -m benchmarks.contrast --networks lite0,lite1,lite2 --core --limit 24 --seed 1",
     "contrast-why": "python -m benchmarks.contrast.why --network lite1 --limit 24 --seed 1 --output docs/results",
-    "contrast-full": "python -m benchmarks.contrast --networks lite1 --limit 8 --scenes 3 --seed 1 "
-    "--output benchmarks/results/contrast-full",
+    "contrast-full": "python -m benchmarks.contrast --networks lite1 --methods lrp,clrp1-s0.9,clrp1,rivals1-s0.9,rivals1,"
+    "other-logits-s0.9,other-logits,sglrp-s0.9,sglrp,lrp-even,clrp1-s0.9-even,clrp1-even,lrp-conserve,clrp1-s0.9-conserve,"
+    "clrp1-conserve,lrp-gamma,clrp1-s0.9-gamma,clrp1-gamma,lrp-epsilon-plus,clrp1-s0.9-epsilon-plus,clrp1-epsilon-plus,centre,"
+    "input-x-gradient,guided-backprop,IntegratedGradients,SmoothGrad,ZennitEpsilonPlus --scene-classes 0 --processes 2 "
+    "--limit 100 --scenes 25 --output benchmarks/results/contrast-full",
     "contrast-digits": "python -m benchmarks.contrast.digits",
     "precision-cpu": "python -m benchmarks.precision --output docs/results",
     "precision-cuda": "python -m benchmarks.precision --device cuda --output docs/results",
@@ -463,7 +466,7 @@ HEADINGS = {
     "other-tasks": "Segmentation, detection, video, optical flow",
     "contrast-why": "Why is the whole contrast less faithful?",
     "contrast-24": "Three networks",
-    "contrast-full": "All methods",
+    "contrast-full": "More methods",
     "contrast-digits": "All contrasts on digits",
     "speed-cuda": "On a GPU",
     "precision-cpu": "Relevance in bfloat16",
