@@ -23,6 +23,7 @@ __all__ = [
     "check_choice",
     "how_to_install",
     "nearest",
+    "suggestion",
     "warn",
 ]
 
@@ -128,3 +129,14 @@ def nearest(word: str, candidates: Iterable[str], count: int = 5) -> list[str]:
     very = similar and difflib.SequenceMatcher(None, wanted, similar[0]).ratio() > 0.85
     best = similar[:1] + holding if very else holding
     return [by_lower[name] for name in dict.fromkeys(best + similar)][:count]
+
+
+def suggestion(word: str, candidates: Iterable[str]) -> str:
+    """A question with a blank behind it, for messages: what a mistyped ``word`` may have meant; empty for nothing like it.
+
+    Args:
+        word: As it was given.
+        candidates: What it may be.
+    """
+    near = nearest(word, candidates, 1)
+    return f"did you mean {near[0]}? " if near else ""

@@ -27,7 +27,7 @@ from captum_clrp.cli.output import check_file, write_whole
 from captum_clrp.cli.report import Report
 from captum_clrp.cli.targets import Targets, parse_targets
 from captum_clrp.contrast import NAMES
-from captum_clrp.errors import how_to_install
+from captum_clrp.errors import how_to_install, suggestion
 from captum_clrp.methods import AlikeMethods, Method
 from captum_clrp.targets import OfTarget, targets_of
 
@@ -173,7 +173,8 @@ def _check_known(names: Sequence[str]) -> None:
         from captum_clrp.evaluation.methods import check_methods
     except ImportError as error:
         raise CommandError(
-            f"unknown method {', '.join(names)}; give some of: {NAMES}; for those of captum-clrp evaluate, "
+            f"unknown method {', '.join(names)}; {suggestion(names[0], ('lrp', 'clrp1', 'clrp2', 'other-logits', 'sglrp'))}"
+            f"give some of: {NAMES}; for those of captum-clrp evaluate, "
             f"{how_to_install('eval')}"
         ) from error
     check_methods(names)

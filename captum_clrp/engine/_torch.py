@@ -53,7 +53,7 @@ def forward_pre_hooks(module: nn.Module) -> Iterable[Any]:
 
 
 def own_parameters(module: nn.Module) -> Iterable[nn.Parameter | None]:
-    """The parameters of a module itself (its public method takes ten times as long)."""
+    """The parameters of a module itself (its public method is slow)."""
     return module._parameters.values()
 
 

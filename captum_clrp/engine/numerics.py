@@ -1,6 +1,6 @@
 """Numerical questions and quotients that several files share: what is finite, what is left where a denominator is zero.
 
-Signs and places that are zero are found by comparing in place, as ones and zeros: ``torch.where`` takes twenty times as long
+Signs and places that are zero are found by comparing in place, as ones and zeros: ``torch.where`` takes many times as long
 on a processor.
 """
 

@@ -45,8 +45,8 @@ _cache: ContextVar[WeightCache | None] = ContextVar("derived weights", default=N
 def weights_at_rest() -> Iterator[None]:
     """Keep derived weights from call to call, for as long as nothing writes to the model's parameters.
 
-    For many calls on one model: inside, the positive parts of the weights are computed once and kept, one copy of the
-    weights for each model; they are given back at the end. Writes that PyTorch counts (optimizers, ``load_state_dict``,
+    For many calls on one model: inside, the positive parts of the weights are computed once and kept, at most one copy of
+    the weights for each model; they are given back at the end. Writes that PyTorch counts (optimizers, ``load_state_dict``,
     ``copy_``) are noticed all the same; a write through ``.data`` is not, and calls after it would take the old weights.
 
     The promise holds for the thread that gives it.

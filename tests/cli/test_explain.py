@@ -3,6 +3,7 @@ import dataclasses
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -701,3 +702,13 @@ def test_relevance_in_bfloat16_is_said(workplace, with_tiny, picture, capsys):
     single, brief = np.load("single.npz")["maps"], np.load("brief.npz")["maps"]
     distance = np.linalg.norm(single - brief) / np.linalg.norm(single)
     assert 0 < distance < 0.05
+
+
+def test_a_mistyped_method_is_told_what_was_meant_without_the_evaluation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "captum_clrp.evaluation.methods", None)
+    assert main(["explain", "--method", "lpr"]) == 2
+    told = capsys.readouterr().err
+    assert "unknown method lpr; did you mean lrp? give some of: lrp," in told
+    assert 'pip install ".[eval]"' in told

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from captum_clrp.classifiers import Classifier
-from captum_clrp.errors import InvalidInputError, nearest
+from captum_clrp.errors import InvalidInputError, suggestion
 from captum_clrp.evaluation.methods.attributions import Attribution
 from captum_clrp.evaluation.methods.base import FAMILIES, Concept, Family, Setting
 from captum_clrp.evaluation.registry import source_checksum
@@ -29,10 +29,10 @@ def check_methods(names: Iterable[str]) -> list[str]:
     offered = ", ".join(offers)
     for name in chosen:
         if _family(name) is None:
-            near = nearest(name, offers, 1)
             usages = "; ".join(family.usage for family in FAMILIES if family.usage)
-            meant = f"did you mean {near[0]}? " if near else ""
-            raise InvalidInputError(f"unknown method {name!r}; {meant}choose from {offered}; {usages}")
+            raise InvalidInputError(
+                f"unknown method {name!r}; {suggestion(name, offers)}choose from {offered}; {usages}"
+            )
     if not chosen:
         raise InvalidInputError(f"no method was named; choose from {offered}")
     return chosen
