@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_clrp.engine._torch import padding_around
+from captum_clrp.engine.memory import memory
 from captum_clrp.engine.numerics import has_double_precision
-from captum_clrp.engine.weight_cache import current_cache, derived_weight, memory
+from captum_clrp.engine.weight_cache import current_cache, derived_weight
 
 _PARTS: dict[str, Callable[..., Tensor]] = {
     "positive": partial(torch.clamp, min=0),

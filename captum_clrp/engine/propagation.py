@@ -17,6 +17,7 @@ from captum_clrp.bounds import Bounds, InputDomain
 from captum_clrp.engine.borrowed import check_inputs, checked_modules, plain_model
 from captum_clrp.engine.graph import form_output_layer, nearest_weighted, refused_between
 from captum_clrp.engine.marks import Info, depends_on_input
+from captum_clrp.engine.memory import keep_freed_memory
 from captum_clrp.engine.nested import attributes_of, flatten, replace
 from captum_clrp.engine.nodes import Record, Role, Weighted
 from captum_clrp.engine.numerics import all_finite, is_nonnegative
@@ -221,6 +222,7 @@ def run_model(
     model = plain_model(model)
     names = checked_modules(model)
     check_inputs(inputs)
+    keep_freed_memory()
     with torch.inference_mode(False), torch.no_grad():
         trace = Trace(names, settings, run_operation)
         trace.low_precision = takes_bfloat16(settings.precision, inputs[0].device)
