@@ -519,22 +519,22 @@ class Padding(Node):
     def share(self, relevance: Tensor, prepared: Any) -> tuple[Tensor, ...]:
         last = relevance.dim() - 1
         sides = [(last - i, *self.pad[2 * i : 2 * i + 2]) for i in range(len(self.pad) // 2)]
-        inner = relevance.clone() if any(self.pad) else relevance
+        inner = relevance
         for dim, before, after in sides:
             inner = self._fold(inner, dim, before, after)
         return (inner,)
 
     @staticmethod
     def _fold(relevance: Tensor, dim: int, before: int, after: int) -> Tensor:
-        """Undo ``before`` and ``after`` of one dimension, in place; cropped places (negative numbers) come back as zeros."""
+        """Undo ``before`` and ``after`` of one dimension; cropped places (negative numbers) come back as zeros."""
         first, last = max(before, 0), relevance.size(dim) - max(after, 0)
         inner = relevance.narrow(dim, first, last - first)
-        if before > 0:
-            outside = relevance.narrow(dim, 0, first).sum(dim, keepdim=True)
-            inner.narrow(dim, 0, 1).add_(outside)
-        if after > 0:
-            outside = relevance.narrow(dim, last, after).sum(dim, keepdim=True)
-            inner.narrow(dim, inner.size(dim) - 1, 1).add_(outside)
+        outside = [(0, relevance.narrow(dim, 0, first)), (-1, relevance.narrow(dim, last, max(after, 0)))]
+        # zeros share nothing by most rules; an accelerator would have to wait to find out
+        outside = [(at, o) for at, o in outside if o.numel() and (o.device.type != "cpu" or bool(o.any()))]
+        inner = inner.clone() if outside else inner
+        for at, received in outside:
+            inner.select(dim, at).add_(received.sum(dim))
         if min(before, after) < 0:
             trailing = [0, 0] * (relevance.dim() - 1 - dim)
             inner = F.pad(inner, [*trailing, max(-before, 0), max(-after, 0)])
