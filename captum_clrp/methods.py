@@ -121,11 +121,13 @@ class SharedPass:
 
     Attributes:
         output: What the network returned, without its graph.
+        composite: The name of the composite by which relevance goes, also where ``rules="auto"`` chose it.
     """
 
     def __init__(self, passed: Pass, methods: Mapping[str, Method]) -> None:
         self._passed, self._methods = passed, methods
         self.output: Tensor = passed.propagation.output.detach()
+        self.composite: str = passed.propagation.trace.composite.name
 
     def relevance(self, starts: Sequence[Start]) -> dict[str, Tensor]:
         """Relevance of each input value, for each method ``(N, K, *input_shape)``; of contrasts with both signs.

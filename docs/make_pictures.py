@@ -15,7 +15,7 @@ import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,7 @@ from captum_clrp.cli import main as captum_clrp_command
 from captum_clrp.evaluation import Embedded, compose_grid
 from captum_clrp.images import example_picture
 from captum_clrp.visualization import Row, draw_maps, encoded, overlaid
+from captum_clrp.visualization.panels import Style
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 DPI = 200
@@ -55,10 +56,29 @@ def _network() -> tuple[Classifier, Tensor]:
     return classifier, classifier.inputs(example_picture())
 
 
-def _draw(name: str, columns: Sequence[str], rows: Sequence[Row], unit: str = "logit") -> None:
+def _draw(
+    name: str,
+    columns: Sequence[str],
+    rows: Sequence[Row],
+    photograph: Tensor | None = None,
+    unit: str = "logit",
+    style: Style = "heatmap",
+    smooth: float = 0,
+) -> None:
     classifier, _ = _network()
-    figure = draw_maps(classifier.prepare(example_picture()), columns, rows, style="heatmap", unit=unit)
+    pixels = classifier.prepare(example_picture()) if photograph is None else photograph
+    network = f"{classifier.name}, weights {classifier.weights}; rules auto (paper)"
+    figure = draw_maps(pixels, columns, rows, style=style, unit=unit, settings=network, smooth=smooth)
     _save(name, encoded(figure, dpi=DPI))
+
+
+def _rows(image: Tensor, classes: Mapping[str, int], maps: Sequence[NDArray[np.floating]]) -> list[Row]:
+    """A row for each class, with its score; the maps of each method are ``(K, C, H, W)``."""
+    with torch.no_grad():
+        scores = _network()[0].model(image)[0]
+    return [
+        Row(label, [m[k] for m in maps], score=float(scores[index])) for k, (label, index) in enumerate(classes.items())
+    ]
 
 
 def _save(name: str, png: bytes) -> None:
@@ -70,7 +90,7 @@ def _compare(name: str, columns: dict[str, LRPZBeta]) -> None:
     """One column for each explainer, one row for each class."""
     _, image = _network()
     maps = [e.attribute_classes(image, list(CLASSES.values()))[0].numpy() for e in columns.values()]
-    _draw(name, list(columns), [Row(label, [m[k] for m in maps]) for k, label in enumerate(CLASSES)])
+    _draw(name, list(columns), _rows(image, CLASSES, maps))
 
 
 def cat_or_coffee() -> None:
@@ -80,9 +100,7 @@ def cat_or_coffee() -> None:
         method(classifier.model, *classifier.bounds).attribute_classes(image, list(CLASSES.values()))[0].numpy()
         for method in (LRPZBeta, ContrastiveLRP1)
     ]
-    rows = [Row(label, [m[k] for m in maps]) for k, label in enumerate(CLASSES)]
-    picture = draw_maps(classifier.prepare(example_picture()), ["LRP", "CLRP1"], rows, smooth=3)
-    _save("cat_or_coffee", encoded(picture, dpi=DPI))
+    _draw("cat_or_coffee", ["LRP", "CLRP1"], _rows(image, CLASSES, maps), style="overlay", smooth=3)
 
 
 def cat_and_coffee_explained() -> None:
@@ -147,16 +165,15 @@ def four_in_a_grid() -> None:
     cells = torch.stack([classifier.prepare(photograph.read()) for photograph in photographs])
     scene = compose_grid(cells, n=2)
     image = classifier.normalize(scene)[None]
-    targets = [photograph.targets[0] for photograph in photographs]
+    targets = {photograph.targets[0].name: photograph.targets[0].label for photograph in photographs}
     methods = {"LRP": LRPZBeta, "CLRP1": ContrastiveLRP1, "CLRP2": ContrastiveLRP2}
     maps = [
         method(classifier.model, classifier.low, classifier.high)
-        .attribute_classes(image, [target.label for target in targets])[0]
+        .attribute_classes(image, list(targets.values()))[0]
         .numpy()
         for method in methods.values()
     ]
-    rows = [Row(target.name, [m[k] for m in maps]) for k, target in enumerate(targets)]
-    _save("four_in_a_grid", encoded(draw_maps(scene, list(methods), rows, style="heatmap"), dpi=DPI))
+    _draw("four_in_a_grid", list(methods), _rows(image, targets, maps), photograph=scene)
 
 
 def rather_than() -> None:
@@ -164,20 +181,20 @@ def rather_than() -> None:
     classifier, _ = _network()
     photograph = Embedded(collages=False)[1].read()
     image = classifier.inputs(photograph)
-    espresso, cup = 967, 968
-    rows = []
-    for name, target, other in (("espresso", espresso, cup), ("cup", cup, espresso)):
-        duals = (OtherClasses(), TheseClasses([other]))
-        maps = [
-            ContrastiveLRP(classifier.model, classifier.low, classifier.high, dual=dual)
-            .attribute(image, target)[0]
-            .numpy()
-            for dual in duals
-        ]
-        rows.append(Row(name, maps))
+    classes = {"espresso": 967, "cup": 968}
+    others = tuple(reversed(classes.values()))
+    duals = ((OtherClasses(), OtherClasses()), tuple(TheseClasses([other]) for other in others))
+    maps = [
+        np.concatenate(
+            [
+                ContrastiveLRP(classifier.model, *classifier.bounds, dual=dual).attribute(image, target).numpy()
+                for target, dual in zip(classes.values(), of_column, strict=True)
+            ]
+        )
+        for of_column in duals
+    ]
     columns = ["rather than all others", "rather than the other"]
-    picture = draw_maps(classifier.prepare(photograph), columns, rows, style="heatmap")
-    _save("rather_than", encoded(picture, dpi=DPI))
+    _draw("rather_than", columns, _rows(image, classes, maps), photograph=classifier.prepare(photograph))
 
 
 def distance() -> None:

@@ -147,6 +147,7 @@ class Explorer:
         self.loaded = loaded or f"load_classifier({classifier.name!r})"
         self.forward_passes = 0
         self._kept = _Kept(kept)
+        self._composites: dict[str, str] = {}  # by the rules that were asked for
         self._lock = threading.Lock()
 
     @functools.cached_property
@@ -206,6 +207,7 @@ class Explorer:
             classes,
             {label: np.stack(maps)},
             {label: settings.as_method()},
+            {label: self._composites[settings.rules]},
         )
 
     def plan(self, photograph: Image.Image, settings: MapSettings) -> str:
@@ -286,6 +288,7 @@ class Explorer:
         if missing:
             (alike,) = AlikeMethods.groups({"": settings.as_method()}, self.classifier.model, *self.classifier.bounds)
             with alike.run(inputs) as passed:
+                self._composites[settings.rules] = passed.composite
                 maps = passed.relevance([OfTarget(index) for index in missing])[""][0].float().cpu().numpy()
             self.forward_passes += 1
             for index, relevance in zip(missing, maps, strict=True):

@@ -58,6 +58,11 @@ class Drawing:
         """How much maps are smoothed, in pixels of the network's input."""
         return self.smooth if self.smooth is not None else _SMOOTH if self.style in OVERLAID else 0.0
 
+    def in_words(self) -> str:
+        """How figures are drawn, for their metadata."""
+        smoothed = f", smoothed with a Gaussian of {self.sigma:g} pixels of the network's input" if self.sigma else ""
+        return f"drawn as {self.style}, {self.sign}{smoothed}"
+
 
 @dataclass(frozen=True)
 class ExplainedPicture:
@@ -72,6 +77,7 @@ class ExplainedPicture:
         classes: The classes that are explained.
         relevance: For each method, by name, a map of each class: ``(len(classes), C, H, W)``; of contrasts with both signs.
         methods: What each method is; ``None`` for one that is no relevance, such as a gradient.
+        composites: The composite by which each method of relevance went, by the method's name.
         bounds: The domain of the first layer's input: ``"pixels"`` for all pixel values, ``"image"`` for the picture's own.
     """
 
@@ -83,6 +89,7 @@ class ExplainedPicture:
     classes: Sequence[int]
     relevance: dict[str, NDArray[np.float32]]
     methods: Mapping[str, Method | None]
+    composites: Mapping[str, str]
     bounds: str = "pixels"
 
     @functools.cached_property
@@ -176,7 +183,14 @@ class ExplainedPicture:
     def settings(self) -> dict[str, dict[str, Any] | None]:
         """How each method propagates relevance; ``None`` for one that does not."""
         return {
-            name: None if method is None else {**method.settings, "bounds": self.bounds}
+            name: None
+            if method is None
+            else {
+                **method.settings,
+                "composite": self.composites[name],
+                "strength": None if method.dual is None else method.strength,
+                "bounds": self.bounds,
+            }
             for name, method in self.methods.items()
         }
 
@@ -231,11 +245,12 @@ class ExplainedPicture:
             drawing: How it is drawn.
             kind: The ending of the file's name.
         """
-        sums = "; ".join(f"{row.label}: {row.detail}, {self._sums(row)}" for row in self.rows())
-        return encoded(self.figure(drawing), kind, title=self.title, description=f"{self.in_words()}; {sums}")
+        told = "; ".join([self.in_words(), drawing.in_words(), *map(self._told, self.rows())])
+        return encoded(self.figure(drawing), kind, title=self.title, description=told)
 
-    def _sums(self, row: Row) -> str:
-        return ", ".join(f"{name} {self.account(row, name)}" for name in self.maps)
+    def _told(self, row: Row) -> str:
+        sums = ", ".join(f"{name} {self.account(row, name)}" for name in self.maps)
+        return f"{row.label}: {row.detail}, {sums}" + (f"; {row.label} {row.remark}" if row.remark else "")
 
     def text(self) -> str:
         """What the command prints: the leading classes, those explained marked, and what became of their scores."""
@@ -307,9 +322,11 @@ class ExplainedPicture:
 
 
 def _in_words(settings: dict[str, Any]) -> str:
-    chosen = {"rules": "rules", "avg_pool": "average pooling", "conserve": "conserve", "bounds": "bounds"}
+    chosen = {"avg_pool": "average pooling", "conserve": "conserve", "bounds": "bounds"}
     chosen |= {"precision": "precision"} if settings["precision"] != "float32" else {}
-    return ", ".join(f"{word} {_word(settings[key])}" for key, word in chosen.items())
+    rules, taken = settings["rules"], settings["composite"]
+    told = [f"rules {rules}" if rules == taken else f"rules {rules} ({taken})"]
+    return ", ".join([*told, *(f"{word} {_word(settings[key])}" for key, word in chosen.items())])
 
 
 def _word(value: Any) -> str:

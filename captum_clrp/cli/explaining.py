@@ -201,7 +201,7 @@ class _Engine:
 
     def maps(
         self, inputs: Tensor, choose: Callable[[Tensor], Tensor], names: Sequence[str]
-    ) -> tuple[Tensor, dict[str, NDArray[np.float32]]]:
+    ) -> tuple[Tensor, dict[str, NDArray[np.float32]], dict[str, str]]:
         """One forward pass for all methods of relevance that are alike; the first says which classes are explained.
 
         Args:
@@ -210,16 +210,19 @@ class _Engine:
             names: The images' names.
 
         Returns:
-            The logits, on the CPU, and for each method ``(N, K, C, H, W)``; of contrasts with both signs.
+            The logits, on the CPU; for each method ``(N, K, C, H, W)``, of contrasts with both signs; and for each method of
+            relevance the composite by which it went.
         """
         logits = classes = None
         relevance: dict[str, Tensor] = {}
+        composites: dict[str, str] = {}
         for group in self._groups:
             with group.run(inputs) as passed:
                 if classes is None:
                     logits = passed.output.float().cpu()
                     classes = choose(logits)
                 relevance |= passed.relevance([OfTarget(one) for one in targets_of(classes)])
+                composites |= dict.fromkeys(group.methods, passed.composite)
         if logits is None or classes is None:
             with torch.no_grad():
                 logits = self.classifier.model(inputs).float().cpu()
@@ -227,7 +230,7 @@ class _Engine:
         if self._others is not None:
             others = self._others.maps(inputs, list(classes.split(1, dim=1)), list(names))
             relevance |= {name: maps[:, :, None] for name, maps in others.items()}
-        return logits, {name: relevance[name].float().cpu().numpy() for name in self.methods}
+        return logits, {name: relevance[name].float().cpu().numpy() for name in self.methods}, composites
 
     def plans(self, job: Job) -> Mapping[str, str]:
         """The rule of every operation, by the name of the composite."""
@@ -272,7 +275,7 @@ def _together(engine: _Engine, some: Sequence[Job], targets: _Targets) -> list[E
         return torch.tensor([of_image + of_image[:1] * (most - len(of_image)) for of_image in classes])
 
     inputs = classifier.normalize(pixels).to(classifier.device)
-    logits, maps = engine.maps(inputs, choose, [job.name for job in some])
+    logits, maps, composites = engine.maps(inputs, choose, [job.name for job in some])
     return [
         ExplainedPicture(
             job.name,
@@ -283,6 +286,7 @@ def _together(engine: _Engine, some: Sequence[Job], targets: _Targets) -> list[E
             classes[n],
             {name: of_method[n, : len(classes[n])] for name, of_method in maps.items()},
             engine.methods,
+            composites,
             engine.bounds,
         )
         for n, job in enumerate(some)

@@ -103,6 +103,7 @@ def test_transformers_and_convnexts_are_explored(name: str, photograph: Image.Im
         assert np.isfinite(maps_of(one)).all() and np.abs(maps_of(one)).max() > 0
         pictures = explorer.compared(one, Drawing())
         assert np.asarray(pictures[0]).std() > 0 and len(explorer.at(one, 3, 3)) == 2
+        assert "rules auto (gamma)" in one.in_words()
     assert "composite: gamma" in asked.plan(photograph, settings)
 
 

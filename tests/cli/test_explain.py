@@ -348,6 +348,8 @@ def test_a_picture_says_how_it_was_made_and_how_much_of_the_score_arrived(workpl
     assert re.search(r"CLRP1 sum 0\.\d+ \(\d+\.\d% of score\), signed 0.0%\n", out)  # target and dual arrive whole
     assert re.search(r"zebra: CLRP1 \(strength 0\.9\) sum .* signed 10\.0%\n", out)
     assert "crane has a negative score" in out
+    assert "; crane has a negative score: a contrast" in told["Description"]
+    assert "; drawn as overlay, signed, smoothed with a Gaussian of 3 pixels" in told["Description"]
 
 
 @pytest.mark.parametrize(("ending", "form"), [("jpg", "JPEG"), ("webp", "WEBP"), ("pdf", None), ("svg", None)])
@@ -613,8 +615,13 @@ def test_a_name_with_settings_is_the_method_with_these_options(workplace, with_t
             said += f"{share:.0%} absorbed" if lrp else f"signed {share:.1%}"
             assert said in described
             assert f"<td>{shown}</td><td>{told['sum']:.3g}</td><td>{told['share']:.1%}</td>" in page
-    assert "LRP, CLRP1, rivals 2: rules auto, average pooling proportional, conserve off, bounds pixels; " in described
-    assert "; lrp-even: rules auto, average pooling even, conserve off, bounds pixels; " in described
+    assert (
+        "LRP, CLRP1, rivals 2: rules auto (paper), average pooling proportional, conserve off, bounds pixels; "
+        in described
+    )
+    assert "; lrp-even: rules auto (paper), average pooling even, conserve off, bounds pixels; " in described
+    assert [one["composite"] for one in together["methods"].values()].count("gamma") == sum("gamma" in n for n in given)
+    assert [one["strength"] for one in together["methods"].values()] == [None, 1, 1, None, 0.9, 1]
     assert page.count("The rule of every operation") == 3  # auto with either pooling, gamma
 
 
@@ -633,7 +640,7 @@ def test_what_is_no_relevance_has_no_share_of_the_score(workplace, with_tiny, pi
         )
         assert f"<td>{shown}</td><td>{told['sum']:.3g}</td><td>-</td><td>-</td><td>-</td>" in Path("r.html").read_text()
     code, out, _ = run(capsys, "explain", picture, "-t", "zebra", "-m", "gradient", "--report", "r.html")
-    assert Image.open("holiday_clrp.png").info["Description"].startswith("tiny, weights random; zebra")  # no rules
+    assert Image.open("holiday_clrp.png").info["Description"].startswith("tiny, weights random; drawn as")  # no rules
     assert "The rule of every operation" not in Path("r.html").read_text()
 
 
