@@ -27,10 +27,12 @@ _PARTS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-_LARGE = 2**22
-"""Elements of a weight matrix from which on it is taken in blocks."""
-_BLOCK = 2**20
-"""Elements of a block."""
+_LARGE = 8_000_000
+"""Bytes of a weight matrix, in the type in which it is computed with, from which on it is taken in blocks."""
+_BLOCK = 2**22
+"""Bytes of a block."""
+_FEW = 8
+"""Rows of activations up to which memory is what the product with such a matrix waits for."""
 
 
 def _convert(weight: Tensor, part: Tensor, name: str, negated: bool) -> None:
@@ -97,8 +99,11 @@ class LinearMap:
         vars(twin).update(differences)
         return twin
 
-    def blocks(self) -> list[tuple[slice, LinearMap]]:
+    def blocks(self, activations: Tensor) -> list[tuple[slice, LinearMap]]:
         """Itself in maps to some of the outputs each, where it has too many weights to derive others from all at once.
+
+        Args:
+            activations: Its input.
 
         Returns:
             The outputs and their map; nothing where it is best taken whole.
@@ -190,15 +195,18 @@ class FullyConnected(LinearMap):
     def in_low_precision(self) -> LinearMap:
         return self._low_precision_twin()
 
-    def blocks(self) -> list[tuple[slice, LinearMap]]:
-        """Of a matrix of 16 MB or more in main memory; each block is read once, and what is derived of it stays in the cache.
+    def blocks(self, activations: Tensor) -> list[tuple[slice, LinearMap]]:
+        """Of a matrix of 8 MB or more in main memory, for few activations: what is derived of a block stays in the cache.
 
-        In float32 at least: memory is what it waits for, and to convert weights takes longer than to multiply with them.
+        Each block is read once. In float32 at least: memory is what it waits for, and to convert weights takes longer than
+        to multiply with them.
         """
         weight, bias = self.weight.detach(), self.bias
-        if weight.numel() < _LARGE or weight.device.type != "cpu":
+        row = weight.size(1) * self.compute_dtype.itemsize
+        few = activations.numel() <= _FEW * weight.size(1)
+        if not few or len(weight) * row < _LARGE or weight.device.type != "cpu":
             return []
-        rows = max(1, _BLOCK // weight.size(1))
+        rows = max(1, _BLOCK // row)
         outputs = [slice(start, start + rows) for start in range(0, len(weight), rows)]
         of_block = self._twin(low_precision=False)
         return [(o, of_block._twin(weight=weight[o], bias=None if bias is None else bias[o])) for o in outputs]

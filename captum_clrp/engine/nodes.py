@@ -171,7 +171,7 @@ class Shared(Node):
 
         def prepared(at: LinearMap) -> Prepared | None:
             known = output if at is self.layer else None  # in double precision, or negated, it is another one
-            if self.rule.by_output and not self.retain and at.blocks():
+            if self.rule.by_output and not self.retain and at.blocks(activations):
                 return None  # for several classes what is derived of the weights is better kept
             return prepare(self.rule, at, activations, nonnegative=self.nonnegative, output=known)
 
@@ -195,7 +195,7 @@ class Shared(Node):
         activations = self.saved[0].tensor
         output = self.output.tensor if self.output is not None and layer is self.layer else None
         received: Tensor | None = None
-        for outputs, block in layer.blocks():
+        for outputs, block in layer.blocks(activations):
             known = None if output is None else output[..., outputs]
             ready = prepare(self.rule, block, activations, nonnegative=self.nonnegative, output=known)
             share = distribute(block, ready, relevance[..., outputs], conserve=self.conserve, last=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 
 import pytest
@@ -215,12 +216,13 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     taken: list[Tensor] = []
     blocks = FullyConnected.blocks
 
-    def watched(self: FullyConnected) -> list[tuple[slice, LinearMap]]:
+    def watched(self: FullyConnected, activations: Tensor) -> list[tuple[slice, LinearMap]]:
         taken.append(self.weight)
-        return blocks(self)
+        return blocks(self, activations)
 
     monkeypatch.setattr(linear_maps, "_LARGE", 1)
-    monkeypatch.setattr(linear_maps, "_BLOCK", 20)
+    monkeypatch.setattr(linear_maps, "_BLOCK", 160)
+    monkeypatch.setattr(linear_maps, "_FEW", math.inf)
     monkeypatch.setattr(FullyConnected, "blocks", watched)
     return taken
 
@@ -255,10 +257,19 @@ def test_contrasts_of_several_classes_are_the_same_in_blocks(
 
 def test_blocks_have_every_output_once_and_the_weights_of_a_matrix() -> None:
     layer = FullyConnected(torch.randn(1100, 4096), torch.randn(1100)).with_negated_weights()
-    blocks = layer.blocks()
+    blocks = layer.blocks(torch.rand(8, 4096))
     assert [o for outputs, _ in blocks for o in range(1100)[outputs]] == list(range(1100))
     for outputs, block in blocks:
         assert torch.equal(block.positive, layer.positive[outputs])
         assert torch.equal(block.bias, layer.bias[outputs])
     assert len(blocks) == 5
-    assert not FullyConnected(torch.randn(1000, 4096)).blocks()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "rows", "double", "count"),
+    [(480, 1, False, 0), (480, 1, True, 4), (1000, 1, False, 4), (1000, 8, False, 4), (1000, 9, False, 0)],
+)
+def test_a_matrix_is_taken_in_blocks_for_few_activations(outputs: int, rows: int, double: bool, count: int) -> None:
+    layer: LinearMap = FullyConnected(torch.randn(outputs, 4096))
+    layer = layer.in_double_precision() if double else layer
+    assert len(layer.blocks(torch.rand(rows, 4096))) == count
