@@ -218,6 +218,31 @@ def sentences_about_results() -> dict[str, str]:
     }
 
 
+def test_sanity_checks_are_told_as_they_are() -> None:
+    rows: dict[tuple[str, str, str], dict[str, float]] = {}
+    for name in ("randomisation", "random-logit", "sensitivity"):
+        for row in json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]:
+            rows[name, row["method"], row["quantity"]] = row
+
+    def means(name: str, quantity: str, *methods: str) -> list[float]:
+        return [rows[name, m, quantity]["mean"] + 0 for m in methods]
+
+    first = means("randomisation", "first", "lrp", "clrp1", "clrp1-s0.9")
+    other = means("random-logit", "rank", "lrp", "clrp1", "clrp1-s0.9")
+    noise = means("sensitivity", "mean", "lrp", "clrp1", "clrp1-s0.9", "grad-cam")
+    assert all(rows["sensitivity", m, "mean"]["difference_low"] > 0 for m in ("clrp1", "clrp2", "clrp1-s0.9"))
+    assert rows["sensitivity", "grad-cam", "mean"]["difference_high"] < 0
+    told = " ".join(text_of("docs/findings/evaluation.md").split())
+    for sentence in (
+        "rank correlation of {:.2f}, that of CLRP1 {:.2f};".format(*first),
+        "LRP keeps {:.2f}, CLRP1 {:.2f}.".format(*other),
+        f"Strength 0.9 lies between ({first[2]:.2f} and {other[2]:.2f})",
+        "changes LRP's map by {:.2f} of its size on average, CLRP1's by {:.2f}, and that of strength 0.9 by {:.2f}; "
+        "Grad-CAM's by {:.2f}.".format(*noise),
+    ):
+        assert sentence in told, f"say: {sentence}"
+
+
 DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
@@ -349,6 +374,9 @@ def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
         f"are clear (the largest is {clear:.3f}), in either direction",
         "with 100 photographs and 25 scenes",
         f"LRP puts {percent('lrp-even')} into each cell and CLRP1 with strength 0.9 {percent('clrp1-s0.9-even')}",
+        "The whole contrast has {:.0f} % [{:.0f}, {:.0f}], a little above chance".format(
+            *(100 * few["share"]["methods"]["clrp1-even"][key] for key in ("mean", "low", "high"))
+        ),
         f"(CLRP1: {percent('clrp1-conserve')}, without {percent('clrp1')}); its deletion is {mean('clrp1-conserve')} (without "
         f"{mean('clrp1')}; low is good), with strength 0.9 {mean('clrp1-s0.9-conserve')} (without {mean('clrp1-s0.9')})",
         f"CLRP1 puts {percent('clrp1-gamma')} into the cell",

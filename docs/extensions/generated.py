@@ -453,7 +453,7 @@ PLOTS = {
     "growth-cuda": _AS_CURVES,
     "contrast": "Two plots for each network: area under the deletion curve on the left and under the insertion "
     "curve on the right, over the share of positive relevance in the cell. As its strength grows, CLRP1 runs level with LRP to "
-    "the right, to a share of 0.9, and falls off steeply in deletion beyond that; random order lies far off at the lower left.",
+    "the right, to a share of 0.9, and gets steeply worse in deletion beyond that; random order lies far off at the lower left.",
     "contrast-digits": "Ten plots like those of the photographs, a row for each network. The curves of the three contrasts run level "
     "to the right, to a share of about 0.9 or more, and stay far above random places.",
 }
@@ -477,9 +477,13 @@ HEADINGS = {
     "growth-cpu": "How the cost grows",
     "growth-cuda": "How the cost grows on a GPU",
     "insertion-deletion": "Insertion and deletion",
+    "randomisation": "Parameters of the network become random",
+    "random-logit": "The map of a class drawn at random",
+    "sensitivity": "Small noise",
 }
 """Sections that a page has only where they were measured."""
 
+_SANITY = "--methods random,gradient,guided-backprop,input-x-gradient,grad-cam,lrp,clrp1-s0.9,clrp1,clrp2"
 _ALL = "random,centre,gradient,guided-backprop,input-x-gradient,grad-cam,lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2"
 _ON_PHOTOGRAPHS = f'--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods {_ALL}'
 EVALUATIONS = {
@@ -495,6 +499,9 @@ EVALUATIONS = {
     "pooling-vgg16": "captum-clrp evaluate pooling-indices --model vgg16 --weights random",
     "energy-pointing": "captum-clrp evaluate energy-pointing",
     "energy-inside": "captum-clrp evaluate energy-inside",
+    "randomisation": f"captum-clrp evaluate randomisation {_SANITY}",
+    "random-logit": f"captum-clrp evaluate random-logit {_SANITY}",
+    "sensitivity": f"captum-clrp evaluate sensitivity {_SANITY}",
 }
 """The evaluations that the pages show, by the name of their file in ``docs/results``."""
 

@@ -9,7 +9,9 @@ from captum_clrp.evaluation import Sensitivity, energy_inside, gini, pointing_hi
 from captum_clrp.evaluation.metrics.imputation import imputed
 from captum_clrp.evaluation.metrics.likeness import rank_correlation
 
-quantus = pytest.importorskip("quantus", reason="Quantus is not installed; it is a peer, not a dependency")
+quantus = pytest.importorskip(  # its OpenCV needs libraries of the system
+    "quantus", reason="Quantus is not installed, or cannot be imported", exc_type=ImportError
+)
 
 
 def theirs(metric, maps, masks):
