@@ -499,7 +499,7 @@ class Jacobian(Node):
     def prepare(self) -> tuple[Tensor, Tensor]:
         activations = self.saved[0].tensor.clone()
         with torch.enable_grad():
-            output = self.function(activations.requires_grad_().view_as(activations))
+            output = self.function(activations.requires_grad_().clone())  # which may be overwritten
         return activations, output
 
     def share(self, relevance: Tensor, prepared: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:

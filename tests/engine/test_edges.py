@@ -316,6 +316,25 @@ def test_instance_norm_in_front_of_anything_in_place(norm: nn.Module) -> None:
     torch.testing.assert_close(*(m.attribute(X, target=1) for m in maps), **CLOSE)
 
 
+@pytest.mark.parametrize("rules", ["cp-lrp", "attnlrp"])
+def test_a_constant_added_in_place_takes_the_share_that_it_takes_of_a_new_tensor(rules: str) -> None:
+    in_place, elsewhere = explained(lambda n, h: h.add_(0.5), rules=rules), explained(lambda n, h: h + 0.5, rules=rules)
+    torch.testing.assert_close(in_place, elsewhere, **CLOSE)
+    assert not torch.equal(elsewhere, explained(lambda n, h: h, rules=rules))
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.SiLU, nn.Hardtanh])
+def test_an_epsilon_rule_of_an_activation_in_place(activation: type[nn.Module]) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), activation(), nn.Flatten(), nn.Linear(144, 2)).double().eval()
+    plain = LRPZBeta(model).attribute(X, target=1)
+    model[1].rule = Epsilon(0.1)
+    expected = LRPZBeta(model).attribute(X, target=1)
+    model[1] = activation(inplace=True)
+    model[1].rule = Epsilon(0.1)
+    torch.testing.assert_close(LRPZBeta(model).attribute(X, target=1), expected, **CLOSE)
+    assert not torch.equal(plain, expected)
+
+
 def test_tensors_of_other_types_are_taken_as_inputs() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 2)).double().eval()
     received = LRPZBeta(model).attribute(X.as_subclass(Other), target=1)

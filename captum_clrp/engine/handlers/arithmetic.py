@@ -42,8 +42,6 @@ def add(op: Operation, *, sign: int = 1, reflected: bool = False) -> Any:
         return add_constant(op, shift, op.info(nonnegative=nonnegative))
     record = op.record("sum", "shares of the positive parts")
     node = Sum(record, op.save(a), op.save(b), scale, nonnegative=nonnegative)
-    if op.call.overwrites:
-        op.trace.before_overwriting(op.call.overwritten)
     info = op.info(nonnegative=nonnegative, monotone=scale > 0)
     if info.signed is not None or scale < 0:
         info = info._replace(signed=op.here)

@@ -177,6 +177,8 @@ class Operation:
     def propagate(self, node: Node, receivers: Sequence[Tensor], info: Info) -> Tensor:
         """Run it as ``node``; ``receivers`` get the shares of its backward."""
         first = self.call.overwritten
+        if isinstance(first, Tensor):
+            self.trace.before_overwriting(first)  # the node may keep it
         elsewhere = isinstance(first, Tensor) and all(first is not r for r in receivers)
         return self.trace.propagate(node, self.call.run, receivers, info, first if elsewhere else None)
 
