@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from captum_clrp.errors import InvalidInputError, reason_of
+from captum_clrp.errors import InvalidInputError, reason_of, suggestion
 from captum_clrp.evaluation.methods.base import Concept, Family, Setting
 from captum_clrp.evaluation.registry import imported
 
@@ -77,8 +78,9 @@ _CHATTER = "Input Tensor 0 did not already require gradients|Setting (forward, )
 def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
     """A method from elsewhere; one that explains a layer gets the one that was chosen."""
     place, _, attribute = name.rpartition(":")
+    place = "captum.attr" if place == "captum" else place
     try:
-        maker = imported("captum.attr" if place == "captum" else place, attribute)
+        maker = imported(place, attribute)
         wants_layer = "layer" in _parameters(maker)
         if wants_layer and layer is None:
             raise InvalidInputError(
@@ -88,12 +90,19 @@ def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
         made = maker(model, layer) if wants_layer else maker(model)
     except (ImportError, AttributeError, TypeError, AssertionError) as error:
         raise InvalidInputError(
-            f"the method {name} cannot be made ({error}); PACKAGE.MODULE:NAME must name a function or class that takes the "
-            "model alone, or the model and a layer, and returns an object with attribute(inputs, target=...)"
+            f"the method {name} cannot be made ({error}); {_meant(place, attribute)}PACKAGE.MODULE:NAME must name a "
+            "function or class that takes the model alone, or the model and a layer, and returns an object with "
+            "attribute(inputs, target=...)"
         ) from error
     if not callable(getattr(made, "attribute", None)):
         raise InvalidInputError(f"the method {name} made a {type(made).__name__} without attribute(inputs, target=...)")
     return made
+
+
+def _meant(place: str, attribute: str) -> str:
+    """What a name that a module lacks may have been."""
+    offered = vars(sys.modules[place]) if place in sys.modules else {}
+    return "" if attribute in offered else suggestion(attribute, (name for name in offered if not name.startswith("_")))
 
 
 def _parameters(function: Any) -> dict[str, inspect.Parameter]:

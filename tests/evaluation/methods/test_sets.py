@@ -53,6 +53,7 @@ def test_the_model_is_as_before(alexnet, inputs):
         (["lrp-odd"], "lrp-odd"),
         ([], "no method"),
         (["captum:Nothing"], "cannot be made"),
+        (["captum:saliency"], "did you mean Saliency[?]"),
         (["no.such.module:x"], "cannot be made"),
         (["torch.nn:Identity"], "without attribute"),
     ],
