@@ -424,6 +424,14 @@ def test_the_page_to_choose_from_tells_what_was_measured() -> None:
         assert sentence in told, f"say: {sentence}"
 
 
+def test_the_page_on_speed_tells_how_large_the_noise_is() -> None:
+    settings = json.loads((DOCS / "results" / "speed-cpu.json").read_text(encoding="utf-8"))["settings"]
+    alike = ("ours: LRP", "ours: classes 1", "ours: LRP, internal_batch_size=2")
+    of_networks = [[s["results"][name]["minimum"] for name in alike] for s in settings if s["batch"] == 1]
+    noise = max(max(times) / min(times) - 1 for times in of_networks)
+    assert f"show the noise: up to {100 * noise:.0f} %." in " ".join(text_of("docs/findings/speed.md").split())
+
+
 def test_pages_tell_how_many_networks_were_measured_and_what_arrives() -> None:
     networks = json.loads((DOCS / "results" / "architectures.json").read_text(encoding="utf-8"))["networks"]
     mixing = {name for names in attention_networks().values() for name in names.split()}
