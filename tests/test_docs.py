@@ -338,14 +338,46 @@ def test_the_page_on_contrasts_tells_what_was_measured() -> None:
         assert sentence in readme, f"say in the README: {sentence}"
 
 
+def test_the_experiment_on_the_whole_contrast_says_what_the_page_says() -> None:
+    found = json.loads((DOCS / "results" / "contrast-why.json").read_text(encoding="utf-8"))
+    deletion = found["means"]["deletion"]
+    loss = {name: of.get("difference", 0.0) for name, of in deletion.items()}
+    for other in ("signed", "conserve"):  # neither the positive part nor absorption
+        assert deletion[other]["mean"] > deletion["CLRP1"]["mean"] and deletion[other]["interval"][0] > 0
+    by_lrp, by_contrast = "LRP chooses, CLRP1 orders", "CLRP1 chooses, LRP orders"
+    assert loss[by_lrp] < loss[by_contrast] < loss["CLRP1"] / 2
+    assert all(deletion[name]["interval"][0] < 0 < deletion[name]["interval"][1] for name in (by_lrp, by_contrast))
+    told = text_of("docs/findings/contrast.md").partition("## What the experiment says")[2]
+    assert f"{found['photographs']} photographs, the intervals of the crossed maps include zero" in " ".join(
+        told.split()
+    )
+
+
+def test_what_does_not_work_does_not() -> None:
+    """What `docs/findings/what-does-not-work.md` says, where no other test reads it from the results."""
+
+    def result(name: str) -> dict[str, Any]:
+        return json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+    for network in ("lite0", "lite1", "lite2"):
+        assert result(f"contrast-{network}")["metrics"]["deletion"]["methods"]["clrp1"]["minus_lrp"]["low"] > 0
+    neurons = {r["method"]: r for r in result("neurons")["rows"] if r["quantity"] == "diagonal"}
+    assert neurons["clrp2"]["high"] < 1 / 8
+    grid = {r["method"]: r for r in result("grid")["rows"] if r["quantity"] == "share"}
+    assert all(grid[f"{m}-even"]["low"] <= 0.25 <= grid[f"{m}-even"]["high"] for m in ("clrp1", "clrp2"))
+    full = result("contrast-full-lite1")["metrics"]["share"]["methods"]
+    assert full["clrp1-even"]["low"] > 0.25 and abs(full["lrp-even"]["mean"] - 0.25) < 0.001
+    assert full["clrp1-gamma"]["mean"] < 0.55 and full["clrp1"]["mean"] > 0.9
+
+
 def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
     told = " ".join(text_of("docs/findings/contrast-more.md").split())
     results = DOCS / "results"
-    digits = json.loads((results / "contrast-digits.json").read_text(encoding="utf-8"))["networks"].values()
+    on_digits = json.loads((results / "contrast-digits.json").read_text(encoding="utf-8"))["networks"].values()
     few = json.loads((results / "contrast-full-lite1.json").read_text(encoding="utf-8"))["metrics"]
 
     def between(metric: str, method: str) -> str:
-        means = [of[metric]["methods"][method]["mean"] for of in digits]
+        means = [of[metric]["methods"][method]["mean"] for of in on_digits]
         return f"{min(means):.2f} to {max(means):.2f}"
 
     def percent(method: str) -> str:
@@ -360,7 +392,7 @@ def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
     assert (few["deletion"]["images"], few["share"]["images"]) == (100, 25)
     differences = [
         of["minus_lrp"]
-        for metrics in digits
+        for metrics in on_digits
         for metric in ("deletion", "insertion")
         for m, of in metrics[metric]["methods"].items()
         if m not in ("lrp", "random", "gradient")
@@ -452,6 +484,60 @@ def attention_networks() -> dict[str, str]:
         return importlib.import_module("benchmarks.networks")._ATTENTION
     finally:
         sys.path.remove(str(ROOT))
+
+
+def digits(name: str) -> dict[tuple[str, str | None, str], dict[str, Any]]:
+    rows = json.loads((DOCS / "results" / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+    return {(r["network"], r["rules"], r["method"]): r["patches"] for r in rows if "patches" in r}
+
+
+def test_the_page_on_digits_tells_what_was_measured() -> None:
+    found = digits("digits")
+
+    def mean(network: str, rules: str | None, method: str = "CLRP1") -> float:
+        return float(f"{found[network, rules, method]['mean']:.2f}")
+
+    networks = [network for network, rules, method in found if (rules, method) == ("auto", "CLRP1")]
+    occluded = {network: mean(network, None, "occlusion of patches") for network in networks}
+    below = [n for n in networks if mean(n, "auto") < occluded[n]]
+    assert (len(networks), below) == (19, ["convnext-batchnorm", "convnext-rectified", "linear-bottlenecks"])
+    with_attention = ("hybrid", "vit", "vit-mean")
+    gates = [mean(n, None, "gradient x attention") for n in with_attention]
+    ours = [mean(n, "auto") for n in with_attention]
+    signed = ("convnext", "hybrid", "vit", "vit-mean", "swin", "mobilevit")
+    assert all(abs(mean(n, "paper", "LRP") - 0.25) < 0.02 for n in signed)
+    paper, gamma = ([100 * mean(n, rules) for n in signed] for rules in ("paper", "gamma"))
+    share = "gamma, batch norm and position take their share"
+    bn, rectified, bottlenecks = below
+    told = " ".join(text_of("docs/findings/digits.md").split())
+    for sentence in (
+        f"CLRP1 reaches {min(paper):.0f} to {max(paper):.0f} %. With gamma, CLRP1 reaches {min(gamma):.0f} to {max(gamma):.0f} %",
+        f"below on `{bn}` ({mean(bn, 'auto'):.2f} against {occluded[bn]:.2f}), on `{rectified}` "
+        f"({mean(rectified, 'auto'):.2f} against {occluded[rectified]:.2f}) and on `{bottlenecks}` "
+        f"({mean(bottlenecks, 'auto'):.2f} against {occluded[bottlenecks]:.2f}), a small MobileNetV2, where gamma would have "
+        f"{mean(bottlenecks, 'gamma'):.2f}",
+        "{:.2f} on `hybrid`, {:.2f} on `vit` and {:.2f} on `vit-mean`, against {:.2f}, {:.2f} and {:.2f} by CLRP1".format(
+            *gates, *ours
+        ),
+        f"on `vit`, {mean('vit', None, 'LXT CP-LRP'):.2f} and {mean('vit', None, 'LXT AttnLRP'):.2f}, are what",
+        f"means take `{bn}` from {mean(bn, 'gamma'):.2f} to {mean(bn, 'gamma, means 1'):.2f}, sums take `{rectified}` from "
+        f"{mean(rectified, 'gamma'):.2f} to {mean(rectified, 'gamma, sums 1'):.2f}",
+        f"takes `{bn}` to {mean(bn, share):.2f}, but `cnn-linear-end` from {mean('cnn-linear-end', 'gamma'):.2f} to "
+        f"{mean('cnn-linear-end', share):.2f} and `cnn-tanh` from {mean('cnn-tanh', 'gamma'):.2f} to {mean('cnn-tanh', share):.2f}",
+    ):
+        assert sentence in told, f"say: {sentence}"
+
+
+def test_the_table_of_other_collages_is_in_the_results() -> None:
+    page, found = text_of("docs/findings/digits.md"), digits("digits-elsewhere")
+    header, _, *lines = page[page.index("| rules | convnext-batchnorm |") :].partition("\n\n")[0].splitlines()
+    networks = [cell.strip() for cell in header.split("|")[2:-1]]
+    assert len(lines) * len(networks) == len(found) == 36
+    for line in lines:
+        rules, *cells = (cell.strip().strip('`"') for cell in line.split("|")[1:-1])
+        key = (None, "occlusion of patches") if rules == "occlusion" else (rules, "CLRP1")
+        for network, cell in zip(networks, cells, strict=True):
+            assert cell == "{:.2f}, {:.2f}".format(*found[(network, *key)]["by_seed"]), (network, rules)
 
 
 def test_the_table_of_signed_features_tells_what_digits_measured() -> None:

@@ -92,6 +92,16 @@ def test_values_say_which_data_and_weights_they_are_of(name: str) -> None:
         assert told["targets"][key] == sum(m[flag] for record in values["records"] for m in record["measured"])
 
 
+def test_means_of_the_experiment_on_the_whole_contrast_follow_from_its_photographs() -> None:
+    found = json.loads((RESULTS / "contrast-why.json").read_text(encoding="utf-8"))
+    assert len(found["values"]) == found["photographs"]
+    for metric, of_metric in found["means"].items():
+        for order, told in of_metric.items():
+            differences = [v[order][metric] - v["LRP"][metric] for v in found["values"]]
+            assert told["mean"] == pytest.approx(fmean(v[order][metric] for v in found["values"]), rel=1e-9)
+            assert told.get("difference", 0) == pytest.approx(fmean(differences), rel=1e-9, abs=1e-12)
+
+
 CONTRASTS = (
     "contrast-lite0",
     "contrast-lite1",
