@@ -3,7 +3,7 @@
     python docs/make_pictures.py             # all of them
     python docs/make_pictures.py distance    # those that are named
 
-Needs the extra ``demo``; ``explore`` also ``app``, playwright and a Chromium.
+Needs the extra ``demo``; ``explore`` and ``explore_phone`` also ``app``, playwright and a Chromium.
 What the pictures show is said in the alternative texts of the pages that include them.
 """
 
@@ -256,6 +256,21 @@ def whole_photograph() -> None:
 
 def explore() -> None:
     """The page of ``captum-clrp serve`` with the embedded example, in Debian's Chromium (extra ``test``)."""
+    _save("explore", _page(1280, 1000))
+
+
+def explore_phone() -> None:
+    """The same page on a phone, the maps in sight."""
+    _save("explore_phone", _page(390, 844, to="#slider"))
+
+
+def _page(width: int, height: int, to: str = "") -> bytes:
+    """A screenshot of the page, once a place was clicked.
+
+    Args:
+        width, height: Of the window, in pixels.
+        to: Selector of what is scrolled into sight.
+    """
     from playwright.sync_api import sync_playwright
 
     from captum_clrp.app.explorer import Explorer
@@ -266,17 +281,19 @@ def explore() -> None:
         browser = driver.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
         )
-        seen = browser.new_page(viewport={"width": 1280, "height": 1000})
+        seen = browser.new_page(viewport={"width": width, "height": height})
         seen.goto(page.local_url)
         seen.locator("#example").click()
         seen.locator("#slider img").nth(1).wait_for()
         seen.locator("#seen img").click(position={"x": 60, "y": 100})
         seen.get_by_text("of its relevance").first.wait_for()
+        if to:
+            seen.locator(to).evaluate("element => element.scrollIntoView()")
         seen.wait_for_timeout(1000)  # pictures fade in
         png = seen.screenshot()
         browser.close()
     page.close(verbose=False)
-    _save("explore", png)
+    return png
 
 
 MAKERS: dict[str, Callable[[], None]] = {
@@ -293,6 +310,7 @@ MAKERS: dict[str, Callable[[], None]] = {
         styles,
         whole_photograph,
         explore,
+        explore_phone,
     )
 }
 

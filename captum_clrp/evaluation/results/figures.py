@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from captum_clrp.evaluation.drawing import colour_of, draw_heat, line_of, plain, wrapped
 from captum_clrp.evaluation.metrics import Bench, PerImageMetric
@@ -119,6 +120,8 @@ def draw_curve(metric: PerImageMetric, summary: Summary, name: str, width: float
     axes.set_xlabel(curve.axis, fontsize=9)
     axes.set_ylabel(wrapped(curve.title, round(8 * width)), fontsize=9)
     axes.tick_params(labelsize=8)
+    if all(float(x).is_integer() for x in curve.x):  # there is no step 1.5
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _add_title(figure, summary, width)
     figure.legend(
         loc="outside lower center", ncols=2 if width < _NARROWEST else 3, fontsize=8, frameon=False, handlelength=4

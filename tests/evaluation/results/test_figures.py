@@ -159,3 +159,11 @@ def test_nothing_measured_is_said():
     empty = summary(metric)
     empty.rows.clear()
     assert [t.get_text() for t in figures.draw_bars(metric, empty).axes[0].texts] == ["nothing was measured"]
+
+
+def test_steps_that_are_counted_have_whole_numbers_below_them():
+    metric = METRICS["randomisation"]()
+    (axes,) = laid_out(figures.draw_curve(metric, summary(metric), "rank")).axes
+    low, high = axes.get_xlim()
+    shown = [x for x in axes.get_xticks() if low <= x <= high]
+    assert shown == list(metric.curves[0].x)
