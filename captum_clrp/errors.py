@@ -1,7 +1,8 @@
 """Everything that captum_clrp raises on purpose.
 
 Each class also derives from what Captum (or Python) raises in the same situation, so that existing handlers keep
-working: Captum raises ``TypeError`` for a module without rule and ``AssertionError`` for a bad target.
+working: Captum raises ``TypeError`` for a module without rule and ``AssertionError`` for a bad target or an input that is no
+tensor.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class ContrastiveLRPError(Exception):
     """Base of all errors of this package."""
 
 
-class InvalidInputError(ContrastiveLRPError, ValueError):
+class InvalidInputError(ContrastiveLRPError, ValueError, AssertionError):
     """The inputs, their bounds or another argument cannot be used as given."""
 
 

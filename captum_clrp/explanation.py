@@ -18,10 +18,10 @@ from captum_clrp.engine._captum import (
     NeuronAttribution,
     format_additional_forward_args,
     format_output,
-    format_tensor_into_tuples,
     is_tuple,
 )
 from captum_clrp.engine.batching import in_batches
+from captum_clrp.engine.borrowed import tuple_of_inputs
 from captum_clrp.engine.numerics import at_least_single, has_double_precision
 from captum_clrp.engine.places import Place
 from captum_clrp.engine.propagation import OutputLayer, Propagation, run_model, tensors_of
@@ -142,13 +142,9 @@ class Explanation:
             inputs: A tensor of shape ``(N, ...)`` or a tuple of such tensors.
             additional_forward_args: Further arguments of the model.
         """
-        if inputs is None:
-            raise InvalidInputError(
-                "no input was given: inputs is None (NoneType); pass a tensor or a tuple of tensors"
-            )
         propagation = run_model(
             self.model,
-            format_tensor_into_tuples(inputs),
+            tuple_of_inputs(inputs),
             format_additional_forward_args(additional_forward_args) or (),
             domain=self.domain,
             settings=self.settings,

@@ -90,8 +90,13 @@ def _readable(output: Tensor) -> Tensor:
     """The output without its graph, in at least float32.
 
     Raises:
-        ModelStateError: if it is not finite.
+        ModelStateError: if it is not finite, or a single number for all examples.
     """
+    if output.dim() == 0:
+        raise ModelStateError(
+            "the model's output is a single number without dimensions, where dimension 0 counts examples; return one value "
+            "for each example, e.g. output.sum(1) instead of output.sum()"
+        )
     if not all_finite(output):
         raise ModelStateError(
             f"the model's output of shape {tuple(output.shape)} holds NaN or infinite values for finite inputs; "

@@ -110,14 +110,45 @@ def test_a_number_for_an_input() -> None:
     refused(InvalidInputError, lambda m, x: LRPZBeta(m).attribute(torch.tensor(1.0), 1), "input 0", "empty")
 
 
+@pytest.mark.parametrize("in_parts", [{}, {"internal_batch_size": 1}], ids=["at once", "in parts"])
 @pytest.mark.parametrize("given", [np.zeros((1, 3, 12, 12), dtype=np.float32), [1.0], "picture.png", None, 3])
-def test_an_input_that_is_no_tensor(given: Any) -> None:
-    model = small_net()
-    before = Snapshot(model)
-    with pytest.raises((InvalidInputError, TypeError, AssertionError)) as caught:
-        LRPZBeta(model).attribute(given, 1)
-    assert (type(given).__name__ if given is not None else "no input") in str(caught.value)
-    before.assert_unchanged()
+def test_an_input_that_is_no_tensor(given: Any, in_parts: dict[str, int]) -> None:
+    word = type(given).__name__ if given is not None else "no input"
+    message = refused(
+        InvalidInputError, lambda m, x: LRPZBeta(m).attribute(given, 1, **in_parts), word, "pass a tensor"
+    )
+    assert message.startswith(("inputs is a", "no input"))
+    with pytest.raises(AssertionError):  # as Captum
+        LRPZBeta(small_net()).attribute(given, 1, **in_parts)
+
+
+@pytest.mark.parametrize(
+    ("without_values", "kind"),
+    [
+        (lambda x: x.to("meta"), "a meta tensor"),
+        (lambda x: x.to_sparse(), "a torch.sparse_coo tensor"),
+        (lambda x: torch.nested.nested_tensor(list(x)), "a nested tensor"),
+    ],
+    ids=["meta", "sparse", "nested"],
+)
+def test_an_input_without_a_value_for_each_place(without_values: Callable[[Tensor], Tensor], kind: str) -> None:
+    refused(InvalidInputError, lambda m, x: LRPZBeta(m).attribute(without_values(x), 1), f"input 0 is {kind}", "dense")
+
+
+@pytest.mark.parametrize("call", [LRPZBeta, ContrastiveLRP2, check_conservation], ids=lambda c: c.__name__)
+def test_an_output_that_is_one_number_for_all_examples(call: Any) -> None:
+    class Sum(nn.Module):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.model(x).sum()
+
+    def explain(model: nn.Module, x: Tensor) -> None:
+        call(model, x) if call is check_conservation else call(model).attribute(x)
+
+    refused(ModelStateError, explain, "single number", "counts examples", model=Sum(small_net()).eval())
 
 
 def test_no_inputs_at_all() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from captum_clrp.engine._captum import format_tensor_into_tuples, is_tuple
+from captum_clrp.engine._captum import is_tuple
+from captum_clrp.engine.borrowed import tuple_of_inputs
 from captum_clrp.errors import InvalidInputError
 
 
@@ -51,7 +52,7 @@ def in_batches(explain: Callable[..., Any], inputs: Any, size: int | None, *othe
         return explain(inputs, *others)
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise InvalidInputError(f"internal_batch_size={size!r} must be a positive integer, or None for one batch")
-    first = next(iter(format_tensor_into_tuples(inputs) or ()), None)
+    first = next(iter(tuple_of_inputs(inputs)), None)
     count = len(first) if isinstance(first, Tensor) and first.dim() > 0 else 0  # what is no input, ``explain`` refuses
     if count <= size:
         return explain(inputs, *others)

@@ -79,6 +79,19 @@ def _acts_differently_in_training(module: nn.Module) -> bool:
     return isinstance(probability, float) and probability > 0
 
 
+def tuple_of_inputs(inputs: Any) -> tuple[Any, ...]:
+    """What the user gave, as a tuple.
+
+    Raises:
+        InvalidInputError: for anything but a tensor or a tuple.
+    """
+    if inputs is None:
+        raise InvalidInputError("no input was given: inputs is None (NoneType); pass a tensor or a tuple of tensors")
+    if not isinstance(inputs, Tensor | tuple):
+        raise InvalidInputError(f"inputs is a {type(inputs).__name__}; pass a tensor or a tuple of tensors")
+    return inputs if isinstance(inputs, tuple) else (inputs,)
+
+
 def check_inputs(inputs: Sequence[Tensor]) -> None:
     """Refuse inputs that cannot be explained.
 
@@ -90,6 +103,12 @@ def check_inputs(inputs: Sequence[Tensor]) -> None:
     for i, x in enumerate(inputs):
         if not isinstance(x, Tensor):
             raise InvalidInputError(f"input {i} is a {type(x).__name__}; pass a tensor or a tuple of tensors")
+        if x.is_meta or x.is_nested or x.layout != torch.strided:
+            kind = "meta" if x.is_meta else "nested" if x.is_nested else str(x.layout)
+            raise InvalidInputError(
+                f"input {i} is a {kind} tensor; relevance needs a value for each place: pass a dense tensor with values "
+                "(of a sparse one x.to_dense())"
+            )
         if not x.is_floating_point():
             raise InvalidInputError(
                 f"input {i} has dtype {x.dtype}; relevance needs floating-point inputs: convert it, e.g. x.float() / 255"

@@ -54,7 +54,7 @@ class Call:
 
     Attributes:
         function: What is known of the function.
-        tensors: All floating-point tensors among the arguments, those in lists included, that of ``out=`` not.
+        tensors: All tensors of real or complex numbers among the arguments, those in lists included, that of ``out=`` not.
         derived: What some tensor among the arguments was derived from, if it depends on the inputs by sign or place only.
     """
 
@@ -67,7 +67,7 @@ class Call:
         _collect(args, found)
         if kwargs:
             _collect((value for name, value in kwargs.items() if name != "out"), found)
-        self.tensors = [t for t in found if t.is_floating_point()]
+        self.tensors = [t for t in found if t.is_floating_point() or t.is_complex()]
         self.derived = next(filter(None, map(derived_from, found)), None)
         self._tracked: list[Tensor] | None = None
         self._bound: dict[str, Any] | None = None

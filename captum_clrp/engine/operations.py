@@ -330,12 +330,17 @@ def _written_to(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...], k
 def _handled(trace: Trace, call: Call, row: Row | None) -> Any:
     """What PyTorch refuses of an operation gets its name and its module."""
     handler = row.handler if row is not None else refusal.unknown
+    if any(t.is_complex() for t in call.tensors):
+        handler = _refuse_complex
     try:
         return trace.handle(lambda trace, call: handler(Operation(trace, call)), call)
     except (torch.OutOfMemoryError, ContrastiveLRPError):
         raise
     except (RuntimeError, AssertionError) as error:
         raise ModelStateError(f"{call.name} in module '{trace.scope.name}' could not be recorded: {error}") from error
+
+
+_refuse_complex = partial(refusal.refuse, reason="it works on complex numbers, for which no rule is known")
 
 
 def _of_constants(trace: Trace, call: Call, row: Row | None) -> Any:

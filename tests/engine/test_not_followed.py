@@ -94,6 +94,26 @@ def test_refused_also_where_another_branch_carries_the_signal(name: str, enable_
     assert "What to do" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [
+        (lambda h: torch.fft.fft2(h).abs(), ["fft_fft2", "abs"]),
+        (lambda h: torch.view_as_real(torch.fft.fft2(h) * 2j).sum(-1), ["fft_fft2", "mul", "view_as_real"]),
+        (lambda h: (h * torch.tensor(1j)).real, ["mul", "real"]),
+    ],
+    ids=["transform", "in the middle", "constant"],
+)
+def test_complex_numbers_are_refused_by_the_operations_that_take_them(
+    function: Callable[[Tensor], Tensor], named: list[str]
+) -> None:
+    model = body(lambda s, x: s.head(s.conv2(function(F.relu(s.conv1(x))))))
+    with pytest.raises(UnsupportedOperationError) as caught:
+        LRPZBeta(model).attribute(images(), target=1)
+    lines = [line for line in str(caught.value).splitlines() if line.startswith("  - ")]
+    assert [line.split()[1] for line in lines] == named
+    assert sum("complex numbers" in line for line in lines) == len([n for n in named if not n.startswith("fft")])
+
+
 def test_numpy_on_the_way_is_warned_of() -> None:
     def forward(s: Body, x: Tensor) -> Tensor:
         h = F.relu(s.conv1(x))
