@@ -329,6 +329,9 @@ class LayerContrastiveLRP1(LayerContrastiveLRP):
 class LayerContrastiveLRP2(LayerContrastiveLRP):
     """CLRP2 at a hidden layer (see :class:`captum_clrp.ContrastiveLRP2`).
 
+    Of what the output layer returns, and of all that follows it, the target and its dual concept have the same relevance:
+    ``1 - strength`` of it is left there. Read the output layer's input instead.
+
     Args:
         model, layer, low, high, outside, avg_pool, conserve, rules, precision: As for :class:`LayerLRPZBeta`.
         strength: As for :class:`captum_clrp.ContrastiveLRP`.

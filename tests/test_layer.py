@@ -81,6 +81,19 @@ def test_relevance_of_every_layer_is_the_oracles(method: type, index: int, at_in
     assert distance(actual, expected) <= 1e-9
 
 
+@pytest.mark.parametrize("strength", [1.0, 0.75, 0.0])
+def test_clrp2_behind_the_output_layer_is_what_the_strength_leaves(strength: float) -> None:
+    """A convolution for output layer, as in SqueezeNet: its scores are rectified and averaged."""
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 1), nn.ReLU(), nn.AvgPool2d(10), nn.Flatten())
+    model, x = model.double().eval(), small_pictures(2, torch.float64)
+    for layer in (model[2], model[3], model):
+        explain = LayerContrastiveLRP2(model, layer, strength=strength)
+        signed, delta = explain.attribute(x, 1, relu_attributions=False, return_convergence_delta=True)
+        assert_same(signed, LayerLRPZBeta(model, layer).attribute(x, 1) * (1 - strength))
+        assert_same(delta, torch.zeros_like(delta))
+
+
 @pytest.mark.parametrize("method", CONTRASTS)
 def test_contrasts_of_layers_keep_their_positive_part(method: Any) -> None:
     model, x = stack(), small_pictures(2, torch.float64)

@@ -13,13 +13,17 @@ from captum_clrp.engine.refusals import Refusal
 
 def nearest_weighted(output: Tensor) -> list[Any]:
     """Autograd functions of the weighted operations nearest to ``output``: usually one, several where branches meet."""
-    return [f for f in _functions_behind([output.grad_fn], _is_weighted) if _is_weighted(f)]
+    return [f for f in up_to_weighted(output) if _is_weighted(f)]
+
+
+def up_to_weighted(output: Tensor) -> Set[Any]:
+    """The functions that relevance of ``output`` meets up to the nearest weighted operations, these among them."""
+    return _functions_behind([output.grad_fn], _is_weighted)
 
 
 def form_output_layer(output: Tensor, nearest: Sequence[Any]) -> bool:
     """Whether every path from ``output`` to the inputs goes through exactly one of these operations first."""
-    in_front = _functions_behind([output.grad_fn], _is_weighted)
-    goes_around = any(not _is_weighted(f) and not _followers(f) for f in in_front)
+    goes_around = any(not _is_weighted(f) and not _followers(f) for f in up_to_weighted(output))
     behind = _functions_behind([f for function in nearest for f in _followers(function)])
     return not goes_around and behind.isdisjoint(nearest)
 

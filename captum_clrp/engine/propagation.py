@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from captum_clrp.bounds import Bounds, InputDomain
 from captum_clrp.engine.borrowed import check_inputs, checked_modules, plain_model
-from captum_clrp.engine.graph import form_output_layer, nearest_weighted, refused_between
+from captum_clrp.engine.graph import form_output_layer, nearest_weighted, refused_between, up_to_weighted
 from captum_clrp.engine.marks import Info, depends_on_input
 from captum_clrp.engine.memory import keep_freed_memory
 from captum_clrp.engine.nested import attributes_of, flatten, replace
@@ -156,6 +156,10 @@ class Propagation:
             torch.zeros_like(x) if r is None else (r / scale if scale != 1 else r).detach()
             for r, x in zip(received, receivers, strict=True)
         ]
+        if output_layer.role.negate:  # in front of the output layer the dual concept has the same relevance
+            in_front = up_to_weighted(output)
+            kept = 1 - output_layer.role.negate
+            relevance = [r * kept if x.grad_fn in in_front else r for r, x in zip(relevance, receivers, strict=True)]
         if not all(all_finite(r) for r in relevance):
             raise ModelStateError(
                 "relevance became NaN or infinite on its way to the inputs; check the weights for NaN, and the range of "
