@@ -375,6 +375,9 @@ def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
     results = DOCS / "results"
     on_digits = json.loads((results / "contrast-digits.json").read_text(encoding="utf-8"))["networks"].values()
     few = json.loads((results / "contrast-full-lite1.json").read_text(encoding="utf-8"))["metrics"]
+    joined = json.loads((results / "contrast-joined-lite1.json").read_text(encoding="utf-8"))["metrics"]
+    of_share, of_deletion = ({m: d["mean"] for m, d in joined[k]["methods"].items()} for k in ("share", "deletion"))
+    assert (joined["deletion"]["images"], joined["share"]["images"]) == (40, 10)
 
     def between(metric: str, method: str) -> str:
         means = [of[metric]["methods"][method]["mean"] for of in on_digits]
@@ -406,6 +409,13 @@ def test_the_page_on_more_contrasts_tells_what_was_measured() -> None:
         f"are clear (the largest is {clear:.3f}), in either direction",
         "with 100 photographs and 25 scenes",
         f"LRP puts {percent('lrp-even')} into each cell and CLRP1 with strength 0.9 {percent('clrp1-s0.9-even')}",
+        "({:.0f} and {:.0f} % in the right cell; strength 0.9: {:.0f} %)".format(
+            *(100 * of_share[m] for m in ("Gated", "GeometricMean", "clrp1-s0.9"))
+        ),
+        "their deletion is {:.3f} and {:.3f}, nearer to that of the whole contrast ({:.3f}) than to LRP's ({:.3f}) or that of "
+        "strength 0.9 ({:.3f})".format(
+            *(of_deletion[m] for m in ("Gated", "GeometricMean", "clrp1", "lrp", "clrp1-s0.9"))
+        ),
         "The whole contrast has {:.0f} % [{:.0f}, {:.0f}], a little above chance".format(
             *(100 * few["share"]["methods"]["clrp1-even"][key] for key in ("mean", "low", "high"))
         ),

@@ -110,6 +110,7 @@ CONTRASTS = (
     "contrast-24-lite1",
     "contrast-24-lite2",
     "contrast-full-lite1",
+    "contrast-joined-lite1",
 )
 
 

@@ -78,6 +78,8 @@ OTHERS = (
     "benchmarks.contrast.peers:IntegratedGradients",
     "benchmarks.contrast.peers:SmoothGrad",
     "benchmarks.contrast.peers:ZennitEpsilonPlus",
+    "benchmarks.contrast.peers:Gated",
+    "benchmarks.contrast.peers:GeometricMean",
 )
 CORE_OTHERS = ("random", "gradient", "input-x-gradient", "grad-cam")
 """Methods without a dual concept, as ``captum-clrp evaluate --methods`` takes them."""

@@ -1,4 +1,4 @@
-"""Compared methods that come from elsewhere and need a word more than their name."""
+"""Compared methods that come from elsewhere, or join two maps, and need a word more than their name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,37 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
-__all__ = ["IntegratedGradients", "SmoothGrad", "ZennitEpsilonPlus"]
+from captum_clrp import ContrastiveLRP1, LRPZBeta
+
+__all__ = ["Gated", "GeometricMean", "IntegratedGradients", "SmoothGrad", "ZennitEpsilonPlus"]
+
+
+class _BothMaps:
+    """What is made of LRP's map and the whole contrast's, without a strength that somebody has to choose."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.methods = LRPZBeta(model, -1.0, 1.0), ContrastiveLRP1(model, -1.0, 1.0)  # pixels of EfficientNet-Lite
+
+    def of_places(self, inputs: Tensor, target: Any) -> tuple[Tensor, Tensor]:
+        """Sizes of LRP and contrast at each place, ``(N, 1, H, W)``."""
+        lrp, contrast = (m.attribute(inputs, target).sum(1, keepdim=True) for m in self.methods)
+        return lrp.abs(), contrast.clamp(min=0)  # a negative score has a negative map of LRP
+
+
+class Gated(_BothMaps):
+    """LRP where the whole contrast is positive, nothing elsewhere: the contrast chooses, LRP says how much."""
+
+    def attribute(self, inputs: Tensor, target: Any) -> Tensor:
+        lrp, contrast = self.of_places(inputs, target)
+        return lrp * (contrast > 0)
+
+
+class GeometricMean(_BothMaps):
+    """The geometric mean of LRP and the whole contrast at each place."""
+
+    def attribute(self, inputs: Tensor, target: Any) -> Tensor:
+        lrp, contrast = self.of_places(inputs, target)
+        return (lrp * contrast).sqrt()
 
 
 class IntegratedGradients:

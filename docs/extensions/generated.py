@@ -435,6 +435,8 @@ RESULT_COMMANDS = {
     "clrp1-conserve,lrp-gamma,clrp1-s0.9-gamma,clrp1-gamma,lrp-epsilon-plus,clrp1-s0.9-epsilon-plus,clrp1-epsilon-plus,centre,"
     "input-x-gradient,guided-backprop,IntegratedGradients,SmoothGrad,ZennitEpsilonPlus --scene-classes 0 --processes 2 "
     "--limit 100 --scenes 25 --output benchmarks/results/contrast-full",
+    "contrast-joined": "python -m benchmarks.contrast --networks lite1 --methods lrp,clrp1-s0.9,clrp1,Gated,GeometricMean "
+    "--scene-classes 0 --limit 40 --scenes 10 --seed 1 --output benchmarks/results/contrast-joined",
     "contrast-digits": "python -m benchmarks.contrast.digits",
     "precision-cpu": "python -m benchmarks.precision --output docs/results",
     "precision-cuda": "python -m benchmarks.precision --device cuda --output docs/results",
@@ -467,6 +469,7 @@ HEADINGS = {
     "contrast-why": "Why is the whole contrast less faithful?",
     "contrast-24": "Three networks",
     "contrast-full": "More methods",
+    "contrast-joined": "LRP and the contrast, joined",
     "contrast-digits": "All contrasts on digits",
     "speed-cuda": "On a GPU",
     "precision-cpu": "Relevance in bfloat16",

@@ -13,7 +13,7 @@ pytest.importorskip("timm")
 from evaluation.conftest import Deep, network
 
 from benchmarks.contrast import __main__ as contrast
-from benchmarks.contrast import jobs, maps, measure, why
+from benchmarks.contrast import jobs, maps, measure, peers, why
 from benchmarks.contrast.measuring import remembering
 from benchmarks.contrast.summary import summarise
 from benchmarks.report import environment
@@ -35,6 +35,21 @@ def test_strengths_that_are_combined_are_those_of_the_classes():
             title = name if strength == 1 else f"{name}-s{strength:g}"
             torch.testing.assert_close(found[title], expected, rtol=1e-3, atol=1e-6)
     assert {name.partition("-")[0] for name in found} == {"lrp", *maps.CURVED}
+
+
+def test_joined_maps_are_zero_where_the_contrast_is_silent():
+    torch.manual_seed(0)
+    net = network(Deep(9))
+    inputs = 2 * torch.rand(1, 3, 24, 24) - 1
+    with torch.no_grad():
+        target = net.model(inputs).argmax(1)
+    lrp = LRPZBeta(net.model, -1.0, 1.0).attribute(inputs, target)[0].sum(0).abs()
+    contrast = ContrastiveLRP1(net.model, -1.0, 1.0).attribute(inputs, target)[0].sum(0)
+    gated, mean = (kind(net.model).attribute(inputs, target)[0, 0] for kind in (peers.Gated, peers.GeometricMean))
+    assert (contrast > 0).any() and not (contrast > 0).all()
+    torch.testing.assert_close(gated[contrast > 0], lrp[contrast > 0])
+    assert not gated[contrast <= 0].any()
+    torch.testing.assert_close(mean**2, lrp * contrast)
 
 
 def test_patches_have_the_sum_of_their_pixels():
