@@ -29,6 +29,17 @@ def without_python_kernels() -> AbstractContextManager[Any]:
     return guard
 
 
+def kernels_are_watched() -> bool:
+    """Whether a ``TorchDispatchMode`` is on, such as one that counts floating-point operations."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+def unrelated_grad_fn() -> Any:
+    """A function of a graph that leads nowhere; whatever hooks it gets are never called."""
+    with torch.enable_grad():
+        return torch.zeros((), requires_grad=True).view(1).grad_fn
+
+
 def bfloat16_on_processor() -> bool:
     """Whether the processor has AVX512-BF16 or AMX, and its kernels may use it (environment variables can forbid it)."""
     if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -23,8 +23,10 @@ from captum_clrp.engine._torch import (
     TorchDispatchMode,
     base_of,
     get_grad_fn,
+    kernels_are_watched,
     own_parameters,
     set_grad_enabled,
+    unrelated_grad_fn,
     without_python_kernels,
 )
 from captum_clrp.engine.calls import Call
@@ -128,6 +130,7 @@ class Trace(TorchFunctionMode):
         self.structure = Structure()
         self.composite, self.why_composite = settings.rules, ""
         self.low_precision = False
+        self._watched = kernels_are_watched()
 
     # -- what the operations ask ---------------------------------------------------------------------------------
 
@@ -316,7 +319,7 @@ class Trace(TorchFunctionMode):
         if func in _GRADIENT_HOOKS and depends_on_input(args[0]):  # made for gradients, and relevance is none
             return RemovableHandle(OrderedDict()) if func is Tensor.register_hook else None
         if func == get_grad_fn and depends_on_input(args[0]):  # whose hooks are for gradients, too
-            return None
+            return unrelated_grad_fn()
         return self._run_operation(self, func, args, kwargs or {})
 
     def handle(self, handler: Callable[[Trace, Call], Any], call: Call) -> Any:
@@ -326,8 +329,8 @@ class Trace(TorchFunctionMode):
                 return self.handle(handler, call)
         quiet = (
             without_python_kernels()
-            if _PLAIN.issuperset(map(type, call.tensors))
-            else _NOTHING  # the kernels of other types may need Python
+            if not self._watched and _PLAIN.issuperset(map(type, call.tensors))
+            else _NOTHING  # the kernels of other types may need Python, and a mode of the user's may count them
         )
         before, self.handling = self.handling, True
         try:
