@@ -102,6 +102,8 @@ class LayerLRPZBeta(Explainer, LRP, LayerAttribution):
     ) -> LayerRelevance | tuple[LayerRelevance, Tensor | list[Tensor]]:
         """Relevance of each value of the layer.
 
+        It is what passes through the layer; what goes around it, by a skip connection, is not among it.
+
         Args:
             inputs, target, additional_forward_args: As for :meth:`captum_clrp.LRPZBeta.attribute`.
             return_convergence_delta, verbose, initial_relevance, internal_batch_size: As for :meth:`captum_clrp.LRPZBeta.attribute`.

@@ -351,6 +351,47 @@ def test_a_layer_that_takes_its_input_by_name() -> None:
     assert_same(at_input, LayerLRPZBeta(model, model.head).attribute(x, 1, attribute_to_layer_input=True))
 
 
+class Once(nn.Module):
+    """Hands on a tensor of its own, which nothing but what follows can take."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1.0
+
+
+class Fork(nn.Module):
+    """Two branches of one tensor, that of ``branch`` and that of ``skip``; ``wire`` makes a tensor for the first alone."""
+
+    def __init__(self, skip: nn.Module, wire: nn.Module) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.branch, self.head = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+        self.skip, self.wire = skip, wire
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return self.head(torch.relu(self.branch(self.wire(x))) + self.skip(x))
+
+
+@pytest.mark.parametrize("method", LAYERED)
+def test_what_goes_around_a_layer_is_not_relevance_of_the_layer(method: Any) -> None:
+    """Although the tensor that it takes (or, as ``nn.Identity`` does, returns) goes elsewhere as well."""
+    x = torch.rand(2, 4, dtype=torch.float64)
+    same, apart = (Fork(skip, skip).double().eval() for skip in (nn.Identity(), Once()))
+    at = {"target": 1} if method is LayerLRPZBeta else {"target": 1, "relu_attributions": False}
+
+    def read(model: Fork, layer: nn.Module, at_input: bool = False) -> Tensor:
+        return method(model, layer, conserve=True).attribute(x, attribute_to_layer_input=at_input, **at)
+
+    same.wire, apart.wire = nn.Identity(), Once()
+    of_skip, of_branch = read(apart, apart.skip), read(apart, apart.wire)
+    assert of_skip.abs().sum(1).min() > 0 < of_branch.abs().sum(1).min()
+    assert_same(read(same, same.skip), of_skip)
+    assert_same(read(same, same.skip, at_input=True), of_skip)
+    assert_same(read(same, same.branch, at_input=True), of_branch)
+    assert_same(of_branch.sum(1), read(same, same.branch).sum(1))
+    assert_same(of_skip + of_branch, read(same, same.first))
+
+
 # --- errors
 
 

@@ -68,18 +68,18 @@ class Reader:
         return self._read(module, output) if at_output and module in self._found else None
 
     def _read(self, module: nn.Module, tensors: Any) -> Any:
-        self._found[module].append(tensors)
         if self._place is not None and self._place.stop:
+            self._found[module].append(tensors)
             raise LayerReached
 
         def copy(value: Any) -> Any:
-            if not depends_on_input(value):
-                return value
-            self.trace.marks.roots.append(value)
-            return self.trace.describe(value.clone(), self.trace.info(value))
+            return self.trace.describe(value.clone(), self.trace.info(value)) if depends_on_input(value) else value
 
         with torch.enable_grad():
-            return replace(tensors, copy)  # which the model may overwrite
+            read = replace(tensors, copy)  # what passes here: the tensor itself may go elsewhere as well
+            self._found[module].append(read)
+            self.trace.marks.roots.extend(value for value in flatten(read) if depends_on_input(value))
+            return replace(read, copy)  # which the model may overwrite
 
     def reached(self) -> Any:
         """What the layer at which the pass ended returns (or takes); one tensor without the tuple around it."""

@@ -61,7 +61,9 @@ def photograph_of(picture: Photograph) -> NDArray[np.float64]:
     if isinstance(picture, Image.Image):
         picture = np.asarray(picture.convert("RGB"))
     elif isinstance(picture, Tensor):
-        picture = picture.detach().cpu().movedim(-3, -1).numpy() if picture.dim() >= 3 else picture.cpu().numpy()
+        picture = picture.detach().cpu()
+        picture = picture.double() if picture.is_floating_point() else picture  # NumPy knows no bfloat16
+        picture = (picture.movedim(-3, -1) if picture.dim() >= 3 else picture).numpy()
     pixels = np.asarray(picture)
     if pixels.ndim == 4 and len(pixels) == 1:
         pixels = pixels[0]

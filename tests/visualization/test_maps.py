@@ -31,6 +31,15 @@ def test_a_photograph_in_any_form_is_the_same():
     assert (grey[..., 0] == grey[..., 2]).all()
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5), (4, 5)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_a_photograph_of_any_precision_may_have_a_graph(shape, dtype):
+    pixels = torch.tensor([0.0, 0.25, 0.5, 1.0, 0.75]).expand(shape).to(dtype)
+    drawn = photograph_of(pixels.clone().requires_grad_())
+    assert drawn.shape == (4, 5, 3)
+    np.testing.assert_array_equal(drawn, np.broadcast_to(np.array([0, 0.25, 0.5, 1, 0.75])[:, None], (4, 5, 3)))
+
+
 def test_the_networks_input_is_no_photograph():
     with pytest.raises(InvalidInputError, match="not the normalised input"):
         photograph_of(torch.full((3, 4, 4), -1.5))
