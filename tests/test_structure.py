@@ -207,7 +207,6 @@ SEEN_THROUGH = {
     "evaluation/metrics/bench": "evaluation/running/test_runner.py",
     "evaluation/metrics/maps": "evaluation/metrics/test_metrics_contract.py",
     "evaluation/metrics/pooling_observation": "evaluation/metrics/test_pooling_indices.py",
-    "evaluation/results/report": "cli/test_evaluate.py",
     "evaluation/running/processes": "evaluation/running/test_runner.py",
     "evaluation/running/provenance": "evaluation/running/test_runner.py",
     "visualization/panels": "visualization/test_drawing.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from captum_clrp.evaluation.metrics import PerImageMetric
-from captum_clrp.evaluation.results.summary import Summary
+from captum_clrp.evaluation.results.summary import BASELINE, Summary
 
 
 def report(metric: PerImageMetric, summary: Summary, folder: Path) -> str:
@@ -17,15 +17,13 @@ def report(metric: PerImageMetric, summary: Summary, folder: Path) -> str:
         folder: Where the files lie.
     """
     made = summary.made_with
-    targets, cost = made["targets"], made["cost"]
+    cost = made["cost"]
     own = cost["model_seconds"]
     lines = [
         f"{summary.title}: {made['model']} ({made['weights']}) on {summary.images['measured']} images, {made['data']}",
         summary.table(metric),
         "Means with 95 % bootstrap intervals. " + summary.conventions,
-        f"The explained class is the network's top one in {targets['top_class']} of {targets['explained']} cases, and its "
-        f"score is negative in {targets['negative_score']} (relevance starts with its magnitude, for LRP as well). "
-        "In brackets behind a method: its difference to lrp.",
+        *_about_methods(metric, summary),
         *(f"left out: {count} x {reason}" for reason, count in summary.skipped.items()),
         *metric.report(summary),
         f"{cost['images']} images in {cost['seconds']:.1f} s, of which attributions {cost['attribution_seconds']:.1f} s"
@@ -33,3 +31,16 @@ def report(metric: PerImageMetric, summary: Summary, folder: Path) -> str:
         f"-> {folder}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _about_methods(metric: PerImageMetric, summary: Summary) -> list[str]:
+    """What there is to say where attribution methods are compared."""
+    if not metric.uses_methods:
+        return []
+    targets = summary.made_with["targets"]
+    explained = (
+        f"The explained class is the network's top one in {targets['top_class']} of {targets['explained']} cases, and its "
+        f"score is negative in {targets['negative_score']} (relevance starts with its magnitude, for LRP as well)."
+    )
+    compared = any(row.difference_to for row in summary.rows)
+    return [f"{explained} In brackets behind a method: its difference to {BASELINE}." if compared else explained]
