@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import warnings
@@ -17,6 +18,8 @@ from typing import Any
 import pytest
 import torch
 from helpers.pages import DOCS, ROOT, blocks, pages, printed, runs
+
+from captum_clrp.evaluation import read_values
 
 pytestmark = pytest.mark.skipif(not DOCS.exists(), reason="tests run apart from the checkout: there are no pages")
 
@@ -228,17 +231,23 @@ def test_sanity_checks_are_told_as_they_are() -> None:
         return [rows[name, m, quantity]["mean"] + 0 for m in methods]
 
     first = means("randomisation", "first", "lrp", "clrp1", "clrp1-s0.9")
+    steps = means("randomisation", "rank", "lrp", "clrp1")
     other = means("random-logit", "rank", "lrp", "clrp1", "clrp1-s0.9")
-    noise = means("sensitivity", "mean", "lrp", "clrp1", "clrp1-s0.9", "grad-cam")
+    noise = means("sensitivity", "mean", "lrp", "clrp1-s0.9", "clrp1", "grad-cam")
     assert all(rows["sensitivity", m, "mean"]["difference_low"] > 0 for m in ("clrp1", "clrp2", "clrp1-s0.9"))
     assert rows["sensitivity", "grad-cam", "mean"]["difference_high"] < 0
+    _, records = read_values(DOCS / "results" / "sensitivity-values.json.gz")
+    changes = sorted(m.values["clrp1"]["mean"] for record in records for m in record.measured)
     told = " ".join(text_of("docs/findings/evaluation.md").split())
     for sentence in (
         "rank correlation of {:.2f}, that of CLRP1 {:.2f};".format(*first),
         "LRP keeps {:.2f}, CLRP1 {:.2f}.".format(*other),
         f"Strength 0.9 lies between ({first[2]:.2f} and {other[2]:.2f})",
-        "changes LRP's map by {:.2f} of its size on average, CLRP1's by {:.2f}, and that of strength 0.9 by {:.2f}; "
+        "LRP keeps {:.2f} on average over the steps, CLRP1 {:.2f}.".format(*steps),
+        "changes LRP's map by {:.2f} of its size on average, that of strength 0.9 by {:.2f} and CLRP1's by {:.2f}; "
         "Grad-CAM's by {:.2f}.".format(*noise),
+        f"Half of CLRP1's maps change by {statistics.median(changes):.2f} or less.",
+        f"of which one changes by {changes[-1]:.0f} times its size",
     ):
         assert sentence in told, f"say: {sentence}"
 

@@ -486,7 +486,10 @@ HEADINGS = {
 }
 """Sections that a page has only where they were measured."""
 
-_SANITY = "--methods random,gradient,guided-backprop,input-x-gradient,grad-cam,lrp,clrp1-s0.9,clrp1,clrp2"
+_SANITY = (
+    '--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" '
+    "--methods random,gradient,guided-backprop,input-x-gradient,grad-cam,lrp,clrp1-s0.9,clrp1,clrp2"
+)
 _ALL = "random,centre,gradient,guided-backprop,input-x-gradient,grad-cam,lrp-even,lrp,clrp1-even,clrp1,clrp2-even,clrp2"
 _ON_PHOTOGRAPHS = f'--data "$CLRP_SAMPLE_IMAGES/imagenet_samples" --methods {_ALL}'
 EVALUATIONS = {
