@@ -10,7 +10,7 @@ pytest.importorskip("autolrp")
 pytest.importorskip("matplotlib")
 
 from benchmarks import architectures, growth, speed
-from benchmarks.cases import AT_REST, CASES, IN_TWOS, Bench, Case, Setting
+from benchmarks.cases import AT_REST, CASES, IN_TWOS, KERNELS, Bench, Case, HeavyCalls, Setting
 from benchmarks.isolation import isolated
 
 
@@ -203,3 +203,13 @@ def test_cases_mean_the_same_in_low_precision(layout):
             # The difference of two rounded maps is mostly rounding, but not nothing: weights that a
             # peer negates or clamps in place are seen under autocast as well.
             assert rounded.call(case)().any(), case.key
+
+
+def test_kernels_alone_are_the_forward_pass_and_two_for_each_layer():
+    bench = Bench(Setting("toy/plain"))
+    with HeavyCalls() as forward:
+        bench.model(bench.x)
+    alone = bench.call(Case("ours", f"LRP, {KERNELS}"))
+    with HeavyCalls() as heavy:
+        alone()
+    assert len(heavy.calls) == 3 * len(forward.calls) > 0
