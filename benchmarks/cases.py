@@ -210,11 +210,15 @@ class Bench:
         return lambda: method.attribute_classes(self.x, several)
 
     def _kernels(self, run: Callable[[], object]) -> Callable[[], object]:
-        with torch.no_grad(), HeavyCalls() as forward:
-            self.model(self.x)
+        of_forward: list[int] = []
         with HeavyCalls() as heavy:
-            run()
-        of_relevance = heavy.calls[len(forward.calls) :]  # the forward pass comes first
+            # counted here: a plain forward pass may fuse what a recorded one does step by step (attention)
+            end = self.model.register_forward_hook(lambda *_: of_forward.append(len(heavy.calls)))
+            try:
+                run()
+            finally:
+                end.remove()
+        of_relevance = heavy.calls[of_forward[0] :]
 
         def again() -> None:
             with torch.no_grad():
