@@ -88,6 +88,8 @@ def _made(name: str, model: nn.Module, layer: nn.Module | None) -> Any:
                 "the commands, layer= of MethodSet"
             )
         made = maker(model, layer) if wants_layer else maker(model)
+    except InvalidInputError:
+        raise
     except (ImportError, AttributeError, TypeError, AssertionError) as error:
         raise InvalidInputError(
             f"the method {name} cannot be made ({error}); {_meant(place, attribute)}PACKAGE.MODULE:NAME must name a "

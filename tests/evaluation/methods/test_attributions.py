@@ -62,7 +62,7 @@ def test_an_attribution_of_a_layer_takes_the_layer_and_failures_are_one_line(ale
         MethodSet(alexnet, ["captum:LayerGradCam"], layer=alexnet.model.avgpool).maps(inputs, CONCEPTS, IDS).values()
     )
     assert found.shape == (2, 2, SIZE, SIZE)
-    with pytest.raises(InvalidInputError, match="explains a layer.*--cam-layer"):
+    with pytest.raises(InvalidInputError, match="^the method captum:LayerGradCam explains a layer.*--cam-layer"):
         MethodSet(alexnet, ["captum:LayerGradCam"])
     with pytest.raises(InvalidInputError, match="captum:NoiseTunnel cannot be made"):
         MethodSet(alexnet, ["captum:NoiseTunnel"])
