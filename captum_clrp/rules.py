@@ -75,6 +75,8 @@ class RelevanceRule(PropagationRule):
         amplifies: Whether relevance can grow: shares of both signs that add up to what was received.
         by_output: Whether the share of an output follows from its own weights alone, so that a large layer may be taken some
             outputs at a time: what a rule of one's own may claim of itself.
+        zeros_receive_nothing: Whether an input of zero contributes nothing and is given nothing, so that it may be left out, of each
+            example by itself.
         starts_with_output: Whether the product of its first term is the operation's output without the bias, which the
             forward pass has computed.
     """
@@ -82,6 +84,7 @@ class RelevanceRule(PropagationRule):
     distinguishes_negated_weights: bool = True
     amplifies: bool = False
     by_output: bool = False
+    zeros_receive_nothing: bool = False
     starts_with_output: bool = False
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
@@ -204,6 +207,7 @@ class ZPlus(RelevanceRule):
     """
 
     by_output = True
+    zeros_receive_nothing = True
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         if nonnegative:
@@ -252,6 +256,7 @@ class Epsilon(RelevanceRule):
     """
 
     by_output = True
+    zeros_receive_nothing = True
     distinguishes_negated_weights = False
     amplifies = True
     starts_with_output = True
@@ -297,6 +302,7 @@ class Gamma(RelevanceRule):
     """
 
     by_output = True
+    zeros_receive_nothing = True
     distinguishes_negated_weights = False
     amplifies = True
     starts_with_output = True

@@ -7,9 +7,10 @@ transpose. :class:`LinearMap` offers just that; the weights of the model are rea
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +34,54 @@ _BLOCK = 2**22
 """Bytes of a block."""
 _FEW = 8
 """Rows of activations up to which memory is what the product with such a matrix waits for."""
+_HEAVY = 2**25
+"""Multiplications of a convolution, for one example, from which on it is worth looking for channels that take no part."""
+_WORTHWHILE = 0.85
+"""Largest share of these multiplications that may be left for it to be taken without those channels."""
 
 
 def _convert(weight: Tensor, part: Tensor, name: str, negated: bool) -> None:
     """A part of the weights in another precision, or of their negatives."""
     part.copy_(weight)
     _PARTS[name](part.neg_() if negated else part, out=part)
+
+
+class Part(NamedTuple):
+    """Some outputs of a linear map, for some examples, from some of its inputs.
+
+    Attributes:
+        layer: The map from these inputs to these outputs.
+        dim: Dimension of inputs and outputs that ``inputs`` and ``outputs`` name places of.
+        outputs: Which outputs.
+        inputs: Which inputs; ``None`` for all.
+        examples: Which of them.
+    """
+
+    layer: LinearMap
+    dim: int
+    outputs: slice | Tensor
+    inputs: Tensor | None = None
+    examples: slice = slice(None)
+
+    def of_inputs(self, values: Tensor) -> Tensor:
+        """Of ``values``, shaped as the input of the whole map, what belongs to this part."""
+        values = values[self.examples]
+        return values if self.inputs is None else values.index_select(self.dim, self.inputs)
+
+    def of_outputs(self, values: Tensor) -> Tensor:
+        """Of ``values``, shaped as the output of the whole map, what belongs to this part."""
+        values = values[self.examples]
+        if isinstance(self.outputs, Tensor):
+            return values.index_select(self.dim, self.outputs)
+        return values.narrow(self.dim, self.outputs.start, self.outputs.stop - self.outputs.start)
+
+    def add_inputs(self, values: Tensor, share: Tensor) -> None:
+        """Add this part's ``share``; no other part with the same examples may add to ``values`` if it names its inputs."""
+        values = values[self.examples]
+        if self.inputs is None:
+            values.add_(share)
+        else:
+            values.index_copy_(self.dim, self.inputs, share)
 
 
 class LinearMap:
@@ -99,16 +142,33 @@ class LinearMap:
         vars(twin).update(differences)
         return twin
 
-    def blocks(self, activations: Tensor) -> list[tuple[slice, LinearMap]]:
-        """Itself in maps to some of the outputs each, where it has too many weights to derive others from all at once.
+    parts_are_kept = True
+    """Whether what is derived for a part is kept where it is needed again; else it is derived anew, which costs no more."""
+
+    def live_outputs(self, activations: Tensor, relevance: Tensor) -> Tensor | None:
+        """Which outputs received relevance, for a map that may be taken in parts; ``None`` for any other.
 
         Args:
             activations: Its input.
+            relevance: Relevance of its output, shaped as that.
 
         Returns:
-            The outputs and their map; nothing where it is best taken whole.
+            Booleans as :meth:`parts` takes them.
         """
-        return []
+        return None
+
+    def parts(
+        self, activations: Tensor, outputs: Tensor, *, without_zeros: bool, together: bool
+    ) -> Iterator[Part] | None:
+        """Itself in parts that have all these outputs between them; ``None`` where it is best taken whole.
+
+        Args:
+            activations: Its input.
+            outputs: Which outputs are asked for, from :meth:`live_outputs`.
+            without_zeros: Whether inputs that are zero may be left out.
+            together: Whether examples are to be taken together.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement parts")
 
     def transformed(self, key: Hashable, derive: Callable[[Tensor], Tensor]) -> Tensor:
         """``derive(W)`` in at least float32, kept under ``key`` while weights are at rest."""
@@ -195,21 +255,32 @@ class FullyConnected(LinearMap):
     def in_low_precision(self) -> LinearMap:
         return self._low_precision_twin()
 
-    def blocks(self, activations: Tensor) -> list[tuple[slice, LinearMap]]:
-        """Of a matrix of 8 MB or more in main memory, for few activations: what is derived of a block stays in the cache.
+    parts_are_kept = False
 
-        Each block is read once. In float32 at least: memory is what it waits for, and to convert weights takes longer than
-        to multiply with them.
+    def live_outputs(self, activations: Tensor, relevance: Tensor) -> Tensor | None:
+        """Of a matrix of 8 MB or more in main memory, for few activations: ``(out,)``."""
+        large = self.weight.numel() * self.compute_dtype.itemsize >= _LARGE and self.weight.device.type == "cpu"
+        if not large or activations.numel() > _FEW * self.weight.size(1):
+            return None
+        return (relevance != 0).reshape(-1, relevance.size(-1)).any(0)
+
+    def parts(
+        self, activations: Tensor, outputs: Tensor, *, without_zeros: bool, together: bool
+    ) -> Iterator[Part] | None:
+        """Some rows of the matrix at a time: what is derived of them stays in the cache, and each is read once.
+
+        In float32 at least: memory is what it waits for, and to convert weights takes longer than to multiply with them.
         """
-        weight, bias = self.weight.detach(), self.bias
-        row = weight.size(1) * self.compute_dtype.itemsize
-        few = activations.numel() <= _FEW * weight.size(1)
-        if not few or len(weight) * row < _LARGE or weight.device.type != "cpu":
-            return []
-        rows = max(1, _BLOCK // row)
-        outputs = [slice(start, start + rows) for start in range(0, len(weight), rows)]
-        of_block = self._twin(low_precision=False)
-        return [(o, of_block._twin(weight=weight[o], bias=None if bias is None else bias[o])) for o in outputs]
+        size = max(1, _BLOCK // (self.weight.size(1) * self.compute_dtype.itemsize))
+        if outputs.all():
+            return (self._part(slice(i, min(i + size, len(outputs)))) for i in range(0, len(outputs), size))
+        return (self._part(block) for block in outputs.nonzero()[:, 0].split(size) if len(block))
+
+    def _part(self, outputs: slice | Tensor) -> Part:
+        bias = None if self.bias is None else self.bias.detach()[outputs]
+        weight = self.weight.detach()
+        weight = weight[outputs] if isinstance(outputs, slice) else weight.index_select(0, outputs)
+        return Part(self._twin(weight=weight, bias=bias, low_precision=False), -1, outputs)
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return F.linear(activations, weight)
@@ -257,6 +328,38 @@ class Convolution(LinearMap):
 
     def in_low_precision(self) -> LinearMap:
         return self._low_precision_twin() if self.groups == 1 else self
+
+    def live_outputs(self, activations: Tensor, relevance: Tensor) -> Tensor | None:
+        """Of a large one on a processor: ``(N, out)``, an output being a channel."""
+        heavy = self.weight.numel() * math.prod(relevance.shape[2:]) >= _HEAVY and self.weight.device.type == "cpu"
+        if not heavy or self.groups != 1 or self.transposed or relevance.dim() != self.weight.dim():
+            return None
+        return _live_channels(relevance)
+
+    def parts(
+        self, activations: Tensor, outputs: Tensor, *, without_zeros: bool, together: bool
+    ) -> Iterator[Part] | None:
+        """Without the channels that take no part, which differ from example to example."""
+        inputs = _live_channels(activations) if without_zeros else outputs.new_ones(1, activations.size(1))
+        if together:
+            inputs, outputs = inputs.any(0, keepdim=True), outputs.any(0, keepdim=True)
+        left = inputs.float().mean(1) * outputs.float().mean(1)
+        if left.mean() > _WORTHWHILE:
+            return None
+        examples = [slice(None)] if together else [slice(n, n + 1) for n in range(len(outputs))]
+        return (
+            self._part(of.nonzero()[:, 0], given.nonzero()[:, 0], which)
+            for which, of, given in zip(examples, outputs, inputs.expand(len(outputs), -1), strict=True)
+            if of.any() and given.any()
+        )
+
+    def _part(self, outputs: Tensor, inputs: Tensor, examples: slice) -> Part:
+        bias = None if self.bias is None else self.bias.detach().index_select(0, outputs)
+        weight = self.weight.detach()
+        weight = weight.index_select(0, outputs) if len(outputs) < len(weight) else weight
+        if len(inputs) == weight.size(1):
+            return Part(self._twin(weight=weight, bias=bias), 1, outputs, None, examples)
+        return Part(self._twin(weight=weight.index_select(1, inputs), bias=bias), 1, outputs, inputs, examples)
 
     def _is_matrix_product(self, activations: Tensor) -> bool:
         """Whether it takes each place of a single example by itself, which a CPU does faster as one matrix product."""
@@ -309,6 +412,11 @@ class Convolution(LinearMap):
 
     def over_outputs(self, values: Tensor) -> Tensor:
         return super().over_outputs(values).reshape(-1, *[1] * len(self.stride))
+
+
+def _live_channels(values: Tensor) -> Tensor:
+    """``(N, C)``: whether a channel is not zero everywhere."""
+    return values.detach().abs().amax(tuple(range(2, values.dim()))) != 0
 
 
 class ProductMap(LinearMap):

@@ -19,6 +19,7 @@ from captum_clrp.engine.fixed_maps import PoolingMap, SumMap
 from captum_clrp.engine.linear_maps import LinearMap, ProductMap
 from captum_clrp.engine.numerics import divide, stabilize, zero_if_not_finite
 from captum_clrp.engine.refusals import Refusal
+from captum_clrp.engine.sharing import Sharing
 from captum_clrp.rules import Identity, Prepared, RelevanceRule, ZBeta, ZPlus, distribute, prepare
 
 
@@ -159,49 +160,34 @@ class Shared(Node):
         """The map; a second one where the relevance by it is subtracted from that by the first."""
         return [self.layer]
 
-    def prepare(self) -> list[tuple[LinearMap, Prepared | None]]:
-        """What the rule needs of each map; nothing is kept of one that is taken in blocks."""
+    def prepare(self) -> list[Sharing]:
+        """The rule on each map."""
         if isinstance(self.rule, Identity):
             return []
-        activations = self.saved[0].tensor
         if self.weights is not None and self.weights.tensor.data_ptr() != self.layer.weight.data_ptr():
             self.layer.weight = self.weights.tensor
-        output = self.output.tensor if self.output is not None else None
         self.layer.retained = self.retain
+        return [
+            Sharing(
+                self.rule,
+                at,
+                self.saved[0].tensor,
+                nonnegative=self.nonnegative,
+                # in double precision, or negated, it is another one
+                output=self.output.tensor if self.output is not None and at is self.layer else None,
+                conserve=self.conserve,
+                retain=self.retain,
+            )
+            for at in self.layers()
+        ]
 
-        def prepared(at: LinearMap) -> Prepared | None:
-            known = output if at is self.layer else None  # in double precision, or negated, it is another one
-            if self.rule.by_output and not self.retain and at.blocks(activations):
-                return None  # for several classes what is derived of the weights is better kept
-            return prepare(self.rule, at, activations, nonnegative=self.nonnegative, output=known)
-
-        return [(at, prepared(at)) for at in self.layers()]
-
-    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared | None]]) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: list[Sharing]) -> tuple[Tensor, ...]:
         if isinstance(self.rule, Identity):
             return (relevance,)
-        base, *dual = [
-            self._by_blocks(layer, relevance)
-            if ready is None
-            else distribute(layer, ready, relevance, conserve=self.conserve, last=not self.retain)
-            for layer, ready in prepared
-        ]
+        base, *dual = [sharing.share(relevance) for sharing in prepared]
         for other in dual:
             base.sub_(other, alpha=self.subtracted)
         return (base,)
-
-    def _by_blocks(self, layer: LinearMap, relevance: Tensor) -> Tensor:
-        """Relevance by a large map, some outputs at a time."""
-        activations = self.saved[0].tensor
-        output = self.output.tensor if self.output is not None and layer is self.layer else None
-        received: Tensor | None = None
-        for outputs, block in layer.blocks(activations):
-            known = None if output is None else output[..., outputs]
-            ready = prepare(self.rule, block, activations, nonnegative=self.nonnegative, output=known)
-            share = distribute(block, ready, relevance[..., outputs], conserve=self.conserve, last=True)
-            received = share if received is None else received.add_(share)
-        assert received is not None
-        return received
 
 
 class Role(NamedTuple):
@@ -258,7 +244,7 @@ class Weighted(Shared):
         layer = self.layer.in_double_precision() if self.role.contrast else self.layer
         return [layer, layer.with_negated_weights()] if self.role.negate else [layer]
 
-    def share(self, relevance: Tensor, prepared: list[tuple[LinearMap, Prepared | None]]) -> tuple[Tensor, ...]:
+    def share(self, relevance: Tensor, prepared: list[Sharing]) -> tuple[Tensor, ...]:
         if self.unrounded is not None:
             relevance, self.unrounded = self.unrounded, None
         return super().share(relevance, prepared)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
 from captum_clrp.engine import linear_maps
-from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, ProductMap
+from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, Part, ProductMap
 from captum_clrp.rules import Epsilon, Flat, Gamma, RelevanceRule, Term, WSquare, ZBeta, ZPlus
 
 
@@ -211,19 +212,27 @@ def large(rule: RelevanceRule | None) -> nn.Sequential:
     return model
 
 
-def in_blocks(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
-    """Take every fully connected layer in blocks of two or three outputs; the weights that were so taken."""
-    taken: list[Tensor] = []
-    blocks = FullyConnected.blocks
+def in_parts(monkeypatch: pytest.MonkeyPatch) -> list[Part]:
+    """Take every layer in parts, a fully connected one in blocks of two or three outputs; what was so taken."""
+    taken: list[Part] = []
 
-    def watched(self: FullyConnected, activations: Tensor) -> list[tuple[slice, LinearMap]]:
-        taken.append(self.weight)
-        return blocks(self, activations)
+    def watch(kind: type[LinearMap]) -> None:
+        parts = kind.parts
+
+        def watched(self: LinearMap, *args: Any, **settings: Any) -> Iterator[Part] | None:
+            found = list(parts(self, *args, **settings) or ())
+            taken.extend(found)
+            return iter(found)
+
+        monkeypatch.setattr(kind, "parts", watched)
 
     monkeypatch.setattr(linear_maps, "_LARGE", 1)
     monkeypatch.setattr(linear_maps, "_BLOCK", 160)
     monkeypatch.setattr(linear_maps, "_FEW", math.inf)
-    monkeypatch.setattr(FullyConnected, "blocks", watched)
+    monkeypatch.setattr(linear_maps, "_HEAVY", 1)
+    monkeypatch.setattr(linear_maps, "_WORTHWHILE", 2.0)
+    watch(FullyConnected)
+    watch(Convolution)
     return taken
 
 
@@ -236,9 +245,9 @@ def test_a_layer_in_blocks_shares_relevance_as_the_whole_one(
     initial = torch.randn(3, 5, 4, dtype=torch.float64)
     lrp = LRPZBeta(model, -9.0, 9.0, conserve=conserve)
     whole = lrp.attribute(x, initial_relevance=initial)
-    taken = in_blocks(monkeypatch)
+    taken = in_parts(monkeypatch)
     torch.testing.assert_close(lrp.attribute(x, initial_relevance=initial), whole, rtol=1e-11, atol=1e-13)
-    assert any(w is model[2].weight for w in taken) == (rule != "one's own")
+    assert any(part.layer.weight.size(1) == 9 for part in taken) == (rule != "one's own")
 
 
 @pytest.mark.parametrize("contrast", [ContrastiveLRP1, ContrastiveLRP2])
@@ -249,27 +258,116 @@ def test_contrasts_of_several_classes_are_the_same_in_blocks(
     explainer = contrast(model, 0.0, 1.0)
     whole = explainer.attribute_classes(x, [0, 1, 3])
     single = explainer.attribute(x, 3, relu_attributions=False)
-    taken = in_blocks(monkeypatch)
+    taken = in_parts(monkeypatch)
     torch.testing.assert_close(explainer.attribute_classes(x, [0, 1, 3]), whole, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(explainer.attribute(x, 3, relu_attributions=False), single, rtol=1e-4, atol=1e-6)
     assert taken
 
 
-def test_blocks_have_every_output_once_and_the_weights_of_a_matrix() -> None:
+def parts_of(layer: LinearMap, activations: Tensor, relevance: Tensor, **settings: bool) -> list[Part] | None:
+    live = layer.live_outputs(activations, relevance)
+    if live is None:
+        return None
+    parts = layer.parts(activations, live, **{"without_zeros": True, "together": False, **settings})
+    return None if parts is None else list(parts)
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_blocks_have_every_live_output_once_and_the_weights_of_a_matrix(every: int) -> None:
     layer = FullyConnected(torch.randn(1100, 4096), torch.randn(1100)).with_negated_weights()
-    blocks = layer.blocks(torch.rand(8, 4096))
-    assert [o for outputs, _ in blocks for o in range(1100)[outputs]] == list(range(1100))
-    for outputs, block in blocks:
-        assert torch.equal(block.positive, layer.positive[outputs])
-        assert torch.equal(block.bias, layer.bias[outputs])
-    assert len(blocks) == 5
+    relevance = torch.zeros(8, 1100)
+    relevance[4:, ::every] = torch.randn(4, len(range(0, 1100, every)))
+    parts = parts_of(layer, torch.rand(8, 4096), relevance)
+    assert parts is not None
+    outputs = [torch.arange(1100)[part.outputs] for part in parts]
+    assert torch.cat(outputs).tolist() == list(range(0, 1100, every))
+    for of, part in zip(outputs, parts, strict=True):
+        assert torch.equal(part.layer.positive, layer.positive[of])
+        assert torch.equal(part.layer.bias, layer.bias[of])
+        assert torch.equal(part.of_outputs(relevance), relevance[:, of])
+    assert len(parts) == (5 if every == 1 else 2)
 
 
 @pytest.mark.parametrize(
     ("outputs", "rows", "double", "count"),
-    [(480, 1, False, 0), (480, 1, True, 4), (1000, 1, False, 4), (1000, 8, False, 4), (1000, 9, False, 0)],
+    [(480, 1, False, None), (480, 1, True, 4), (1000, 1, False, 4), (1000, 8, False, 4), (1000, 9, False, None)],
 )
-def test_a_matrix_is_taken_in_blocks_for_few_activations(outputs: int, rows: int, double: bool, count: int) -> None:
+def test_a_matrix_is_taken_in_blocks_for_few_activations(
+    outputs: int, rows: int, double: bool, count: int | None
+) -> None:
     layer: LinearMap = FullyConnected(torch.randn(outputs, 4096))
     layer = layer.in_double_precision() if double else layer
-    assert len(layer.blocks(torch.rand(rows, 4096))) == count
+    parts = parts_of(layer, torch.rand(rows, 4096), torch.ones(rows, outputs))
+    assert (None if parts is None else len(parts)) == count
+
+
+# -- large convolutions, without the channels that take no part -----------------------------------------------------------
+
+
+def with_dead_channels(rule: RelevanceRule | None) -> nn.Sequential:
+    """Half of the channels of each convolution are zero for any input, the others for none."""
+    torch.manual_seed(5)
+    layers = (nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 6, (3, 2), stride=2, padding=1), nn.ReLU())
+    model = nn.Sequential(*layers, nn.Conv2d(6, 8, 1), nn.ReLU(), nn.Flatten(), nn.Linear(160, 5)).double().eval()
+    with torch.no_grad():
+        for layer in model[:5:2]:
+            layer.bias[::2], layer.bias[1::2] = -99.0, 30.0
+        model[4].weight.abs_()
+    if rule is not None:
+        model[2].rule = model[4].rule = rule
+    return model
+
+
+@pytest.mark.parametrize("rule", [r for r in RULES if r != "one's own"])
+@pytest.mark.parametrize("conserve", [False, True])
+def test_a_layer_without_its_dead_channels_shares_relevance_as_the_whole_one(
+    rule: str, conserve: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = with_dead_channels(RULES[rule]()), torch.randn(3, 3, 8, 8, dtype=torch.float64)
+    lrp = LRPZBeta(model, -9.0, 9.0, conserve=conserve)
+    whole, of_all = lrp.attribute(x, 2), lrp.attribute_classes(x, [0, 1, 4])
+    taken = in_parts(monkeypatch)
+    torch.testing.assert_close(lrp.attribute(x, 2), whole, rtol=1e-10, atol=1e-12)
+    by_example = rule in ("z+", "epsilon", "gamma")  # the others give relevance to zeros, too
+    sizes = [part.layer.weight.size(0) for part in taken if part.layer.weight.dim() == 4]
+    assert sizes == ([4, 4, 4, 3, 3, 3, 4] if by_example else [4, 6, 8])  # from the last layer to the first
+    left_out = by_example and not conserve
+    assert {part.layer.weight.size(1) for part in taken if part.layer.weight.shape[2:] == (3, 2)} == {
+        4 if left_out else 8
+    }
+    torch.testing.assert_close(lrp.attribute_classes(x, [0, 1, 4]), of_all, rtol=1e-10, atol=1e-12)
+
+
+def test_a_class_that_reaches_further_outputs_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = with_dead_channels(None), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        model[7].weight.zero_()
+        model[7].weight[0, 20:40] = model[7].weight[1, 60:80] = model[7].weight[2, 100:120] = 1.0  # channels 1, 3, 5
+    lrp = LRPZBeta(model, 0.0, 1.0)
+    whole = torch.stack([lrp.attribute(x, k) for k in (0, 1, 2, 0)], 1)
+    assert all(whole[:, k].any() for k in range(4))
+    in_parts(monkeypatch)
+    torch.testing.assert_close(lrp.attribute_classes(x, [0, 1, 2, 0]), whole, rtol=1e-10, atol=1e-12)
+
+
+def test_no_relevance_gives_none_and_nan_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = with_dead_channels(None), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    lrp = LRPZBeta(model, 0.0, 1.0)
+    in_parts(monkeypatch)
+    assert not lrp.attribute(x, initial_relevance=torch.zeros(2, 5, dtype=torch.float64)).any()
+    layer = Convolution(torch.ones(2, 1, 1, 1), None, stride=[1, 1], padding=[0, 0], dilation=[1, 1], groups=1)
+    live = layer.live_outputs(torch.ones(1, 1, 2, 2), torch.tensor([0.0, float("nan")]).reshape(1, 2, 1, 1))
+    assert live is not None and live.tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(("dead", "parts"), [(0, None), (8, None), (32, 2)])
+def test_a_convolution_is_taken_without_channels_where_many_are_dead(dead: int, parts: int | None) -> None:
+    module = nn.Conv2d(128, 128, 3, padding=1)
+    x, relevance = torch.rand(2, 128, 20, 20), torch.rand(2, 128, 20, 20)
+    relevance[:, :dead] = 0
+    found = parts_of(convolution(module), x, relevance)
+    assert (None if found is None else len(found)) == parts
+    together = parts_of(convolution(module), x, relevance, together=True)
+    assert (None if together is None else len(together)) == (parts and 1)
+    small = parts_of(convolution(module), x[..., :8, :8], relevance[..., :8, :8])
+    assert small is None

@@ -51,6 +51,9 @@ def test_lrp_takes_three_operations_per_layer(model: nn.Module, precision: str) 
 def test_a_layer_in_blocks_multiplies_as_often_as_one_of_three_operations(method: type[LRPZBeta]) -> None:
     torch.manual_seed(0)
     model, x = nn.Sequential(nn.Linear(2048, 2100), nn.ReLU(), nn.Linear(2100, 3)).eval(), torch.rand(2, 2048)
+    with torch.no_grad():  # relevance for every output
+        model[0].bias.fill_(9.0)
+        model[2].weight.abs_()
     with profile(activities=[ProfilerActivity.CPU], with_flops=True) as profiled:
         method(model, 0.0, 1.0).attribute(x, 1)
     products = [event for event in profiled.key_averages() if event.key in ("aten::mm", "aten::addmm")]
