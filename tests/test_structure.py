@@ -185,6 +185,7 @@ SEEN_THROUGH = {
     "engine/marks": "engine/test_state.py engine/test_edges.py",
     "engine/places": "test_layer.py test_neuron.py",
     "engine/scope": "engine/test_edges.py engine/test_threads.py engine/test_hooks.py",
+    "engine/sharing": "engine/test_linear_maps.py",
     "engine/settings": "test_attribution.py test_inspection.py",
     "engine/trace": "engine/test_edges.py engine/test_not_followed.py engine/test_state.py",
     # names and nothing else: a wrong one fails at import

@@ -34,10 +34,11 @@ _BLOCK = 2**22
 """Bytes of a block."""
 _FEW = 8
 """Rows of activations up to which memory is what the product with such a matrix waits for."""
-_HEAVY = 2**25
+_HEAVY = 2**26
 """Multiplications of a convolution, for one example, from which on it is worth looking for channels that take no part."""
-_WORTHWHILE = 0.85
-"""Largest share of these multiplications that may be left for it to be taken without those channels."""
+_WORTHWHILE, _WORTHWHILE_IN_LOW_PRECISION = 0.85, 0.7
+"""Largest share of multiplications that may be left for it to be taken without those channels: to leave weights out takes
+time, too, and all the more of what bfloat16 saves."""
 
 
 def _convert(weight: Tensor, part: Tensor, name: str, negated: bool) -> None:
@@ -272,7 +273,7 @@ class FullyConnected(LinearMap):
         In float32 at least: memory is what it waits for, and to convert weights takes longer than to multiply with them.
         """
         size = max(1, _BLOCK // (self.weight.size(1) * self.compute_dtype.itemsize))
-        if outputs.all():
+        if outputs.float().mean() > _WORTHWHILE:
             return (self._part(slice(i, min(i + size, len(outputs)))) for i in range(0, len(outputs), size))
         return (self._part(block) for block in outputs.nonzero()[:, 0].split(size) if len(block))
 
@@ -343,8 +344,8 @@ class Convolution(LinearMap):
         inputs = _live_channels(activations) if without_zeros else outputs.new_ones(1, activations.size(1))
         if together:
             inputs, outputs = inputs.any(0, keepdim=True), outputs.any(0, keepdim=True)
-        left = inputs.float().mean(1) * outputs.float().mean(1)
-        if left.mean() > _WORTHWHILE:
+        left = (inputs.float().mean(1) * outputs.float().mean(1)).mean()
+        if left > (_WORTHWHILE_IN_LOW_PRECISION if self.low_precision else _WORTHWHILE):
             return None
         examples = [slice(None)] if together else [slice(n, n + 1) for n in range(len(outputs))]
         return (
@@ -415,8 +416,11 @@ class Convolution(LinearMap):
 
 
 def _live_channels(values: Tensor) -> Tensor:
-    """``(N, C)``: whether a channel is not zero everywhere."""
-    return values.detach().abs().amax(tuple(range(2, values.dim()))) != 0
+    """``(N, C)``: whether a channel is not zero everywhere; without memory for as many values."""
+    places = tuple(range(2, values.dim()))
+    values = values.detach()
+    live = values.amax(places) != 0
+    return live if live.all() else live | (values.amin(places) != 0)
 
 
 class ProductMap(LinearMap):

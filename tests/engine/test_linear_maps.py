@@ -356,18 +356,22 @@ def test_no_relevance_gives_none_and_nan_is_seen(monkeypatch: pytest.MonkeyPatch
     in_parts(monkeypatch)
     assert not lrp.attribute(x, initial_relevance=torch.zeros(2, 5, dtype=torch.float64)).any()
     layer = Convolution(torch.ones(2, 1, 1, 1), None, stride=[1, 1], padding=[0, 0], dilation=[1, 1], groups=1)
-    live = layer.live_outputs(torch.ones(1, 1, 2, 2), torch.tensor([0.0, float("nan")]).reshape(1, 2, 1, 1))
-    assert live is not None and live.tolist() == [[False, True]]
+    live = layer.live_outputs(
+        torch.ones(1, 1, 2, 2), torch.tensor([[0.0, 0.0], [0.0, -1.0], [float("nan"), 0.0]]).view(1, 3, 1, 2)
+    )
+    assert live is not None and live.tolist() == [[False, True, True]]
 
 
 @pytest.mark.parametrize(("dead", "parts"), [(0, None), (8, None), (32, 2)])
 def test_a_convolution_is_taken_without_channels_where_many_are_dead(dead: int, parts: int | None) -> None:
     module = nn.Conv2d(128, 128, 3, padding=1)
-    x, relevance = torch.rand(2, 128, 20, 20), torch.rand(2, 128, 20, 20)
+    x, relevance = torch.rand(2, 128, 24, 24), torch.rand(2, 128, 24, 24)
     relevance[:, :dead] = 0
     found = parts_of(convolution(module), x, relevance)
     assert (None if found is None else len(found)) == parts
     together = parts_of(convolution(module), x, relevance, together=True)
     assert (None if together is None else len(together)) == (parts and 1)
+    brief = parts_of(convolution(module).in_low_precision(), x, relevance)
+    assert brief is None  # for a quarter of the channels
     small = parts_of(convolution(module), x[..., :8, :8], relevance[..., :8, :8])
     assert small is None
