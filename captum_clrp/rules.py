@@ -79,6 +79,8 @@ class RelevanceRule(PropagationRule):
             example by itself.
         starts_with_output: Whether the product of its first term is the operation's output without the bias, which the
             forward pass has computed.
+
+    The last three are claims about :meth:`terms`: a subclass with terms of its own does not inherit them.
     """
 
     distinguishes_negated_weights: bool = True
@@ -86,6 +88,12 @@ class RelevanceRule(PropagationRule):
     by_output: bool = False
     zeros_receive_nothing: bool = False
     starts_with_output: bool = False
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "terms" in vars(cls):
+            for claim in ("by_output", "zeros_receive_nothing", "starts_with_output"):
+                setattr(cls, claim, vars(cls).get(claim, False))
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         """The pairs :math:`(a^k, W^k)` of this rule.

@@ -184,12 +184,10 @@ def test_parts_of_both_signs_side_by_side() -> None:
 
 
 class OwnRule(ZPlus):
-    """Takes its weights whole: how large they are beside the largest one."""
-
-    by_output = False
+    """Takes its weights whole, how large they are beside the largest one, and gives zeros their share."""
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
-        return (Term(activations, layer.positive / layer.positive.max()),)
+        return (Term(activations + 1, layer.positive / layer.positive.max()),)
 
 
 RULES: dict[str, Callable[[], RelevanceRule]] = {
@@ -318,7 +316,7 @@ def with_dead_channels(rule: RelevanceRule | None) -> nn.Sequential:
     return model
 
 
-@pytest.mark.parametrize("rule", [r for r in RULES if r != "one's own"])
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("conserve", [False, True])
 def test_a_layer_without_its_dead_channels_shares_relevance_as_the_whole_one(
     rule: str, conserve: bool, monkeypatch: pytest.MonkeyPatch
@@ -330,11 +328,12 @@ def test_a_layer_without_its_dead_channels_shares_relevance_as_the_whole_one(
     torch.testing.assert_close(lrp.attribute(x, 2), whole, rtol=1e-10, atol=1e-12)
     by_example = rule in ("z+", "epsilon", "gamma")  # the others give relevance to zeros, too
     sizes = [part.layer.weight.size(0) for part in taken if part.layer.weight.dim() == 4]
-    assert sizes == ([4, 4, 4, 3, 3, 3, 4] if by_example else [4, 6, 8])  # from the last layer to the first
-    left_out = by_example and not conserve
-    assert {part.layer.weight.size(1) for part in taken if part.layer.weight.shape[2:] == (3, 2)} == {
-        4 if left_out else 8
-    }
+    if rule == "one's own":  # whose terms are not those of z+: it inherits no claim about them
+        assert sizes == [8]  # of the first layer alone, which has z^beta
+    else:
+        assert sizes == ([4, 4, 4, 3, 3, 3, 4] if by_example else [4, 6, 8])  # from the last layer to the first
+        seen = {part.layer.weight.size(1) for part in taken if part.layer.weight.shape[2:] == (3, 2)}
+        assert seen == {4 if by_example and not conserve else 8}
     torch.testing.assert_close(lrp.attribute_classes(x, [0, 1, 4]), of_all, rtol=1e-10, atol=1e-12)
 
 
@@ -346,8 +345,10 @@ def test_a_class_that_reaches_further_outputs_finds_them(monkeypatch: pytest.Mon
     lrp = LRPZBeta(model, 0.0, 1.0)
     whole = torch.stack([lrp.attribute(x, k) for k in (0, 1, 2, 0)], 1)
     assert all(whole[:, k].any() for k in range(4))
-    in_parts(monkeypatch)
+    taken = in_parts(monkeypatch)
     torch.testing.assert_close(lrp.attribute_classes(x, [0, 1, 2, 0]), whole, rtol=1e-10, atol=1e-12)
+    in_front = [part.layer.weight.size(0) for part in taken if part.layer.weight.shape[2:] == (1, 1)]
+    assert in_front == [1, 2, 3]  # for the last class it has what it needs
 
 
 def test_no_relevance_gives_none_and_nan_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
