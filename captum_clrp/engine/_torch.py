@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
+import platform
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +49,28 @@ def bfloat16_on_processor() -> bool:
         return False
     questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # older PyTorch knows neither
     return any(getattr(torch.cpu, question, lambda: False)() for question in questions)
+
+
+def mkl_is_slow() -> bool:
+    """Whether PyTorch leaves products in float32 to MKL on a processor with AVX-512 that is not Intel's, and has oneDNN."""
+    backends = torch.backends
+    return bool(backends.mkldnn.enabled) and _has_foreign_avx512() and backends.mkldnn.is_available()
+
+
+@functools.cache
+def _has_foreign_avx512() -> bool:
+    if not torch.backends.mkl.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return False
+    maker = platform.processor()  # empty on most systems with Linux
+    with suppress(OSError):
+        maker += Path("/proc/cpuinfo").read_text(errors="replace")
+    return "AuthenticAMD" in maker
+
+
+def onednn_convolution(values: Tensor, weight: Tensor) -> Tensor:
+    """A convolution of pictures without bias, stride, padding or groups, by oneDNN."""
+    output: Tensor = torch.ops.aten.mkldnn_convolution.default(values, weight, None, [0, 0], [1, 1], [1, 1], 1)
+    return output
 
 
 def base_of(view: Tensor) -> Tensor | None:

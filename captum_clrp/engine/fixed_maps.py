@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from captum_clrp.engine.linear_maps import LinearMap, ProductMap
@@ -116,4 +117,4 @@ def mixing_map(weights: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> 
     """
     weights = weights.detach()
     least = math.sqrt(torch.finfo(weights.dtype).tiny)
-    return ProductMap(weights.masked_fill(weights.abs() < least, 0.0), product)
+    return ProductMap(F.hardshrink(weights, least), product)

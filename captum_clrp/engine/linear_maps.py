@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from captum_clrp.engine._torch import padding_around
+from captum_clrp.engine.matrix_products import pointwise, product, transposed_pointwise, transposed_product
 from captum_clrp.engine.memory import memory
 from captum_clrp.engine.numerics import has_double_precision
 from captum_clrp.engine.weight_cache import current_cache, derived_weight
@@ -284,10 +285,10 @@ class FullyConnected(LinearMap):
         return Part(self._twin(weight=weight, bias=bias, low_precision=False), -1, outputs)
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
-        return F.linear(activations, weight)
+        return product(activations, weight)
 
     def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
-        return signal.matmul(weight)
+        return transposed_product(signal, weight)
 
 
 class Convolution(LinearMap):
@@ -362,19 +363,9 @@ class Convolution(LinearMap):
             return Part(self._twin(weight=weight, bias=bias), 1, outputs, None, examples)
         return Part(self._twin(weight=weight.index_select(1, inputs), bias=bias), 1, outputs, inputs, examples)
 
-    def _is_matrix_product(self, activations: Tensor) -> bool:
-        """Whether it takes each place of a single example by itself, which a CPU does faster as one matrix product."""
-        return (
-            self.pointwise
-            and len(activations) == 1
-            and activations.device.type == "cpu"
-            and activations.is_contiguous()
-        )
-
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
-        if self._is_matrix_product(activations):
-            output = weight.flatten(1).mm(activations[0].flatten(1))
-            return output.view(1, -1, *activations.shape[2:])
+        if self.pointwise and (output := pointwise(activations, weight)) is not None:
+            return output
         if self.uneven_padding:
             activations = F.pad(activations, self.uneven_padding)
         return torch.convolution(
@@ -390,8 +381,8 @@ class Convolution(LinearMap):
         )
 
     def transpose(self, signal: Tensor, weight: Tensor, activations: Tensor) -> Tensor:
-        if self._is_matrix_product(activations):
-            return weight.flatten(1).t().mm(signal[0].flatten(1)).view_as(activations)
+        if self.pointwise and (received := transposed_pointwise(signal, weight, activations)) is not None:
+            return received
         if self.uneven_padding:
             activations = F.pad(activations, self.uneven_padding)
         gradients = torch.ops.aten.convolution_backward.default(

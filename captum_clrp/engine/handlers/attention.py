@@ -124,6 +124,8 @@ class _Scores:
             mask = self.mask.detach()
             scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
         weights = scores.softmax(-1)
+        if self.mask is None:
+            return weights
         return weights.masked_fill((scores == float("-inf")).all(-1, keepdim=True), 0.0)
 
 
