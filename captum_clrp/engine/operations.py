@@ -298,8 +298,8 @@ def run_operation(trace: Trace, func: Callable[..., Any], args: tuple[Any, ...],
     result = _handled(trace, call, row) if call.tracked else _of_constants(trace, call, row)
     for tensor in overwritten:
         trace.after_overwriting(tensor)
-    made = (result, *overwritten) if overwritten or not isinstance(result, torch.Tensor) else result
-    if not depends_on_input(made) and (call.tracked or call.derived is not None):
+    made = [value for value in (result, *overwritten) if not depends_on_input(value)]
+    if made and (call.tracked or call.derived is not None):
         _note_derived(trace, call, row, made)
     return result
 
