@@ -67,12 +67,6 @@ def _has_foreign_avx512() -> bool:
     return "AuthenticAMD" in maker
 
 
-def onednn_convolution(values: Tensor, weight: Tensor) -> Tensor:
-    """A convolution of pictures without bias, stride, padding or groups, by oneDNN."""
-    output: Tensor = torch.ops.aten.mkldnn_convolution.default(values, weight, None, [0, 0], [1, 1], [1, 1], 1)
-    return output
-
-
 def base_of(view: Tensor) -> Tensor | None:
     """The tensor that a view is of; ``None`` of what is no view."""
     return view._base

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from captum_clrp.engine._torch import mkl_is_slow, onednn_convolution
+from captum_clrp.engine._torch import mkl_is_slow
 
 _FEWEST_ROWS = 48
 """Rows of values from which on the weights are worth bringing into oneDNN's order."""
@@ -20,7 +20,7 @@ _FEWEST_MULTIPLICATIONS = 2**22
 _LARGEST_WEIGHT = 2**25
 """Bytes; to bring more into another order takes as long as is saved."""
 _SMALL = 20480
-"""Values up to which PyTorch hands no convolution with such a kernel to oneDNN, for a single example."""
+"""Values of a single example up to which PyTorch hands no convolution with such a kernel to oneDNN."""
 
 
 def product(values: Tensor, weight: Tensor) -> Tensor:
@@ -33,9 +33,9 @@ def product(values: Tensor, weight: Tensor) -> Tensor:
     Returns:
         ``(..., out)``.
     """
-    if not _better_as_convolution(values, weight, values.numel() // weight.size(1)):
+    if values.numel() <= _SMALL or not _better_as_convolution(values, weight, values.numel() // weight.size(1)):
         return F.linear(values, weight)
-    return _rows_of(onednn_convolution(_picture_of(values), weight[..., None, None]), values)
+    return _rows_of(_convolution(_picture_of(values), weight[..., None, None]), values)
 
 
 def transposed_product(signal: Tensor, weight: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def transposed_product(signal: Tensor, weight: Tensor) -> Tensor:
     """
     if signal.numel() <= _SMALL or not _better_as_convolution(signal, weight, signal.numel() // weight.size(0)):
         return signal.matmul(weight)
-    return _rows_of(_transposed(_picture_of(signal), weight[..., None, None]), signal)
+    return _rows_of(_convolution(_picture_of(signal), weight[..., None, None], transposed=True), signal)
 
 
 def pointwise(values: Tensor, weight: Tensor) -> Tensor | None:
@@ -63,8 +63,8 @@ def pointwise(values: Tensor, weight: Tensor) -> Tensor | None:
     Returns:
         ``(N, out, ...)``.
     """
-    if weight.dim() == 4 and _better_as_convolution(values, weight, values.numel() // weight.size(1)):
-        return onednn_convolution(values, weight)
+    if _is_large(values) and _better_as_convolution(values, weight, values.numel() // weight.size(1)):
+        return _convolution(values, weight)
     if not _is_one_picture(values):
         return None
     return weight.flatten(1).mm(values[0].flatten(1)).view(1, -1, *values.shape[2:])
@@ -81,10 +81,10 @@ def transposed_pointwise(signal: Tensor, weight: Tensor, values: Tensor) -> Tens
     Returns:
         ``(N, in, ...)``; ``None`` where the transposed convolution is best.
     """
-    if weight.dim() == 4 and _better_as_convolution(signal, weight, signal.numel() // weight.size(0)):
-        if len(signal) > 1 or signal.numel() > _SMALL:
-            return _transposed(signal, weight)
-        if values.numel() > _SMALL:
+    if _better_as_convolution(signal, weight, signal.numel() // weight.size(0)):
+        if _is_large(signal):
+            return _convolution(signal, weight, transposed=True)
+        if _is_large(values):
             return _gradient(signal, weight, values)
     if not _is_one_picture(values):
         return None
@@ -104,6 +104,10 @@ def _better_as_convolution(values: Tensor, weight: Tensor, rows: int) -> bool:
     )
 
 
+def _is_large(pictures: Tensor) -> bool:
+    return pictures.dim() == 4 and (len(pictures) > 1 or pictures.numel() > _SMALL)
+
+
 def _is_one_picture(values: Tensor) -> bool:
     return len(values) == 1 and values.device.type == "cpu" and values.is_contiguous()
 
@@ -118,8 +122,8 @@ def _rows_of(picture: Tensor, like: Tensor) -> Tensor:
     return picture.permute(0, 2, 3, 1).reshape(*like.shape[:-1], picture.size(1))
 
 
-def _transposed(signal: Tensor, weight: Tensor) -> Tensor:
-    return torch.convolution(signal, weight, None, [1, 1], [0, 0], [2, 2], True, [0, 0], 1)
+def _convolution(values: Tensor, weight: Tensor, *, transposed: bool = False) -> Tensor:
+    return torch.convolution(values, weight, None, [1, 1], [0, 0], [2, 2], transposed, [0, 0], 1)
 
 
 def _gradient(signal: Tensor, weight: Tensor, values: Tensor) -> Tensor:

@@ -82,8 +82,9 @@ def test_a_pointwise_convolution_is_itself(
     weight = torch.rand(outputs, inputs, 1, 1)
     matrix = weight.double().flatten(1)
     found, received = pointwise(values, weight), transposed_pointwise(signal, weight, values)
-    if slow and min(inputs, outputs) >= 64:
+    if slow and size > 10 and inputs >= 64:
         assert found is not None
+        assert received is not None
     if found is not None:
         close(found, torch.einsum("oi,nixy->noxy", matrix, values.double()))
     if received is not None:
