@@ -153,7 +153,7 @@ def _asked(values: tuple[Any, ...]) -> tuple[list[int], MapSettings, Drawing]:
 def _page(explorer: Explorer) -> gr.Blocks:
     with gr.Blocks(analytics_enabled=False, title="captum-clrp", delete_cache=(600, 3600)) as blocks:
         gr.Markdown(
-            f"# Where is the evidence for a class?\n{explorer.classifier.name}, weights {explorer.classifier.weights}. "
+            f"# Where is the evidence for a class?\n{explorer.classifier.name}, weights: {explorer.classifier.weights}. "
             "Red is evidence for the class, blue against it."
         )
         with gr.Row():

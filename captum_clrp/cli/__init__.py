@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import captum_clrp
 from captum_clrp.cli import evaluate, explain, serve
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.errors import ContrastiveLRPError
+from captum_clrp.errors import ContrastiveLRPError, suggestion
 
 _COMMANDS = (explain, evaluate, serve)
 
@@ -126,7 +126,13 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.complete(args or ())
-        return super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # told here, where the options of the command are known
+            option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+            offered = [spelling for action in self._actions for spelling in action.option_strings]
+            meant = suggestion(option, offered) if option else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{'; ' if meant else ''}{meant.rstrip()}")
+        return known, unknown
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}; see {self.prog} --help")

@@ -206,7 +206,7 @@ class ExplainedPicture:
             if settings is not None:
                 alike.setdefault(_in_words(settings), []).append(name)
         said = [f"{', '.join(names)}: {words}" if len(alike) > 1 else words for words, names in alike.items()]
-        return "; ".join([f"{self.classifier.name}, weights {self.classifier.weights}", *said])
+        return "; ".join([f"{self.classifier.name}, weights: {self.classifier.weights}", *said])
 
     def figure(self, drawing: Drawing) -> Figure:
         """Classes beside methods.

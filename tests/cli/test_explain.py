@@ -336,7 +336,7 @@ def test_a_picture_says_how_it_was_made_and_how_much_of_the_score_arrived(workpl
     told = Image.open("holiday_clrp.png").info
     assert told["Title"] == "holiday.png"
     assert told["Description"].startswith(
-        "tiny, weights random; rules gamma, average pooling proportional, conserve on"
+        "tiny, weights: random; rules gamma, average pooling proportional, conserve on"
     )
     (sums,) = [line for line in out.splitlines() if line.strip().startswith("zebra: LRP sum ")]
     (leading,) = [line for line in out.splitlines() if line.startswith("  * zebra")]
@@ -640,7 +640,7 @@ def test_what_is_no_relevance_has_no_share_of_the_score(workplace, with_tiny, pi
         )
         assert f"<td>{shown}</td><td>{told['sum']:.3g}</td><td>-</td><td>-</td><td>-</td>" in Path("r.html").read_text()
     code, out, _ = run(capsys, "explain", picture, "-t", "zebra", "-m", "gradient", "--report", "r.html")
-    assert Image.open("holiday_clrp.png").info["Description"].startswith("tiny, weights random; drawn as")  # no rules
+    assert Image.open("holiday_clrp.png").info["Description"].startswith("tiny, weights: random; drawn as")  # no rules
     assert "The rule of every operation" not in Path("r.html").read_text()
 
 
