@@ -407,9 +407,15 @@ class Convolution(LinearMap):
 
 
 def _live_channels(values: Tensor) -> Tensor:
-    """``(N, C)``: whether a channel is not zero everywhere; without memory for as many values."""
-    places = tuple(range(2, values.dim()))
+    """``(N, C)``: whether a channel is not zero everywhere; without memory for as many values.
+
+    Where all of them live, which is common, a line through the middle of the picture mostly shows it.
+    """
     values = values.detach()
+    live = (values.narrow(2, values.size(2) // 2, 1) != 0).flatten(2).any(2)
+    if live.all():
+        return live
+    places = tuple(range(2, values.dim()))
     live = values.amax(places) != 0
     return live if live.all() else live | (values.amin(places) != 0)
 

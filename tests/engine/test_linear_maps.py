@@ -363,6 +363,22 @@ def test_no_relevance_gives_none_and_nan_is_seen(monkeypatch: pytest.MonkeyPatch
     assert live is not None and live.tolist() == [[False, True, True]]
 
 
+@pytest.mark.parametrize("places", [(5,), (5, 3), (2, 5, 3)])
+@pytest.mark.parametrize("size", [-1.0, 1.0])
+def test_a_channel_lives_wherever_it_is_not_zero(
+    places: tuple[int, ...], size: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear_maps, "_HEAVY", 0)
+    dimensions, count = len(places), math.prod(places)
+    settings = {"stride": [1] * dimensions, "padding": [0] * dimensions, "dilation": [1] * dimensions, "groups": 1}
+    layer = Convolution(torch.ones(count + 1, 2, *[1] * dimensions), None, **settings)
+    relevance = torch.cat((torch.eye(count) * size, torch.zeros(1, count))).view(1, count + 1, *places)
+    live = layer.live_outputs(torch.ones(1, 2, *places), relevance)
+    assert live is not None and live.tolist() == [[True] * count + [False]]
+    live = layer.live_outputs(torch.ones(1, 2, *places), relevance[:, :-1])
+    assert live is not None and live.all()
+
+
 @pytest.mark.parametrize(("dead", "parts"), [(0, None), (8, None), (32, 2)])
 def test_a_convolution_is_taken_without_channels_where_many_are_dead(dead: int, parts: int | None) -> None:
     module = nn.Conv2d(128, 128, 3, padding=1)
