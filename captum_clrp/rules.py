@@ -16,6 +16,7 @@ shared by layers, threads and calls; assigned as ``module.rule`` they also work 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -75,24 +76,26 @@ class RelevanceRule(PropagationRule):
         amplifies: Whether relevance can grow: shares of both signs that add up to what was received.
         by_output: Whether the share of an output follows from its own weights alone, so that a large layer may be taken some
             outputs at a time: what a rule of one's own may claim of itself.
-        zeros_receive_nothing: Whether an input of zero contributes nothing and is given nothing, so that it may be left out, of each
-            example by itself.
+        by_example: Whether examples may be taken by themselves, by what :meth:`of_examples` gives.
+        zeros_receive_nothing: Whether an input of zero contributes nothing and is given nothing, so that it may be left out.
         starts_with_output: Whether the product of its first term is the operation's output without the bias, which the
             forward pass has computed.
 
-    The last three are claims about :meth:`terms`: a subclass with terms of its own does not inherit them.
+    The last four are claims about the methods below: a subclass with terms, factors or a denominator of its own does not
+    inherit them.
     """
 
     distinguishes_negated_weights: bool = True
     amplifies: bool = False
     by_output: bool = False
+    by_example: bool = False
     zeros_receive_nothing: bool = False
     starts_with_output: bool = False
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
-        if "terms" in vars(cls):
-            for claim in ("by_output", "zeros_receive_nothing", "starts_with_output"):
+        if {"terms", "factors", "complete_denominator"} & vars(cls).keys():
+            for claim in ("by_output", "by_example", "zeros_receive_nothing", "starts_with_output"):
                 setattr(cls, claim, vars(cls).get(claim, False))
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
@@ -108,6 +111,15 @@ class RelevanceRule(PropagationRule):
             One pair or several; each weight is shaped as the operation's own.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement terms")
+
+    def of_examples(self, examples: slice, activations: Tensor) -> RelevanceRule:
+        """This rule for some of the examples: itself, unless it holds tensors of all of them.
+
+        Args:
+            examples: Which ones.
+            activations: Input of the operation, of all examples, ``(N, ...)``.
+        """
+        return self
 
     def factors(self, products: Sequence[Tensor]) -> tuple[Tensor | float, ...] | None:
         """How much each term counts, output by output.
@@ -215,6 +227,7 @@ class ZPlus(RelevanceRule):
     """
 
     by_output = True
+    by_example = True
     zeros_receive_nothing = True
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
@@ -240,13 +253,24 @@ class ZBeta(RelevanceRule):
     """
 
     by_output = True
+    by_example = True
 
     def __init__(self, low: float | Tensor, high: float | Tensor) -> None:
         self.low = low
         self.high = high
 
+    def of_examples(self, examples: slice, activations: Tensor) -> RelevanceRule:
+        rule = copy.copy(self)
+        rule.low, rule.high = (_of_examples(bound, examples, activations) for bound in (self.low, self.high))
+        return rule
+
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         return of_both_signs(layer, activations - self.low, activations - self.high)
+
+
+def _of_examples(bound: float | Tensor, examples: slice, activations: Tensor) -> float | Tensor:
+    of_each = isinstance(bound, Tensor) and bound.dim() == activations.dim() and len(bound) == len(activations)
+    return bound[examples] if isinstance(bound, Tensor) and of_each else bound
 
 
 class Epsilon(RelevanceRule):
@@ -264,6 +288,7 @@ class Epsilon(RelevanceRule):
     """
 
     by_output = True
+    by_example = True
     zeros_receive_nothing = True
     distinguishes_negated_weights = False
     amplifies = True
@@ -310,6 +335,7 @@ class Gamma(RelevanceRule):
     """
 
     by_output = True
+    by_example = True
     zeros_receive_nothing = True
     distinguishes_negated_weights = False
     amplifies = True

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -129,8 +130,7 @@ class _Parser(argparse.ArgumentParser):
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:  # told here, where the options of the command are known
             option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-            offered = [spelling for action in self._actions for spelling in action.option_strings]
-            meant = suggestion(option, offered) if option else ""
+            meant = suggestion(option, re.findall(r"--[\w-]+", self.format_help())) if option else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{'; ' if meant else ''}{meant.rstrip()}")
         return known, unknown
 

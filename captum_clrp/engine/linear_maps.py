@@ -37,6 +37,8 @@ _FEW = 8
 """Rows of activations up to which memory is what the product with such a matrix waits for."""
 _HEAVY = 2**26
 """Multiplications of a convolution, for one example, from which on it is worth looking for channels that take no part."""
+_PIECE = 2**24
+"""Bytes of the values of a layer that are worked on at a time, where a batch has more: their memory is used again and again."""
 _WORTHWHILE, _WORTHWHILE_IN_LOW_PRECISION = 0.85, 0.7
 """Largest share of multiplications that may be left for it to be taken without those channels: to leave weights out takes
 time, too, and all the more of what bfloat16 saves."""
@@ -78,12 +80,14 @@ class Part(NamedTuple):
         return values.narrow(self.dim, self.outputs.start, self.outputs.stop - self.outputs.start)
 
     def add_inputs(self, values: Tensor, share: Tensor) -> None:
-        """Add this part's ``share``; no other part with the same examples may add to ``values`` if it names its inputs."""
-        values = values[self.examples]
-        if self.inputs is None:
-            values.add_(share)
+        """Add this part's ``share``; if it names its inputs, or examples, it is the only one that adds to these."""
+        mine = values[self.examples]
+        if self.inputs is not None:
+            mine.index_copy_(self.dim, self.inputs, share.to(values.dtype))
+        elif len(mine) < len(values):
+            mine.copy_(share)
         else:
-            values.index_copy_(self.dim, self.inputs, share)
+            mine.add_(share)
 
 
 class LinearMap:
@@ -341,19 +345,28 @@ class Convolution(LinearMap):
     def parts(
         self, activations: Tensor, outputs: Tensor, *, without_zeros: bool, together: bool
     ) -> Iterator[Part] | None:
-        """Without the channels that take no part, which differ from example to example."""
+        """Without the channels that take no part, which differ from example to example; or some examples at a time."""
         inputs = _live_channels(activations) if without_zeros else outputs.new_ones(1, activations.size(1))
         if together:
             inputs, outputs = inputs.any(0, keepdim=True), outputs.any(0, keepdim=True)
         left = (inputs.float().mean(1) * outputs.float().mean(1)).mean()
         if left > (_WORTHWHILE_IN_LOW_PRECISION if self.low_precision else _WORTHWHILE):
-            return None
+            return None if together else self._pieces(activations)
         examples = [slice(None)] if together else [slice(n, n + 1) for n in range(len(outputs))]
         return (
             self._part(of.nonzero()[:, 0], given.nonzero()[:, 0], which)
             for which, of, given in zip(examples, outputs, inputs.expand(len(outputs), -1), strict=True)
             if of.any() and given.any()
         )
+
+    def _pieces(self, activations: Tensor) -> Iterator[Part] | None:
+        outputs, inputs = self.weight.shape[:2]
+        larger = max(1.0, outputs / (inputs * math.prod(self.stride)))
+        size = activations[0].numel() * larger * (2 if self.low_precision else self.compute_dtype.itemsize)
+        count = max(1, int(_PIECE / size))
+        if count >= len(activations):
+            return None
+        return (Part(self, 1, slice(0, outputs), None, slice(n, n + count)) for n in range(0, len(activations), count))
 
     def _part(self, outputs: Tensor, inputs: Tensor, examples: slice) -> Part:
         bias = None if self.bias is None else self.bias.detach().index_select(0, outputs)

@@ -34,7 +34,7 @@ def product(values: Tensor, weight: Tensor) -> Tensor:
         ``(..., out)``.
     """
     if values.numel() <= _SMALL or not _better_as_convolution(values, weight, values.numel() // weight.size(1)):
-        return F.linear(values, weight)
+        return F.linear(_in_rows(values), weight).view(*values.shape[:-1], weight.size(0))
     return _rows_of(_convolution(_picture_of(values), weight[..., None, None]), values)
 
 
@@ -49,7 +49,7 @@ def transposed_product(signal: Tensor, weight: Tensor) -> Tensor:
         ``(..., in)``.
     """
     if signal.numel() <= _SMALL or not _better_as_convolution(signal, weight, signal.numel() // weight.size(0)):
-        return signal.matmul(weight)
+        return _in_rows(signal).mm(weight).view(*signal.shape[:-1], weight.size(1))
     return _rows_of(_convolution(_picture_of(signal), weight[..., None, None], transposed=True), signal)
 
 
@@ -112,9 +112,14 @@ def _is_one_picture(values: Tensor) -> bool:
     return len(values) == 1 and values.device.type == "cpu" and values.is_contiguous()
 
 
+def _in_rows(values: Tensor) -> Tensor:
+    """``(..., channels)`` as one matrix: of values that lie otherwise PyTorch takes a product, and a copy of the weights, each."""
+    return values.reshape(-1, values.size(-1))
+
+
 def _picture_of(rows: Tensor) -> Tensor:
     """``(..., channels)`` as one picture ``(1, channels, rows, 1)`` in the same memory."""
-    return rows.reshape(1, -1, 1, rows.size(-1)).permute(0, 3, 1, 2)
+    return _in_rows(rows)[None, :, None].permute(0, 3, 1, 2)
 
 
 def _rows_of(picture: Tensor, like: Tensor) -> Tensor:

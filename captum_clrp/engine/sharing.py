@@ -55,14 +55,17 @@ class Sharing:
         parts = self._parts(relevance)
         if parts is None:
             if self._whole is None:
-                self._whole = self._prepare(self.layer, self.activations, self.output)
+                self._whole = prepare(
+                    self.rule, self.layer, self.activations, nonnegative=self.nonnegative, output=self.output
+                )
             return distribute(self.layer, self._whole, relevance, conserve=self.conserve, last=not self.retain)
         received: Tensor | None = None
         for part, prepared in parts:
             arrived, last = part.of_outputs(relevance), not self._kept
             share = distribute(part.layer, prepared, arrived, conserve=self.conserve, last=last)
             if received is None:
-                received = torch.zeros(self.activations.shape, dtype=share.dtype)
+                precision = torch.promote_types(share.dtype, relevance.dtype)
+                received = torch.zeros(self.activations.shape, dtype=precision)
             part.add_inputs(received, share)
         return torch.zeros_like(self.activations) if received is None else received
 
@@ -81,8 +84,7 @@ class Sharing:
             self.activations,
             outputs,
             without_zeros=self.rule.zeros_receive_nothing and not self.conserve,
-            # derived weights of each example would add up; and a rule may hold a tensor of all examples, such as bounds
-            together=self.retain or not self.rule.zeros_receive_nothing,
+            together=self.retain or not self.rule.by_example,  # derived weights of each example would add up
         )
         self._kept, self._kept_outputs = [], None
         if parts is None:
@@ -94,8 +96,10 @@ class Sharing:
         return self._kept
 
     def _prepare_part(self, part: Part) -> Prepared:
-        output = None if self.output is None else part.of_outputs(self.output)
-        return self._prepare(part.layer, part.of_inputs(self.activations), output)
-
-    def _prepare(self, layer: LinearMap, activations: Tensor, output: Tensor | None) -> Prepared:
-        return prepare(self.rule, layer, activations, nonnegative=self.nonnegative, output=output)
+        return prepare(
+            self.rule.of_examples(part.examples, self.activations),
+            part.layer,
+            part.of_inputs(self.activations),
+            nonnegative=self.nonnegative,
+            output=None if self.output is None else part.of_outputs(self.output),
+        )

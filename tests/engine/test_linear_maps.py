@@ -326,15 +326,54 @@ def test_a_layer_without_its_dead_channels_shares_relevance_as_the_whole_one(
     whole, of_all = lrp.attribute(x, 2), lrp.attribute_classes(x, [0, 1, 4])
     taken = in_parts(monkeypatch)
     torch.testing.assert_close(lrp.attribute(x, 2), whole, rtol=1e-10, atol=1e-12)
-    by_example = rule in ("z+", "epsilon", "gamma")  # the others give relevance to zeros, too
+    leaves_zeros_out = rule in ("z+", "epsilon", "gamma")  # the others give relevance to zeros, too
     sizes = [part.layer.weight.size(0) for part in taken if part.layer.weight.dim() == 4]
-    if rule == "one's own":  # whose terms are not those of z+: it inherits no claim about them
-        assert sizes == [8]  # of the first layer alone, which has z^beta
-    else:
-        assert sizes == ([4, 4, 4, 3, 3, 3, 4] if by_example else [4, 6, 8])  # from the last layer to the first
+    assert sizes == {  # from the last layer to the first, which has z^beta; examples apart or together
+        "z^beta": [4] * 3 + [6] * 3 + [8] * 3,
+        "w^2": [4, 6] + [8] * 3,
+        "flat": [4, 6] + [8] * 3,
+        "one's own": [8] * 3,  # whose terms are not those of z+: it inherits no claim about them
+    }.get(rule, [4] * 3 + [3] * 3 + [4] * 3)
+    if rule != "one's own":
         seen = {part.layer.weight.size(1) for part in taken if part.layer.weight.shape[2:] == (3, 2)}
-        assert seen == {4 if by_example and not conserve else 8}
+        assert seen == {4 if leaves_zeros_out and not conserve else 8}
     torch.testing.assert_close(lrp.attribute_classes(x, [0, 1, 4]), of_all, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [LRPZBeta, ContrastiveLRP1])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("outside", ["error", None])
+@pytest.mark.filterwarnings("ignore:precision=.bfloat16")
+def test_a_batch_in_pieces_is_the_batch(
+    method: type[LRPZBeta], precision: str, outside: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bounds of each example by itself, too: that is what z^beta holds a tensor of."""
+    torch.manual_seed(0)
+    layers = (nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(320, 4))
+    model, x = nn.Sequential(*layers).eval(), torch.randn(5, 3, 19, 19) * torch.arange(1.0, 6).view(-1, 1, 1, 1)
+    bounds = (-99.0, 99.0) if outside else (None, None)
+    explainer = method(model, *bounds, precision=precision)  # type: ignore[arg-type]
+    whole = explainer.attribute(x, 2)
+    made: list[Part] = []
+    monkeypatch.setattr(linear_maps, "_HEAVY", 0)
+    monkeypatch.setattr(linear_maps, "_PIECE", 2 * 6 * 19 * 19 * (2 if precision == "bfloat16" else 4))
+    pieces = Convolution._pieces
+
+    def watched(layer: Convolution, activations: Tensor) -> Iterator[Part] | None:
+        found = list(pieces(layer, activations) or [])
+        made.extend(found)
+        return iter(found) if found else None
+
+    monkeypatch.setattr(Convolution, "_pieces", watched)
+    found = explainer.attribute(x, 2)
+    assert [(part.examples.start, part.examples.stop) for part in made] == 2 * [(0, 2), (2, 4), (4, 6)]
+    torch.testing.assert_close(
+        found, whole, rtol=0, atol=(1e-2 if precision == "bfloat16" else 1e-6) * float(whole.max())
+    )
+    assert not torch.equal(explainer.attribute(x[:1], 2), torch.zeros(1, 3, 19, 19))
+    made.clear()
+    explainer.attribute_classes(x, [0, 1])
+    assert not made  # what is kept for further classes is kept whole
 
 
 def test_a_class_that_reaches_further_outputs_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
