@@ -37,7 +37,7 @@ _FEW = 8
 """Rows of activations up to which memory is what the product with such a matrix waits for."""
 _HEAVY = 2**26
 """Multiplications of a convolution, for one example, from which on it is worth looking for channels that take no part."""
-_PIECE = 2**24
+_PIECE = 2**22
 """Bytes of the values of a layer that are worked on at a time, where a batch has more: their memory is used again and again."""
 _WORTHWHILE, _WORTHWHILE_IN_LOW_PRECISION = 0.85, 0.7
 """Largest share of multiplications that may be left for it to be taken without those channels: to leave weights out takes
@@ -361,12 +361,16 @@ class Convolution(LinearMap):
 
     def _pieces(self, activations: Tensor) -> Iterator[Part] | None:
         outputs, inputs = self.weight.shape[:2]
-        larger = max(1.0, outputs / (inputs * math.prod(self.stride)))
-        size = activations[0].numel() * larger * (2 if self.low_precision else self.compute_dtype.itemsize)
-        count = max(1, int(_PIECE / size))
+        itemsize = 2 if self.low_precision else self.compute_dtype.itemsize
+        larger = max(1.0, outputs / (inputs * math.prod(self.stride)))  # the output, than the input
+        size = activations[0].numel() * larger * itemsize
+        # no more pieces than need be where deriving weights for each would take long
+        count = max(1, int(max(_PIECE, self.weight.numel() * itemsize) / size))
         if count >= len(activations):
             return None
-        return (Part(self, 1, slice(0, outputs), None, slice(n, n + count)) for n in range(0, len(activations), count))
+        return (
+            Part(self, 1, slice(0, outputs), None, slice(n, n + count)) for n in range(0, len(activations), count)
+        )
 
     def _part(self, outputs: Tensor, inputs: Tensor, examples: slice) -> Part:
         bias = None if self.bias is None else self.bias.detach().index_select(0, outputs)
