@@ -368,9 +368,7 @@ class Convolution(LinearMap):
         count = max(1, int(max(_PIECE, self.weight.numel() * itemsize) / size))
         if count >= len(activations):
             return None
-        return (
-            Part(self, 1, slice(0, outputs), None, slice(n, n + count)) for n in range(0, len(activations), count)
-        )
+        return (Part(self, 1, slice(0, outputs), None, slice(n, n + count)) for n in range(0, len(activations), count))
 
     def _part(self, outputs: Tensor, inputs: Tensor, examples: slice) -> Part:
         bias = None if self.bias is None else self.bias.detach().index_select(0, outputs)
