@@ -5,7 +5,7 @@
 
 Each checkout runs in a process of its own. ``maps`` explains ten networks of torchvision with random weights, biases and
 batch statistics: LRP and both contrasts, both poolings, absorbed and conserved. It lists each map whose bytes differ, with
-the relative L2 distance, and ends with status 1 if any does. ``speed`` explains one picture with VGG16 and with
+the relative L2 distance, and ends with status 1 if any does. ``speed`` explains a picture, or a batch, with VGG16 and with
 EfficientNet-Lite0: the checkouts take turns, and the shortest of several rounds counts, so that whatever else the machine
 does burdens both alike.
 """
@@ -41,11 +41,13 @@ def main() -> int:
     parser.add_argument("--networks", nargs="+", metavar="NAME", help="default: ten for maps, two for speed")
     parser.add_argument("--rounds", type=int, default=7, help="of speed; the shortest counts (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of each process (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=1, help="pictures per call of speed (default: %(default)s)")
+    parser.add_argument("--precision", default="float32", help="of relevance, of speed (default: %(default)s)")
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.worker:
-        return work(args.what, args.before, args.worker, args.networks)
+        return work(args)
     compare = compare_maps if args.what == "maps" else compare_speed
     return compare(args)
 
@@ -102,7 +104,8 @@ def start(args: argparse.Namespace, checkout: Path, networks: Any, file: Path) -
     if not (checkout / "captum_clrp" / "__init__.py").exists():
         sys.exit(f"{checkout} is no checkout of the package: it holds no captum_clrp")
     command = [sys.executable, __file__, args.what, str(checkout), str(checkout), "--worker", str(file)]
-    command += ["--threads", str(args.threads), "--networks", *networks]
+    command += ["--threads", str(args.threads), "--batch", str(args.batch), "--precision", args.precision]
+    command += ["--networks", *networks]
     environment = {**os.environ, "PYTHONPATH": str(checkout.resolve())}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE} if args.what == "speed" else {}
     return subprocess.Popen(command, text=True, env=environment, **pipes)  # type: ignore[call-overload]
@@ -111,19 +114,20 @@ def start(args: argparse.Namespace, checkout: Path, networks: Any, file: Path) -
 # --- the child: one checkout
 
 
-def work(what: str, checkout: Path, file: Path, networks: list[str]) -> int:
+def work(args: argparse.Namespace) -> int:
     """What that process does."""
     import captum_clrp
 
+    checkout, networks = args.before, args.networks
     found = Path(captum_clrp.__file__).parents[1]
     if found != checkout.resolve():
         sys.exit(f"{checkout} was asked for, but captum_clrp is imported from {found}")
     sys.path.append(str(ROOT / "tests"))
-    if what == "maps":
-        np.savez(file, **{name: map_.numpy() for network in networks for name, map_ in maps(network)})
+    if args.what == "maps":
+        np.savez(args.worker, **{name: map_.numpy() for network in networks for name, map_ in maps(network)})
     else:
         (network,) = networks
-        answer_with_times(network)
+        answer_with_times(network, args.batch, args.precision)
     return 0
 
 
@@ -143,7 +147,7 @@ def maps(network: str) -> Iterator[tuple[str, torch.Tensor]]:
                 yield name, explain.attribute(images, target=[1, 7], **signed)
 
 
-def answer_with_times(network: str) -> None:
+def answer_with_times(network: str, batch: int, precision: str) -> None:
     """For each line that comes in, a line of seconds for each method."""
     from helpers.nets import HIGH, LOW, pictures, randomised, torchvision_network
 
@@ -156,15 +160,15 @@ def answer_with_times(network: str) -> None:
         model = randomised(timm.create_model(network, pretrained=False))
     else:
         model = torchvision_network(network)
-    image = pictures(1, 224)
-    methods = [getattr(captum_clrp, method)(model, LOW, HIGH) for method in METHODS]
+    images = pictures(batch, 224)
+    methods = [getattr(captum_clrp, method)(model, LOW, HIGH, precision=precision) for method in METHODS]
     for method in methods:
-        method.attribute(image, target=1)  # weights of the rules are derived once
+        method.attribute(images, target=1)  # weights of the rules are derived once
     for _ in sys.stdin:
         taken = []
         for method in methods:
             started = time.perf_counter()
-            method.attribute(image, target=1)
+            method.attribute(images, target=1)
             taken.append(time.perf_counter() - started)
         print(*taken, flush=True)
 
