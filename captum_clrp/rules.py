@@ -16,7 +16,6 @@ shared by layers, threads and calls; assigned as ``module.rule`` they also work 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -260,17 +259,17 @@ class ZBeta(RelevanceRule):
         self.high = high
 
     def of_examples(self, examples: slice, activations: Tensor) -> RelevanceRule:
-        rule = copy.copy(self)
-        rule.low, rule.high = (_of_examples(bound, examples, activations) for bound in (self.low, self.high))
-        return rule
+        if not any(_is_of_each(bound, activations) for bound in (self.low, self.high)):
+            return self
+        return ZBeta(*(b[examples] if _is_of_each(b, activations) else b for b in (self.low, self.high)))  # type: ignore[index]
 
     def terms(self, layer: LinearMap, activations: Tensor, nonnegative: bool) -> tuple[Term, ...]:
         return of_both_signs(layer, activations - self.low, activations - self.high)
 
 
-def _of_examples(bound: float | Tensor, examples: slice, activations: Tensor) -> float | Tensor:
-    of_each = isinstance(bound, Tensor) and bound.dim() == activations.dim() and len(bound) == len(activations)
-    return bound[examples] if isinstance(bound, Tensor) and of_each else bound
+def _is_of_each(bound: Any, activations: Tensor) -> bool:
+    """Whether a bound, a tensor or an array, holds values for each example."""
+    return getattr(bound, "ndim", None) == activations.dim() and len(bound) == len(activations)
 
 
 class Epsilon(RelevanceRule):

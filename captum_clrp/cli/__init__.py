@@ -7,7 +7,6 @@ import contextlib
 import gc
 import importlib
 import os
-import re
 import signal
 import sys
 import threading
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 import captum_clrp
 from captum_clrp.cli import evaluate, explain, serve
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.errors import ContrastiveLRPError, suggestion
+from captum_clrp.errors import ContrastiveLRPError
 
 _COMMANDS = (explain, evaluate, serve)
 
@@ -127,12 +126,7 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.complete(args or ())
-        known, unknown = super().parse_known_args(args, namespace)
-        if unknown:  # told here, where the options of the command are known
-            option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
-            meant = suggestion(option, re.findall(r"--[\w-]+", self.format_help())) if option else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{'; ' if meant else ''}{meant.rstrip()}")
-        return known, unknown
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}; see {self.prog} --help")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from captum_clrp.engine.linear_maps import LinearMap, ProductMap
+from captum_clrp.engine.numerics import at_least_single
 
 
 class PoolingMap(LinearMap):
@@ -116,5 +117,5 @@ def mixing_map(weights: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> 
         product: ``product(values, weights)``, linear in both.
     """
     weights = weights.detach()
-    least = math.sqrt(torch.finfo(weights.dtype).tiny)
+    least = math.sqrt(torch.finfo(at_least_single(weights)).tiny)  # the type in which they are computed with
     return ProductMap(F.hardshrink(weights, least), product)

@@ -7,6 +7,8 @@ dilation, of which such a kernel takes no notice.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -33,7 +35,7 @@ def product(values: Tensor, weight: Tensor) -> Tensor:
     Returns:
         ``(..., out)``.
     """
-    if values.numel() <= _SMALL or not _better_as_convolution(values, weight, values.numel() // weight.size(1)):
+    if values.numel() <= _SMALL or not _better_as_convolution(values, weight, _rows(values)):
         return F.linear(_in_rows(values), weight).view(*values.shape[:-1], weight.size(0))
     return _rows_of(_convolution(_picture_of(values), weight[..., None, None]), values)
 
@@ -48,7 +50,7 @@ def transposed_product(signal: Tensor, weight: Tensor) -> Tensor:
     Returns:
         ``(..., in)``.
     """
-    if signal.numel() <= _SMALL or not _better_as_convolution(signal, weight, signal.numel() // weight.size(0)):
+    if signal.numel() <= _SMALL or not _better_as_convolution(signal, weight, _rows(signal)):
         return _in_rows(signal).mm(weight).view(*signal.shape[:-1], weight.size(1))
     return _rows_of(_convolution(_picture_of(signal), weight[..., None, None], transposed=True), signal)
 
@@ -105,6 +107,7 @@ def _better_as_convolution(values: Tensor, weight: Tensor, rows: int) -> bool:
 
 
 def _is_large(pictures: Tensor) -> bool:
+    """Whether these are pictures, many or large enough for PyTorch to hand them to oneDNN."""
     return pictures.dim() == 4 and (len(pictures) > 1 or pictures.numel() > _SMALL)
 
 
@@ -112,9 +115,13 @@ def _is_one_picture(values: Tensor) -> bool:
     return len(values) == 1 and values.device.type == "cpu" and values.is_contiguous()
 
 
+def _rows(values: Tensor) -> int:
+    return math.prod(values.shape[:-1])
+
+
 def _in_rows(values: Tensor) -> Tensor:
     """``(..., channels)`` as one matrix: of values that lie otherwise PyTorch takes a product, and a copy of the weights, each."""
-    return values.reshape(-1, values.size(-1))
+    return values.reshape(_rows(values), values.size(-1))
 
 
 def _picture_of(rows: Tensor) -> Tensor:

@@ -134,6 +134,15 @@ def test_a_row_that_is_masked_throughout_loses_its_relevance_and_nothing_is_nan(
     torch.testing.assert_close(received, dense(weights, X, relevance), **CLOSE)
 
 
+def test_a_row_without_any_score_that_nobody_reads_takes_nothing_from_the_others() -> None:
+    queries, keys = Q.clone(), K.abs()
+    queries[..., 2, :] = float("-inf")
+    read = [0, 1, 3, 4, 5]
+    received, relevance = behind(lambda v: F.scaled_dot_product_attention(queries, keys + 0 * v, v)[..., read, :])
+    weights = (queries[..., read, :] @ keys.mT / 2).softmax(-1)
+    torch.testing.assert_close(received, dense(weights, X, relevance), **CLOSE)
+
+
 TALK, HEADS_TALK = torch.randn(3, 3).double(), torch.randn(3, 3, 1, 1).double()
 DIFFERENCE = torch.randn(2, 3, 6, 5).double()
 

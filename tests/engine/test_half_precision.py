@@ -54,6 +54,29 @@ def test_networks_with_transposed_convolutions(dtype: torch.dtype) -> None:
     assert relevance.abs().sum() > 0
 
 
+class Attending(nn.Module):
+    """200 tokens that look at each other: weights of 1/200 on average."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.attention(x, x, x, need_weights=False)[0].relu().mean(1))
+
+
+@pytest.mark.parametrize("rules", ["paper", "gamma"])
+@pytest.mark.parametrize("dtype", NEAR, ids=str)
+def test_attention_over_many_tokens(dtype: torch.dtype, rules: str) -> None:
+    torch.manual_seed(0)
+    model, x = Attending().eval(), torch.rand(2, 200, 8)
+    expected = LRPZBeta(model, 0.0, 1.0, rules=rules).attribute(x, 1)
+    actual = LRPZBeta(converted(model, dtype), 0.0, 1.0, rules=rules).attribute(x.to(dtype), 1)
+    assert expected.abs().sum() > 0
+    assert distance(actual, expected) < NEAR[dtype]
+
+
 @pytest.mark.parametrize("factor", [1e-4, 1.0, 1e3, 5e4])
 def test_scores_of_any_size_fit_into_float16(factor: float) -> None:
     """Relevance of 5e4 is near the largest number of float16, that of 1e-4 spread over pixels below its smallest."""

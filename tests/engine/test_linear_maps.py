@@ -376,6 +376,18 @@ def test_a_batch_in_pieces_is_the_batch(
     assert not made  # what is kept for further classes is kept whole
 
 
+def test_bounds_of_each_example_go_with_it() -> None:
+    x, each = torch.rand(3, 2, 4, 4), torch.tensor([-1.0, -2.0, -3.0]).view(3, 1, 1, 1)
+    pair = slice(1, 3)
+    for bound in (each, each.numpy(), each.expand(3, 2, 4, 4)):
+        rule = ZBeta(bound, 9.0).of_examples(pair, x)
+        assert isinstance(rule, ZBeta) and rule.high == 9.0
+        assert torch.equal(torch.as_tensor(rule.low)[:, 0, 0, 0], torch.tensor([-2.0, -3.0]))
+    for bound in (-1.0, torch.tensor(-1.0), torch.rand(1, 2, 1, 1), torch.rand(3, 1, 1)):
+        rule = ZBeta(bound, 9.0)
+        assert rule.of_examples(pair, x) is rule
+
+
 def test_a_class_that_reaches_further_outputs_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = with_dead_channels(None), torch.rand(2, 3, 8, 8, dtype=torch.float64)
     with torch.no_grad():

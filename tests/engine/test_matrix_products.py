@@ -61,6 +61,22 @@ def test_values_may_lie_anyhow_in_memory(slow: bool) -> None:
     close(transposed_product(signal, weight), signal.double() @ weight.double())
 
 
+@pytest.mark.parametrize(("shape", "outputs"), [((5,), 3), ((2, 0), 3), ((2, 3, 4), 0), ((0, 4), 3), ((0, 2, 4), 3)])
+def test_a_product_of_nothing_is_pytorchs(slow: bool, shape: tuple[int, ...], outputs: int) -> None:
+    values, weight = torch.rand(shape), torch.rand(outputs, shape[-1])
+    close(product(values, weight), torch.nn.functional.linear(values.double(), weight.double()))
+    signal = torch.rand(*shape[:-1], outputs)
+    close(transposed_product(signal, weight), signal.double().matmul(weight.double()))
+
+
+def test_no_weights_are_copied_for_values_that_lie_anyhow(slow: bool) -> None:
+    """As the input of an attention whose examples come second."""
+    values, weight = torch.rand(5, 40, 96).transpose(0, 1), torch.rand(128, 96)
+    signal = torch.rand(5, 40, 128).transpose(0, 1)
+    assert "aten::bmm" not in kernels(lambda: product(values, weight))
+    assert "aten::bmm" not in kernels(lambda: transposed_product(signal, weight))
+
+
 PICTURES = [
     (1, 64, 256, 28),
     (1, 192, 1152, 7),  # either signal or values are too small for PyTorch's choice

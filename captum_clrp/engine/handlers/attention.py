@@ -125,7 +125,7 @@ class _Scores:
             scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
         weights = scores.softmax(-1)
         if self.mask is None:
-            return weights
+            return weights.nan_to_num_(nan=0.0)
         return weights.masked_fill((scores == float("-inf")).all(-1, keepdim=True), 0.0)
 
 
