@@ -65,7 +65,7 @@ class Sharing:
             share = distribute(part.layer, prepared, arrived, conserve=self.conserve, last=last)
             if received is None:
                 precision = torch.promote_types(share.dtype, relevance.dtype)
-                received = torch.zeros(self.activations.shape, dtype=precision)
+                received = self.activations.new_zeros(self.activations.shape, dtype=precision)
             part.add_inputs(received, share)
         return torch.zeros_like(self.activations) if received is None else received
 

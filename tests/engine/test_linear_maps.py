@@ -370,10 +370,20 @@ def test_a_batch_in_pieces_is_the_batch(
     torch.testing.assert_close(
         found, whole, rtol=0, atol=(1e-2 if precision == "bfloat16" else 1e-6) * float(whole.max())
     )
-    assert not torch.equal(explainer.attribute(x[:1], 2), torch.zeros(1, 3, 19, 19))
+    assert whole.flatten(1).any(1).all()
     made.clear()
     explainer.attribute_classes(x, [0, 1])
     assert not made  # what is kept for further classes is kept whole
+
+
+@pytest.mark.parametrize("method", ["terms", "factors", "complete_denominator"])
+def test_a_rule_with_methods_of_its_own_inherits_no_claim_about_them(method: str) -> None:
+    claims = ("by_output", "by_example", "zeros_receive_nothing", "starts_with_output")
+    own = type("Own", (Epsilon,), {method: getattr(Epsilon, method)})
+    assert all(getattr(Epsilon, claim) for claim in claims)
+    assert not any(getattr(own, claim) for claim in claims)
+    assert type("Claiming", (Epsilon,), {method: getattr(Epsilon, method), "by_output": True}).by_output
+    assert type("Named", (Epsilon,), {}).by_example
 
 
 def test_bounds_of_each_example_go_with_it() -> None:
