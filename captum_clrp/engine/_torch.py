@@ -52,13 +52,13 @@ def bfloat16_on_processor() -> bool:
 
 
 def mkl_is_slow() -> bool:
-    """Whether PyTorch leaves products in float32 to MKL on a processor with AVX-512 that is not Intel's, and has oneDNN."""
+    """Whether PyTorch leaves products in float32 to MKL on an AMD processor with AVX-512, and has oneDNN."""
     backends = torch.backends
-    return bool(backends.mkldnn.enabled) and _has_foreign_avx512() and backends.mkldnn.is_available()
+    return bool(backends.mkldnn.enabled) and _is_amd_with_avx512() and backends.mkldnn.is_available()
 
 
 @functools.cache
-def _has_foreign_avx512() -> bool:
+def _is_amd_with_avx512() -> bool:
     if not torch.backends.mkl.is_available() or torch.backends.cpu.get_cpu_capability() != "AVX512":
         return False
     maker = platform.processor()  # empty on most systems with Linux

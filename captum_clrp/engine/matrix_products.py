@@ -1,7 +1,7 @@
 """Matrix products on a processor, by whichever of PyTorch's libraries is fast at them.
 
-PyTorch leaves products in float32 to Intel's MKL, which does not use AVX-512 on the processors of others; oneDNN, which has
-the convolutions, does. A product is a convolution with a kernel of one place, and PyTorch hands that to oneDNN where it has a
+PyTorch leaves products in float32 to Intel's MKL, which on AMD's processors with AVX-512 takes longer than oneDNN, which has
+the convolutions. A product is a convolution with a kernel of one place, and PyTorch hands that to oneDNN where it has a
 dilation, of which such a kernel takes no notice.
 """
 

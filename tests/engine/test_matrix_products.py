@@ -143,10 +143,10 @@ def test_where_mkl_is_slow(maker: str, capability: str, slow: bool, monkeypatch:
     monkeypatch.setattr(platform, "processor", lambda: maker)
     monkeypatch.setattr(_torch.Path, "read_text", lambda path, **options: maker)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    _torch._has_foreign_avx512.cache_clear()
+    _torch._is_amd_with_avx512.cache_clear()
     try:
         assert mkl_is_slow() is slow
         monkeypatch.setattr(torch.backends.mkldnn, "enabled", False)
         assert not mkl_is_slow()
     finally:
-        _torch._has_foreign_avx512.cache_clear()
+        _torch._is_amd_with_avx512.cache_clear()
