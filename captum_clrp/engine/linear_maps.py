@@ -106,6 +106,8 @@ class LinearMap:
     """Whether this is the twin :meth:`in_low_precision`."""
     retained = False
     """Whether derived weights are needed for more than one pass, while those of other operations are."""
+    rows: Tensor | None = None
+    """Which rows of the weights it has; they are copied to where something is made of them. ``None``: all."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         self.weight = weight
@@ -181,10 +183,14 @@ class LinearMap:
         negated, dtype = self.negated, self.compute_dtype
 
         def derive_from(weight: Tensor) -> Tensor:
-            weight = weight.to(dtype)
+            weight = self._own(weight).to(dtype)
             return derive(-weight if negated else weight)
 
         return derived_weight(self.weight, (key, negated, dtype), derive_from, self._cache)
+
+    def _own(self, weight: Tensor, out: Tensor | None = None) -> Tensor:
+        """Of all the weights those that it has; in ``out`` if that is given."""
+        return weight if self.rows is None else torch.index_select(weight, 0, self.rows, out=out)
 
     def _parts(self, *names: str) -> Tensor:
         """Parts of the weights, side by side if there are several."""
@@ -192,7 +198,7 @@ class LinearMap:
         dtype = torch.bfloat16 if self.low_precision else self.compute_dtype
 
         def derive(weight: Tensor) -> Tensor:
-            size = [*weight.shape]
+            size = [len(weight) if self.rows is None else len(self.rows), *weight.shape[1:]]
             if len(names) > 1:
                 size[dim] *= len(names)
             if cache is None:
@@ -201,10 +207,11 @@ class LinearMap:
                 made = torch.empty(size, dtype=dtype, device=weight.device)
             parts = made.chunk(len(names), dim) if len(names) > 1 else (made,)
             for part, name in zip(parts, names, strict=True):
+                own = self._own(weight, part if weight.dtype == dtype else None)
                 if weight.dtype == dtype and not negated:
-                    _PARTS[name](weight, out=part)
+                    _PARTS[name](own, out=part)
                 else:
-                    _convert(weight, part, name, negated)
+                    _convert(own, part, name, negated)
             return made
 
         return derived_weight(self.weight, (names, dim, negated, dtype), derive, cache)
@@ -242,7 +249,7 @@ class LinearMap:
     def full(self) -> Tensor:
         """``W`` itself (or ``-W`` of the negated map)."""
         if not self.negated and self.weight.dtype == self.compute_dtype:
-            return self.weight.detach()
+            return self._own(self.weight.detach())
         return self.transformed("full", lambda weight: weight)
 
     def over_outputs(self, values: Tensor) -> Tensor:
@@ -284,9 +291,9 @@ class FullyConnected(LinearMap):
 
     def _part(self, outputs: slice | Tensor) -> Part:
         bias = None if self.bias is None else self.bias.detach()[outputs]
-        weight = self.weight.detach()
-        weight = weight[outputs] if isinstance(outputs, slice) else weight.index_select(0, outputs)
-        return Part(self._twin(weight=weight, bias=bias, low_precision=False), -1, outputs)
+        weight = self.weight.detach()  # no parameter, of which derived weights could be kept
+        mine = {"weight": weight[outputs]} if isinstance(outputs, slice) else {"weight": weight, "rows": outputs}
+        return Part(self._twin(**mine, bias=bias, low_precision=False), -1, outputs)
 
     def apply(self, activations: Tensor, weight: Tensor) -> Tensor:
         return product(activations, weight)
