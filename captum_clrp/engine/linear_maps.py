@@ -198,7 +198,9 @@ class LinearMap:
         dtype = torch.bfloat16 if self.low_precision else self.compute_dtype
 
         def derive(weight: Tensor) -> Tensor:
-            size = [len(weight) if self.rows is None else len(self.rows), *weight.shape[1:]]
+            size = [*weight.shape]
+            if self.rows is not None:
+                size[0] = len(self.rows)
             if len(names) > 1:
                 size[dim] *= len(names)
             if cache is None:

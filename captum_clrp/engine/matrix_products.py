@@ -17,8 +17,8 @@ from captum_clrp.engine._torch import mkl_is_slow
 
 _FEWEST_ROWS = 48
 """Rows of values from which on the weights are worth bringing into oneDNN's order."""
-_FEWEST_CHANNELS = 64
-_FEWEST_MULTIPLICATIONS = 2**22
+_FEWEST_CHANNELS = 32
+_FEWEST_MULTIPLICATIONS = 2**23
 _LARGEST_WEIGHT = 2**25
 """Bytes; to bring more into another order takes as long as is saved."""
 _SMALL = 20480

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ import torch
 from helpers import oracles
 from torch import Tensor, nn
 
-from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta
+from captum_clrp import ContrastiveLRP1, ContrastiveLRP2, LRPZBeta, weights_at_rest
 from captum_clrp.engine import linear_maps
 from captum_clrp.engine.linear_maps import Convolution, FullyConnected, LinearMap, Part, ProductMap
 from captum_clrp.rules import Epsilon, Flat, Gamma, RelevanceRule, Term, WSquare, ZBeta, ZPlus
@@ -271,8 +272,10 @@ def parts_of(layer: LinearMap, activations: Tensor, relevance: Tensor, **setting
 
 
 @pytest.mark.parametrize("every", [1, 3])
-def test_blocks_have_every_live_output_once_and_the_weights_of_a_matrix(every: int) -> None:
-    layer = FullyConnected(torch.randn(1100, 4096), torch.randn(1100)).with_negated_weights()
+@pytest.mark.parametrize("kept", [False, True])
+def test_blocks_have_every_live_output_once_and_the_weights_of_a_matrix(every: int, kept: bool) -> None:
+    with weights_at_rest() if kept else contextlib.nullcontext():
+        layer = FullyConnected(nn.Parameter(torch.randn(1100, 4096)), torch.randn(1100)).with_negated_weights()
     relevance = torch.zeros(8, 1100)
     relevance[4:, ::every] = torch.randn(4, len(range(0, 1100, every)))
     parts = parts_of(layer, torch.rand(8, 4096), relevance)

@@ -40,7 +40,8 @@ SIZES = [
     ((200, 768), 64),
     ((64, 1024), 64),  # a signal too small for PyTorch's choice
     ((1, 12, 384), 96),  # few rows
-    ((1, 300, 32), 512),  # few channels
+    ((1, 900, 32), 512),
+    ((1, 900, 24), 512),  # few channels
 ]
 
 
@@ -82,7 +83,7 @@ PICTURES = [
     (1, 192, 1152, 7),  # either signal or values are too small for PyTorch's choice
     (1, 1152, 192, 7),
     (1, 256, 256, 8),  # both are
-    (3, 64, 80, 20),
+    (3, 64, 80, 30),
     (1, 24, 96, 40),  # few channels
 ]
 
