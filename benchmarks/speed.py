@@ -171,7 +171,11 @@ def kernels_launched(call: Callable[[], object]) -> int:
     return sum(e.count for e in profiled.key_averages() if e.key.endswith("LaunchKernel"))
 
 
-MOST_GRADIENTS: dict[str, tuple[float, float | None]] = {"vgg16": (1.5, 0.95), "resnet50": (1.75, 1.3), "efficientnet_lite0": (1.6, 1.6)}
+MOST_GRADIENTS: dict[str, tuple[float, float | None]] = {
+    "vgg16": (1.5, 0.95),
+    "resnet50": (1.75, 1.3),
+    "efficientnet_lite0": (1.6, 1.6),
+}
 """Goals on a processor: LRP in float32 and in bfloat16, in gradients."""
 
 
