@@ -1,6 +1,7 @@
 """The commands run on toy networks and write what they say."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -178,6 +179,13 @@ def test_promises_compare_with_saliency_and_peers():
         "LRP / LRP of Zennit",
         "peak memory / (1.3 Saliency + positive weights)",
     ]
+
+
+def test_the_readme_holds_the_goals_as_they_were_measured():
+    root = Path(speed.__file__).parent.parent
+    document = json.loads((root / "docs" / "results" / "speed-cpu.json").read_text(encoding="utf-8"))
+    told = (root / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert speed.goals(document["settings"]).strip() in told
 
 
 def test_no_gpu_is_said(capsys):
