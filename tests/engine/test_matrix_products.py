@@ -116,8 +116,14 @@ def test_large_ones_go_to_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
         ran = kernels(call)
         assert not {"aten::mm", "aten::addmm", "aten::bmm"} & ran
         assert not [kernel for kernel in ran if "slow" in kernel]  # what PyTorch takes on one core but for the dilation
-    few = kernels(lambda: product(torch.rand(40, 1024), torch.rand(256, 1024)))
-    assert {"aten::mm", "aten::addmm"} & few
+    for rows, inputs, outputs, convolved in (
+        (900, 32, 512, True),
+        (40, 1024, 256, False),  # few rows
+        (900, 24, 512, False),  # few channels
+        (300, 96, 256, False),  # few multiplications
+    ):
+        ran = kernels(lambda n=rows, i=inputs, o=outputs: product(torch.rand(n, i), torch.rand(o, i)))
+        assert bool({"aten::mm", "aten::addmm"} & ran) != convolved
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
