@@ -7,6 +7,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import captum_clrp
 from captum_clrp.cli import evaluate, explain, serve
 from captum_clrp.cli.errors import CommandError
-from captum_clrp.errors import ContrastiveLRPError
+from captum_clrp.errors import ContrastiveLRPError, suggestion
 
 _COMMANDS = (explain, evaluate, serve)
 
@@ -126,7 +127,23 @@ class _Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         self.complete(args or ())
-        return super().parse_known_args(args, namespace)
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown and not hasattr(known, "stranded"):  # a command is read before what stands around it
+            known.stranded = self
+        return known, unknown
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known.stranded.refuse(unknown)
+        return known
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Tell of arguments that are not known, and of the option that the first of them may be meant for."""
+        option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+        offered = re.findall(r"^ +(?:-\w[^-]*)?(--[\w-]+)", self.format_help(), re.MULTILINE)
+        meant = suggestion(option, offered).rstrip() if option else ""
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{'; ' if meant else ''}{meant}")
 
     def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message}; see {self.prog} --help")

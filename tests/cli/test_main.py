@@ -32,6 +32,22 @@ def test_what_is_no_command_is_one_line(capsys, arguments):
     assert "--help" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["explain", "cat.jpg", "--methods", "lrp"], "unrecognized arguments: --methods lrp; did you mean --method?"),
+        (["serve", "--prot=80"], "unrecognized arguments: --prot=80; did you mean --port?"),
+        (["evaluate", "grid", "--limt", "3"], "unrecognized arguments: --limt 3; did you mean --limit?"),
+        (["explain", "cat.jpg", "--zzz"], "unrecognized arguments: --zzz; see captum-clrp explain --help"),
+    ],
+)
+def test_a_mistyped_option_is_told_what_was_meant(capsys, arguments, says):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert says in err
+
+
 def test_python_m_does_the_same(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-m", "captum_clrp", "explain", "nowhere.jpg"],
